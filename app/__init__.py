@@ -1,0 +1,1 @@
+"""Hone: the product, its domain and its web pages."""

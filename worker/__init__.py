@@ -1,0 +1,1 @@
+"""The worker: jobs, the sampling engine and the trainer."""
