@@ -1,0 +1,1 @@
+"""Postgres: the only truth. Engine and session here, tables in ``app.db.tables``."""

@@ -1,0 +1,30 @@
+"""The tables, a file per aggregate. Importing this package registers all of them."""
+
+from app.db.tables.accounts import ApiToken, LoginFailure, User, UserSession
+from app.db.tables.comparisons import Assignment, Comparison, ComparisonSlot, Vote
+from app.db.tables.journal import AuditEntry, OutboxMessage
+from app.db.tables.projects import Membership, Project
+from app.db.tables.prompts import Completion, Prompt
+from app.db.tables.rounds import Round, RoundEvent, RoundExample
+from app.db.tables.versions import Version
+
+__all__ = [
+    "ApiToken",
+    "Assignment",
+    "AuditEntry",
+    "Comparison",
+    "ComparisonSlot",
+    "Completion",
+    "LoginFailure",
+    "Membership",
+    "OutboxMessage",
+    "Project",
+    "Prompt",
+    "Round",
+    "RoundEvent",
+    "RoundExample",
+    "User",
+    "UserSession",
+    "Version",
+    "Vote",
+]

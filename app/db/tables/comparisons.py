@@ -1,0 +1,153 @@
+"""Comparisons, the slots they ask to have filled, reviewers' leases on them, and votes."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, Integer, UniqueConstraint, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base, CreatedAt, Id
+
+
+class Comparison(Base):
+    """Two completions of one prompt, to be shown to ``slots`` reviewers."""
+
+    __tablename__ = "comparisons"
+    __table_args__ = (
+        Index(
+            "uq_comparisons_pair",
+            func.least(text("completion_a_id"), text("completion_b_id")),
+            func.greatest(text("completion_a_id"), text("completion_b_id")),
+            unique=True,
+        ),
+        Index("ix_comparisons_project_id_state", "project_id", "state"),
+        Index("ix_comparisons_prompt_id", "prompt_id"),
+        CheckConstraint("completion_a_id <> completion_b_id", name="two_completions"),
+        CheckConstraint("state in ('open', 'complete', 'withdrawn', 'flagged')", name="state_known"),
+    )
+
+    id: Mapped[Id]
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
+    prompt_id: Mapped[UUID] = mapped_column(ForeignKey("prompts.id"))
+    completion_a_id: Mapped[UUID] = mapped_column(ForeignKey("completions.id"))
+    completion_b_id: Mapped[UUID] = mapped_column(ForeignKey("completions.id"))
+    state: Mapped[str] = mapped_column(default="open")
+    first_left: Mapped[str]
+    """Which completion ('a' or 'b') the first reviewer sees on the left; later reviewers alternate."""
+    strategy: Mapped[str] = mapped_column(default="random")
+    propensity: Mapped[float | None]
+    """Probability with which the strategy chose this pair."""
+    created_at: Mapped[CreatedAt]
+    closed_at: Mapped[datetime | None]
+
+
+class ComparisonSlot(Base):
+    """One of the votes a comparison asks for. Slots are rows, so no count can be overrun.
+
+    free → leased (claimed with FOR UPDATE SKIP LOCKED) → voted; leased → free when the lease expires, the
+    reviewer skips, or an undo gives it back and expires; free → closed when the comparison is withdrawn or flagged.
+    """
+
+    __tablename__ = "comparison_slots"
+    __table_args__ = (
+        Index("ix_comparison_slots_free", "project_id", "queue_key", postgresql_where=text("state = 'free'")),
+        Index(
+            "ix_comparison_slots_leased", "project_id", "lease_expires_at", postgresql_where=text("state = 'leased'")
+        ),
+        Index(
+            "uq_comparison_slots_assignment_id",
+            "assignment_id",
+            unique=True,
+            postgresql_where=text("assignment_id is not null"),
+        ),
+        CheckConstraint("state in ('free', 'leased', 'voted', 'closed')", name="state_known"),
+        CheckConstraint("(state = 'leased') = (lease_expires_at is not null)", name="leased_has_expiry"),
+        CheckConstraint("(state in ('leased', 'voted')) = (assignment_id is not null)", name="held_has_assignment"),
+    )
+
+    comparison_id: Mapped[UUID] = mapped_column(ForeignKey("comparisons.id"), primary_key=True)
+    slot: Mapped[int] = mapped_column(Integer, primary_key=True)
+    """0 … votes asked for − 1; odd slots show the other side on the left."""
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
+    queue_key: Mapped[float]
+    """Order in the queue, lowest first."""
+    state: Mapped[str] = mapped_column(default="free")
+    assignment_id: Mapped[UUID | None] = mapped_column(ForeignKey("assignments.id"))
+    lease_expires_at: Mapped[datetime | None]
+
+
+class Assignment(Base):
+    """A reviewer's lease on a comparison, and what became of it. A reviewer has at most one per comparison."""
+
+    __tablename__ = "assignments"
+    __table_args__ = (
+        UniqueConstraint("comparison_id", "reviewer_id"),
+        Index("ix_assignments_reviewer_id_created_at", "reviewer_id", "created_at"),
+        Index("ix_assignments_project_id_state", "project_id", "state"),
+        CheckConstraint("state in ('leased', 'voted', 'surplus', 'skipped', 'expired')", name="state_known"),
+        CheckConstraint("left_side in ('a', 'b')", name="left_side_known"),
+    )
+
+    id: Mapped[Id]
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
+    comparison_id: Mapped[UUID] = mapped_column(ForeignKey("comparisons.id"))
+    reviewer_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    slot: Mapped[int]
+    left_side: Mapped[str]
+    """Which completion was shown on the left: 'a' or 'b' of the comparison."""
+    state: Mapped[str] = mapped_column(default="leased")
+    leased_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    expires_at: Mapped[datetime]
+    frozen_at: Mapped[datetime | None]
+    """Set by the first round whose snapshot holds the vote; from then on it can no longer be changed."""
+    created_at: Mapped[CreatedAt]
+
+
+class Vote(Base):
+    """One revision of what a reviewer said of a comparison. Rows are only ever added.
+
+    The choice is stored twice: as the reviewer saw it (``shown_choice``: 'left' …) and as the comparison has it
+    ('a' …). The latest revision of an assignment is the one that counts; 'undone' takes the earlier ones back.
+    """
+
+    __tablename__ = "votes"
+    __table_args__ = (
+        UniqueConstraint("assignment_id", "revision"),
+        Index(
+            "uq_votes_idempotency",
+            "reviewer_id",
+            "idempotency_key",
+            unique=True,
+            postgresql_where=text("idempotency_key is not null"),
+        ),
+        Index("ix_votes_project_id_created_at", "project_id", "created_at"),
+        Index("ix_votes_comparison_id", "comparison_id"),
+        ForeignKeyConstraint(["assignment_id"], ["assignments.id"]),
+        CheckConstraint("choice in ('a', 'b', 'tie', 'both_bad', 'skip', 'flag', 'undone')", name="choice_known"),
+        CheckConstraint("strength is null or strength between 1 and 3", name="strength_range"),
+        CheckConstraint("source in ('web', 'api', 'feedback')", name="source_known"),
+    )
+
+    id: Mapped[Id]
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
+    comparison_id: Mapped[UUID] = mapped_column(ForeignKey("comparisons.id"))
+    assignment_id: Mapped[UUID]
+    reviewer_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    revision: Mapped[int]
+    choice: Mapped[str]
+    strength: Mapped[int | None]
+    """1 slightly, 2 clearly, 3 much better; null where the project does not ask."""
+    comment: Mapped[str | None]
+    reason: Mapped[str | None]
+    """Why it was skipped or flagged."""
+    criteria: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    corrected: Mapped[str | None]
+    """A better answer that the reviewer wrote."""
+    surplus: Mapped[bool] = mapped_column(default=False)
+    """Came after its slot was lost and no slot was free: kept, but outside overlap and training."""
+    seconds: Mapped[float | None]
+    """Time from showing to choosing, seconds, as the browser measured it."""
+    source: Mapped[str]
+    idempotency_key: Mapped[str | None]
+    created_at: Mapped[CreatedAt]

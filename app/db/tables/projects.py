@@ -1,0 +1,70 @@
+"""Projects and who belongs to them."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base, CreatedAt, Id
+
+
+class Project(Base):
+    """One alignment effort: prompts, reviewers, versions, and how they go together."""
+
+    __tablename__ = "projects"
+    __table_args__ = (
+        CheckConstraint("slug ~ '^[a-z0-9][a-z0-9-]{0,62}$'", name="slug_form"),
+        CheckConstraint("votes_per_comparison between 1 and 50", name="votes_per_comparison_range"),
+        CheckConstraint("buffer_size between 1 and 10000", name="buffer_size_range"),
+        CheckConstraint("lease_seconds between 10 and 86400", name="lease_seconds_range"),
+        CheckConstraint("held_out_percent between 0 and 50", name="held_out_percent_range"),
+        CheckConstraint("min_round_votes >= 2", name="min_round_votes_range"),
+        CheckConstraint("round_every_votes is null or round_every_votes >= 2", name="round_every_votes_range"),
+        CheckConstraint("promotion in ('manual', 'after_round', 'gate')", name="promotion_known"),
+    )
+
+    id: Mapped[Id]
+    slug: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    guidelines: Mapped[str] = mapped_column(default="")
+    base_model: Mapped[str]
+    """A local directory or a hub id: where version 1 comes from."""
+    sampling: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """temperature, top_p, top_k, max_tokens, stop."""
+    training: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What ``app.rounds.spec.TrainingSettings`` reads."""
+    votes_per_comparison: Mapped[int] = mapped_column(default=1)
+    buffer_size: Mapped[int] = mapped_column(default=24)
+    """Ready comparisons that refill keeps."""
+    lease_seconds: Mapped[int] = mapped_column(default=900)
+    held_out_percent: Mapped[int] = mapped_column(default=10)
+    min_round_votes: Mapped[int] = mapped_column(default=10)
+    round_every_votes: Mapped[int | None]
+    round_schedule: Mapped[str | None]
+    """Crontab, five fields, UTC."""
+    next_round_at: Mapped[datetime | None]
+    promotion: Mapped[str] = mapped_column(default="manual")
+    refill_problem: Mapped[str | None]
+    """Why the buffer cannot be filled at present, for admins to read."""
+    refill_failures: Mapped[int] = mapped_column(default=0)
+    refill_due_at: Mapped[datetime | None]
+    """Backoff: not before this. Null: whenever the buffer is low."""
+    refill_lease_until: Mapped[datetime | None]
+    """A worker is filling the buffer until then."""
+    created_by: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))
+    created_at: Mapped[CreatedAt]
+    archived_at: Mapped[datetime | None]
+
+
+class Membership(Base):
+    """A person's role in a project."""
+
+    __tablename__ = "memberships"
+    __table_args__ = (CheckConstraint("role in ('admin', 'reviewer')", name="role_known"),)
+
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True)
+    role: Mapped[str]
+    created_at: Mapped[CreatedAt]

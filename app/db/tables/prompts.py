@@ -1,0 +1,64 @@
+"""Prompts, and the completions that versions gave to them."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, LargeBinary, UniqueConstraint
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base, CreatedAt, Id
+
+
+class Prompt(Base):
+    """A conversation that ends with a user's turn. Equal conversations of a project are one row."""
+
+    __tablename__ = "prompts"
+    __table_args__ = (
+        UniqueConstraint("project_id", "digest"),
+        Index("ix_prompts_project_id_sampled_count", "project_id", "sampled_count"),
+        CheckConstraint("source in ('api', 'file', 'form', 'chat', 'demo')", name="source_known"),
+    )
+
+    id: Mapped[Id]
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
+    """SHA-256 of the canonical conversation."""
+    messages: Mapped[list[Any]]
+    """[{"role": "system" | "user" | "assistant", "content": text}, …]"""
+    held_out: Mapped[bool] = mapped_column(default=False)
+    """Its votes evaluate and never train. Decided by the digest, so it never changes."""
+    source: Mapped[str]
+    created_by: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))
+    sampled_count: Mapped[int] = mapped_column(default=0)
+    problem: Mapped[str | None]
+    """Why it cannot be sampled (too long for the model, for example); such prompts are passed over and shown."""
+    created_at: Mapped[CreatedAt]
+    archived_at: Mapped[datetime | None]
+
+
+class Completion(Base):
+    """An answer to a prompt: its text and the very token ids that were sampled."""
+
+    __tablename__ = "completions"
+    __table_args__ = (
+        Index("ix_completions_prompt_id", "prompt_id"),
+        Index("ix_completions_version_id", "version_id"),
+        CheckConstraint("\"end\" in ('eos', 'stop', 'length', 'human')", name="end_known"),
+        CheckConstraint("(version_id is null) = (\"end\" = 'human')", name="human_has_no_version"),
+    )
+
+    id: Mapped[Id]
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
+    prompt_id: Mapped[UUID] = mapped_column(ForeignKey("prompts.id"))
+    version_id: Mapped[UUID | None] = mapped_column(ForeignKey("versions.id"))
+    text: Mapped[str]
+    prompt_ids: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    """The prompt as the model saw it, template included."""
+    ids: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    """The sampled ids, the end token included if the model gave one."""
+    end: Mapped[str]
+    sampling: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """temperature, top_p, top_k, max_tokens, seed, n, and the completion's index among the n."""
+    created_at: Mapped[CreatedAt]
