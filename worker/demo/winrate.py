@@ -66,7 +66,8 @@ def distinct_2_ratio(texts: Sequence[str], baseline: Sequence[str]) -> float:
     """Distinct-2 of ``texts`` over that of ``baseline``: below 1, the answers have become more alike.
 
     Distinct-2 is the share of different word pairs among all word pairs (Li et al., arXiv:1510.03055). It falls with
-    the amount of text, so both sides are cut to the same number of word pairs first; give the texts in an order that takes turns among prompts.
+    the amount of text, so both sides are cut to the same number of word pairs first. Give the texts in an order that
+    takes turns among prompts, so that the cut leaves every prompt in.
 
     Raises:
         ValueError: a side has no two words in a row.
