@@ -1,0 +1,1 @@
+"""Rounds: the jobs that make versions."""

@@ -1,0 +1,1 @@
+"""Versions: the models that rounds made, on disk and in the database."""
