@@ -85,6 +85,13 @@ class Assignment(Base):
         UniqueConstraint("comparison_id", "reviewer_id"),
         Index("ix_assignments_reviewer_id_created_at", "reviewer_id", "created_at"),
         Index("ix_assignments_project_id_state", "project_id", "state"),
+        Index("ix_assignments_leased", "reviewer_id", "project_id", postgresql_where=text("state = 'leased'")),
+        Index(
+            "ix_assignments_unread",
+            "project_id",
+            "comparison_id",
+            postgresql_where=text("state = 'voted' and frozen_at is null"),
+        ),
         CheckConstraint("state in ('leased', 'voted', 'surplus', 'skipped', 'expired')", name="state_known"),
         CheckConstraint("left_side in ('a', 'b')", name="left_side_known"),
     )
@@ -123,8 +130,12 @@ class Vote(Base):
         ),
         Index("ix_votes_project_id_created_at", "project_id", "created_at"),
         Index("ix_votes_comparison_id", "comparison_id"),
+        Index("ix_votes_reviewer_id_project_id_created_at", "reviewer_id", "project_id", "created_at"),
         ForeignKeyConstraint(["assignment_id"], ["assignments.id"]),
         CheckConstraint("choice in ('a', 'b', 'tie', 'both_bad', 'skip', 'flag', 'undone')", name="choice_known"),
+        CheckConstraint(
+            "shown_choice in ('left', 'right', 'tie', 'both_bad', 'skip', 'flag', 'undone')", name="shown_choice_known"
+        ),
         CheckConstraint("strength is null or strength between 1 and 3", name="strength_range"),
         CheckConstraint("source in ('web', 'api', 'feedback')", name="source_known"),
     )
@@ -136,6 +147,9 @@ class Vote(Base):
     reviewer_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
     revision: Mapped[int]
     choice: Mapped[str]
+    """What the reviewer said, of the comparison's own 'a' and 'b'."""
+    shown_choice: Mapped[str]
+    """The same in terms of what the reviewer saw: 'left' or 'right' in place of 'a' and 'b'."""
     strength: Mapped[int | None]
     """1 slightly, 2 clearly, 3 much better; null where the project does not ask."""
     comment: Mapped[str | None]

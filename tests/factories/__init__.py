@@ -1,0 +1,1 @@
+"""Makers of rows for tests: small, seeded, and honest about every column."""
