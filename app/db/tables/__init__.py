@@ -4,7 +4,7 @@ from app.db.tables.accounts import ApiToken, LoginFailure, User, UserSession
 from app.db.tables.comparisons import Assignment, Comparison, ComparisonSlot, Vote
 from app.db.tables.journal import AuditEntry, OutboxMessage
 from app.db.tables.projects import Membership, Project
-from app.db.tables.prompts import Completion, Prompt
+from app.db.tables.prompts import Completion, Prompt, PromptUpload
 from app.db.tables.rounds import Round, RoundEvent, RoundExample
 from app.db.tables.versions import Version
 
@@ -20,6 +20,7 @@ __all__ = [
     "OutboxMessage",
     "Project",
     "Prompt",
+    "PromptUpload",
     "Round",
     "RoundEvent",
     "RoundExample",

@@ -38,6 +38,30 @@ class Prompt(Base):
     archived_at: Mapped[datetime | None]
 
 
+class PromptUpload(Base):
+    """A file of prompts that somebody uploaded, and what became of its rows. The file itself is not kept."""
+
+    __tablename__ = "prompt_uploads"
+    __table_args__ = (Index("ix_prompt_uploads_project_id_id", "project_id", "id"),)
+
+    id: Mapped[Id]
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
+    created_by: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))
+    filename: Mapped[str]
+    all_or_nothing: Mapped[bool]
+    """What the user chose: one bad row refuses the whole file, or the good rows are kept."""
+    created_count: Mapped[int]
+    existing_count: Mapped[int]
+    """Rows equal to a prompt that was there already, or to an earlier row."""
+    refused_count: Mapped[int]
+    """Bad rows."""
+    dropped_count: Mapped[int] = mapped_column(default=0)
+    """Good rows that were not kept because of the bad ones."""
+    errors: Mapped[list[Any]] = mapped_column(default=list)
+    """[{"line", "message"}, …] of the bad rows, the first few thousand."""
+    created_at: Mapped[CreatedAt]
+
+
 class Completion(Base):
     """An answer to a prompt: its text and the very token ids that were sampled."""
 
