@@ -1,0 +1,1 @@
+"""Projects: what is being aligned, from which base model, with which settings, and who takes part."""

@@ -1,0 +1,52 @@
+"""Reading projects and their members."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.db.tables import Membership, Project, User
+
+
+@dataclass(frozen=True, slots=True)
+class Mine:
+    """A project as its member sees it in a list."""
+
+    project: Project
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A person with the role they have in a project."""
+
+    user: User
+    role: str
+
+
+def mine(db: Session, *, user_id: UUID, is_site_admin: bool, after: UUID | None = None, limit: int = 200) -> list[Mine]:
+    """Projects this person takes part in, newest first; a site admin takes part in all, as admin.
+
+    Args:
+        after: continue below this project (a cursor).
+    """
+    membership = (Membership.project_id == Project.id) & (Membership.user_id == user_id)
+    query = select(Project, Membership.role).outerjoin(Membership, membership).where(Project.archived_at.is_(None))
+    if not is_site_admin:
+        query = query.where(Membership.role.is_not(None))
+    if after is not None:
+        query = query.where(Project.id < after)
+    rows = db.execute(query.order_by(Project.id.desc()).limit(limit)).all()
+    return [Mine(project, "admin" if is_site_admin else role or "reviewer") for project, role in rows]
+
+
+def members(db: Session, project: Project) -> list[Member]:
+    """Everybody in the project: admins first, then by address."""
+    query = (
+        select(User, Membership.role)
+        .join(Membership, Membership.user_id == User.id)
+        .where(Membership.project_id == project.id)
+        .order_by(Membership.role, User.email)
+    )
+    return [Member(user, role) for user, role in db.execute(query)]

@@ -1,0 +1,128 @@
+"""The shape of projects: what may be set, in which range, and what the API shows."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Promotion = Literal["manual", "after_round", "gate"]
+Role = Literal["admin", "reviewer"]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["support-tone"])]
+Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
+
+TRAINING_EXAMPLE: dict[str, Any] = {"loss": "sigmoid", "loss_settings": {"beta": 0.1}, "lora_rank": 16, "epochs": 2}
+
+
+class SamplingSettings(BaseModel):
+    """How the current version is asked for completions."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    temperature: float = Field(
+        default=1.0, gt=0, le=2, description="Above 0: at 0 both answers to a prompt would be the same."
+    )
+    top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus sampling; 1 keeps every token.")
+    top_k: int = Field(default=0, ge=0, le=100_000, description="Keep the k likeliest tokens; 0 keeps all.")
+    max_tokens: int = Field(default=256, ge=1, le=32_768, description="Longest completion, tokens.")
+    stop: list[Annotated[str, StringConstraints(min_length=1, max_length=100)]] = Field(
+        default_factory=list, max_length=8, description="Texts that end a completion."
+    )
+
+
+class _Options(BaseModel):
+    """Settings that can be changed at any time; each has a default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    guidelines: str = Field(default="", max_length=50_000, description="Markdown, shown to reviewers.")
+    sampling: SamplingSettings = Field(default_factory=SamplingSettings)
+    training: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Training settings: `loss` with `loss_settings`, `method`, `learning_rate`, … What the chosen loss "
+        "does not read is refused.",
+        examples=[TRAINING_EXAMPLE],
+    )
+    votes_per_comparison: int = Field(default=1, ge=1, le=50, description="Reviewers that see each pair.")
+    buffer_size: int = Field(default=24, ge=1, le=10_000, description="Ready comparisons kept waiting for reviewers.")
+    lease_seconds: int = Field(
+        default=900, ge=10, le=86_400, description="How long a pair stays reserved for a reviewer, seconds."
+    )
+    held_out_percent: int = Field(
+        default=10, ge=0, le=50, description="Share of new prompts whose votes evaluate and never train, percent."
+    )
+    promotion: Promotion = Field(
+        default="manual",
+        description="`manual`: an admin promotes; `after_round`: each new version; `gate`: if its figures pass.",
+    )
+    min_round_votes: int = Field(default=10, ge=2, le=1_000_000, description="Fewest new votes a round starts with.")
+    round_every_votes: int | None = Field(
+        default=None, ge=2, le=1_000_000, description="Start a round after so many new votes; null: never by itself."
+    )
+    round_schedule: str | None = Field(
+        default=None,
+        max_length=200,
+        description="Start a round at these times if there are enough votes: a crontab of five fields, UTC.",
+        examples=["0 3 * * *"],
+    )
+
+
+class ProjectIn(_Options):
+    """A new project."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Support tone",
+                    "base_model": "/models/llama-8b-instruct",
+                    "guidelines": "Prefer the answer you would send to a customer.",
+                    "sampling": {"temperature": 0.9, "max_tokens": 256},
+                    "training": TRAINING_EXAMPLE,
+                    "round_every_votes": 100,
+                    "promotion": "manual",
+                }
+            ]
+        },
+    )
+
+    name: Line = Field(description="What people call it.", examples=["Support tone"])
+    slug: Slug | None = Field(default=None, description="Its name in addresses; made from the name if left out.")
+    base_model: str = Field(
+        max_length=4096,
+        description="Where version 1 comes from: a directory on the server (safetensors), or a hub id `owner/name`.",
+        examples=["/models/llama-8b-instruct"],
+    )
+
+
+class ProjectEdit(_Options):
+    """A project as it is after a change. The base model can be changed until version 1 exists."""
+
+    name: Line
+    base_model: str = Field(max_length=4096)
+
+
+class ProjectOut(BaseModel):
+    """A project."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    slug: str
+    name: str
+    guidelines: str
+    base_model: str
+    sampling: dict[str, Any]
+    training: dict[str, Any]
+    votes_per_comparison: int
+    buffer_size: int
+    lease_seconds: int
+    held_out_percent: int
+    promotion: str
+    min_round_votes: int
+    round_every_votes: int | None
+    round_schedule: str | None
+    next_round_at: datetime | None
+    refill_problem: str | None
+    created_at: datetime

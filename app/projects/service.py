@@ -1,0 +1,215 @@
+"""Making and changing projects, and who belongs to them."""
+
+import re
+import unicodedata
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import exists, func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.db.base import utcnow
+from app.db.tables import Membership, Project, User, Version
+from app.errors import ConflictError, NotFoundError
+from app.journal import audit
+from app.projects import schedule
+from app.projects.schemas import ProjectEdit, ProjectIn, Role
+from app.projects.validation import FieldError, ProjectInvalidError, draft
+
+_SLUG_TRIES = 100
+
+
+class LastAdminError(ConflictError):
+    """A project without an admin could not be governed any more."""
+
+    code = "last_admin"
+    title = "The last admin stays"
+
+
+class UnknownPersonError(NotFoundError):
+    """No account has this address."""
+
+    code = "unknown_person"
+    title = "No such account"
+
+
+class BaseModelFixedError(ConflictError):
+    """Version 1 exists: every later version stands on it."""
+
+    code = "base_model_fixed"
+    title = "The base model cannot change any more"
+
+
+def create_project(
+    db: Session,
+    *,
+    name: str,
+    base_model: str,
+    slug: str | None = None,
+    guidelines: str = "",
+    sampling: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
+    created_by: UUID | None = None,
+    **settings: Any,
+) -> Project:
+    """A new project; ``created_by`` becomes its first admin. Version 1 is imported by a round of its own.
+
+    Args:
+        settings: any other field of ``ProjectIn``.
+
+    Raises:
+        ProjectInvalidError: one or more values cannot be used, or the slug is taken; with all of them.
+    """
+    values: dict[str, Any] = {"name": name, "base_model": base_model, "slug": slug, "guidelines": guidelines}
+    checked = draft(ProjectIn, values | {"sampling": sampling or {}, "training": training or {}} | settings)
+    project = Project(
+        **checked.model_dump(exclude={"slug"}),
+        slug="",
+        created_by=created_by,
+        next_round_at=_due(checked.round_schedule),
+    )
+    _insert(db, project, wanted=checked.slug)
+    if created_by is not None:
+        db.add(Membership(project_id=project.id, user_id=created_by, role="admin"))
+    db.flush()
+    _record(db, project, created_by, "project.create", name=project.name)
+    return project
+
+
+def update_project(db: Session, project: Project, *, actor: UUID | None = None, **changes: Any) -> Project:
+    """Change some settings; those not named stay. ``sampling`` and ``training`` are replaced whole.
+
+    Raises:
+        ProjectInvalidError: with every error; nothing is changed.
+        BaseModelFixedError: another base model, but version 1 was already made from this one.
+    """
+    current: dict[str, Any] = {field: getattr(project, field) for field in ProjectEdit.model_fields}
+    unknown = sorted(changes.keys() - current.keys())
+    if unknown:
+        raise ProjectInvalidError(
+            [FieldError(field, "there is no such setting, or it cannot be changed") for field in unknown]
+        )
+    moved = changes.get("base_model", project.base_model) != project.base_model
+    if moved and has_version(db, project):
+        raise BaseModelFixedError(
+            f"version 1 was made from {project.base_model}, not from {changes['base_model']}",
+            mend="Make a new project for another base model.",
+        )
+    checked = draft(ProjectEdit, current | changes, check_base=moved).model_dump()
+    changed = {field: value for field, value in checked.items() if value != current[field]}
+    for field, value in changed.items():
+        setattr(project, field, value)
+    if "round_schedule" in changed:
+        project.next_round_at = _due(project.round_schedule)
+    db.flush()
+    if changed:
+        _record(db, project, actor, "project.update", changed=sorted(changed))
+    return project
+
+
+def has_version(db: Session, project: Project) -> bool:
+    """Whether version 1 has been made."""
+    return bool(db.scalar(select(exists().where(Version.project_id == project.id))))
+
+
+def person(db: Session, email: str) -> User:
+    """The active account with this address, however it is written.
+
+    Raises:
+        UnknownPersonError: there is none.
+    """
+    address = email.strip().lower()
+    user = db.scalar(select(User).where(User.email == address, User.is_active))
+    if user is None:
+        raise UnknownPersonError(
+            f"no account has the address {address!r}",
+            mend="Check the spelling, or have a site admin make the account first.",
+        )
+    return user
+
+
+def set_member(db: Session, project: Project, user: User, role: Role, *, actor: UUID | None = None) -> Membership:
+    """Let ``user`` take part as ``role``, or change the role.
+
+    Raises:
+        LastAdminError: the project's only admin would become a reviewer.
+    """
+    _lock(db, project)
+    member = db.get(Membership, (project.id, user.id), populate_existing=True)
+    if member is None:
+        member = Membership(project_id=project.id, user_id=user.id, role=role)
+        db.add(member)
+    elif member.role != role:
+        _keep_an_admin(db, project, member)
+        member.role = role
+    else:
+        return member
+    db.flush()
+    _record(db, project, actor, "member.set", user=str(user.id), role=role)
+    return member
+
+
+def remove_member(db: Session, project: Project, user: User, *, actor: UUID | None = None) -> None:
+    """End a membership. Votes of the person stay.
+
+    Raises:
+        NotFoundError: the person is no member.
+        LastAdminError: the project would have no admin left.
+    """
+    _lock(db, project)
+    member = db.get(Membership, (project.id, user.id), populate_existing=True)
+    if member is None:
+        raise NotFoundError(f"{user.email} is not a member of {project.name}", mend="Reload the list of members.")
+    _keep_an_admin(db, project, member)
+    db.delete(member)
+    db.flush()
+    _record(db, project, actor, "member.remove", user=str(user.id))
+
+
+def _keep_an_admin(db: Session, project: Project, leaving: Membership) -> None:
+    if leaving.role != "admin":
+        return
+    admins = select(func.count()).where(Membership.project_id == project.id, Membership.role == "admin")
+    if db.scalar(admins) == 1:
+        raise LastAdminError(
+            f"{project.name} has one admin, and this is the one",
+            mend="Make somebody else an admin first, then do this.",
+        )
+
+
+def _lock(db: Session, project: Project) -> None:
+    """Members of a project change one at a time, so that two admins cannot remove each other at once."""
+    db.execute(select(Project.id).where(Project.id == project.id).with_for_update())
+
+
+def _insert(db: Session, project: Project, *, wanted: str | None) -> None:
+    """Flush the project under ``wanted``, or under the first free slug made of its name."""
+    stem = wanted or _slug(project.name)
+    for number in range(1, _SLUG_TRIES + 1):
+        project.slug = stem if number == 1 else f"{stem[:58]}-{number}"
+        if not db.scalar(select(exists().where(Project.slug == project.slug))):
+            try:
+                with db.begin_nested():
+                    db.add(project)
+            except IntegrityError as error:
+                if "uq_projects_slug" not in str(error.orig):
+                    raise
+            else:
+                return
+        if wanted is not None:
+            raise ProjectInvalidError([FieldError("slug", f"{wanted!r} is taken by another project; choose another")])
+    raise ProjectInvalidError([FieldError("slug", f"{stem!r} and {_SLUG_TRIES - 1} more like it are taken")])
+
+
+def _slug(name: str) -> str:
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:60].strip("-") or "project"
+
+
+def _due(crontab: str | None) -> Any:
+    return None if crontab is None else schedule.next_time(crontab, utcnow())
+
+
+def _record(db: Session, project: Project, actor: UUID | None, action: str, **data: Any) -> None:
+    audit.record(db, actor_id=actor, project_id=project.id, action=action, subject=f"project:{project.id}", **data)

@@ -1,0 +1,111 @@
+"""What makes a project's settings valid, whichever door they came through: form, API or the command line."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from app.errors import InvalidError
+from app.projects import base_model, schedule
+from app.projects.schemas import ProjectEdit, ProjectIn
+from app.rounds.spec import SpecError, TrainingSettings
+
+Draft = TypeVar("Draft", ProjectIn, ProjectEdit)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """What is wrong with one field; ``field`` is its dotted name, as in 'training.loss_settings.beta'."""
+
+    field: str
+    message: str
+
+
+class ProjectInvalidError(InvalidError):
+    """One or more settings cannot be used; ``errors`` has every one of them."""
+
+    code = "invalid_project"
+    title = "Some settings cannot be used"
+
+    def __init__(self, errors: list[FieldError]) -> None:
+        super().__init__(
+            "; ".join(f"{error.field}: {error.message}" for error in errors),
+            mend="Correct the fields named and send it again; nothing was changed.",
+            errors=[{"field": error.field, "message": error.message} for error in errors],
+        )
+        self.errors = errors
+
+
+def draft(model: type[Draft], values: Mapping[str, Any], *, check_base: bool = True) -> Draft:
+    """``values`` checked as a whole: types and ranges, training settings, schedule, base model.
+
+    The base model comes back as it is stored, training settings with every default filled in.
+
+    Raises:
+        ProjectInvalidError: with all the errors at once.
+    """
+    errors: list[FieldError] = []
+    checked: Draft | None = None
+    try:
+        checked = model.model_validate(dict(values))
+    except ValidationError as error:
+        errors += plain_errors(error)
+    training, base = values.get("training") or {}, values.get("base_model")
+    with_defaults: dict[str, Any] = {}
+    if isinstance(training, Mapping):
+        try:
+            with_defaults = TrainingSettings.from_dict(training).to_dict()
+        except SpecError as error:
+            errors.append(FieldError(f"training.{error.field}", error.message))
+    crontab = values.get("round_schedule")
+    if isinstance(crontab, str):
+        try:
+            schedule.parse(crontab)
+        except ValueError as error:
+            errors.append(FieldError("round_schedule", str(error)))
+    if isinstance(base, str) and check_base:
+        try:
+            base = base_model.check(base)
+        except base_model.BaseModelError as error:
+            errors.append(FieldError("base_model", str(error)))
+    if checked is None or errors:
+        raise ProjectInvalidError(errors)
+    return checked.model_copy(update={"training": with_defaults, "base_model": base})
+
+
+def plain_errors(error: ValidationError) -> list[FieldError]:
+    """pydantic's errors with dotted names and in plain words, both values in them."""
+    return [FieldError(".".join(map(str, item["loc"])), _plain(item)) for item in error.errors()]
+
+
+_PLAIN = {
+    "greater_than_equal": "must be at least {ge}, not {given}",
+    "greater_than": "must be above {gt}, not {given}",
+    "less_than_equal": "must be at most {le}, not {given}",
+    "less_than": "must be below {lt}, not {given}",
+    "missing": "is needed",
+    "extra_forbidden": "there is no such setting",
+    "int_parsing": "must be a whole number, not {given}",
+    "int_from_float": "must be a whole number, not {given}",
+    "int_type": "must be a whole number, not {given}",
+    "float_parsing": "must be a number, not {given}",
+    "float_type": "must be a number, not {given}",
+    "literal_error": "must be one of {expected}, not {given}",
+    "string_too_short": "cannot be empty",
+    "string_too_long": "has {length} characters, at most {max_length} are allowed",
+    "too_long": "has {actual_length} entries, at most {max_length} are allowed",
+}
+
+
+def _plain(item: ErrorDetails) -> str:
+    given = item.get("input")
+    if item["type"] == "string_pattern_mismatch":
+        return f"{given!r} may hold small letters, digits and hyphens only, 63 at most, and starts with no hyphen"
+    pattern = _PLAIN.get(item["type"])
+    if pattern is None:
+        return item["msg"]
+    limits = {name: f"{value:g}" if isinstance(value, float) else value for name, value in item.get("ctx", {}).items()}
+    length = len(given) if isinstance(given, str) else 0
+    return pattern.format(**limits, given=repr(given), length=length)

@@ -1,0 +1,1 @@
+"""Prompts: conversations that versions are asked to continue."""
