@@ -183,3 +183,14 @@ def _write_authentication(place: Place) -> None:
         path.chmod(0o640 if place.account else 0o600)
         if place.account:
             os.chown(path, 0, place.account.gid)
+
+
+def remove_files(data: Path, *, system_home: Path = SYSTEM_HOME) -> None:
+    """Delete what a stopped server of ``data`` keeps outside the data directory, for good. Nothing there: nothing done."""
+    pointer = data / "postgres" / "instance"
+    if not pointer.exists():
+        return
+    home = system_home / Path(pointer.read_text().strip()).name
+    owner = home / "owner"
+    if owner.exists() and Path(owner.read_text().strip()) == data:
+        shutil.rmtree(home)
