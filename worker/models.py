@@ -134,7 +134,7 @@ def import_base(source: str | Path, staged: Path) -> VersionInfo:
     local = Path(source)
     if local.is_dir():
         return _import_directory(local, staged)
-    if isinstance(source, Path) or len(local.parts) != 2 or local.is_absolute():  # noqa: PLR2004 - owner/name
+    if isinstance(source, Path) or len(local.parts) != 2 or local.is_absolute():
         raise ModelError(f"{source}: no such directory, and not a hub id like 'owner/name'")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -251,12 +251,21 @@ def _load_full(
     directory: Path, dtype: "torch.dtype", device: "torch.device | str", attention: str | None
 ) -> "PreTrainedModel":
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
-    options = {} if attention is None else {"attn_implementation": attention}
+    logging.disable_progress_bar()  # the trainer and the engine say in their own words how far they are
+    options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
+    options |= {"use_safetensors": True, "local_files_only": True, "trust_remote_code": False}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            directory, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False, **options
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            directory, dtype=dtype, output_loading_info=True, **options
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{directory}: its model cannot be loaded: {error}") from error
+    absent = sorted({str(key) for kind in ("missing_keys", "mismatched_keys") for key in loading[kind]})
+    if absent:
+        raise ModelError(
+            f"{directory}: its safetensors lack {len(absent)} weights of the architecture in config.json "
+            f"({absent[0]}); they would be random"
+        )
     return model.to(device)

@@ -1,0 +1,70 @@
+"""How a job fails: an exit code, and one sentence that says what happened and what to do."""
+
+import errno
+
+from app.rounds.spec import ExitCode
+
+
+class TrainerError(Exception):
+    """A failure with an exit code of its own. The message is the job's last line: one sentence, with the mend."""
+
+    code = ExitCode.FAILED
+
+
+class RefusedError(TrainerError):
+    """Bad input, or training on it would be wrong."""
+
+    code = ExitCode.REFUSED
+
+
+class OutOfMemoryError(TrainerError):
+    """The model and one batch do not fit."""
+
+    code = ExitCode.OUT_OF_MEMORY
+
+
+class OutOfDiskError(TrainerError):
+    """A checkpoint, a version or the metrics could not be written."""
+
+    code = ExitCode.OUT_OF_DISK
+
+
+class NotFiniteError(TrainerError):
+    """The loss or its gradient is infinite or not a number."""
+
+    code = ExitCode.NOT_FINITE
+
+
+class LockedError(TrainerError):
+    """Another trainer works in the job's directory."""
+
+    code = ExitCode.LOCKED
+
+
+class StoppedError(TrainerError):
+    """SIGTERM came; what was done so far is in the checkpoint."""
+
+    code = ExitCode.STOPPED
+
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def is_out_of_disk(error: BaseException) -> bool:
+    """Whether ``error``, or what caused it, is a full disk, a full quota or a file-size limit."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _NO_SPACE:
+            return True
+        # safetensors reports an I/O failure as text only.
+        if any(sign in str(seen) for sign in ("No space left on device", "File too large", "Disk quota exceeded")):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` is Python's, the CUDA allocator's or the CPU allocator's out-of-memory."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -1,0 +1,71 @@
+"""Completion log-probs under a model: hidden states of a batch, then the head on the positions that matter."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worker.trainer import masks
+from worker.trainer.logprobs import Head, token_logps
+from worker.trainer.packing import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionLogps:
+    """Log-probs of a batch's completions. C completions, L tokens in the longest."""
+
+    tokens: Tensor
+    """(C, L), nats, fp32; 0 beyond a completion's end."""
+
+    @property
+    def sums(self) -> Tensor:
+        """(C,), nats: summed over completion tokens, end token included."""
+        return self.tokens.sum(1)
+
+
+class Forward:
+    """A causal language model as the trainer uses it; ``model`` may be wrapped by PEFT."""
+
+    def __init__(self, model: Any, *, autocast: torch.dtype | None = None) -> None:
+        self.model = model
+        self.device = torch.device(next(model.parameters()).device)
+        self.flex = self.device.type == "cuda"
+        """Shared rows through FlexAttention; the model was loaded with that attention then."""
+        causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._config = causal.config
+        self._decoder = causal.base_model
+        self._head = Head.of(causal)
+        self._autocast_dtype = autocast
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The precision of every forward pass: bf16 products over fp32 weights, or nothing."""
+        enabled = self._autocast_dtype is not None
+        return torch.autocast(self.device.type, dtype=self._autocast_dtype or torch.bfloat16, enabled=enabled)
+
+    def __call__(self, batch: Batch) -> CompletionLogps:
+        """Log-probs of every completion of ``batch``, with gradients where grad mode is on."""
+        batch = batch.to(self.device)
+        if batch.path == "shared":
+            mask: Any = masks.for_model(batch, self._config, flex=self.flex)
+        else:
+            mask = masks.padding(batch)
+        with self.autocast():
+            hidden = self._decoder(
+                input_ids=batch.ids, attention_mask=mask, position_ids=batch.positions, use_cache=False
+            ).last_hidden_state
+            predicting = hidden.reshape(-1, hidden.shape[-1])[batch.predicted_from]
+            flat = token_logps(predicting, batch.targets, self._head)
+        table = flat.new_zeros(len(batch.lengths) * batch.longest)
+        table = table.index_copy(0, batch.slots, flat)
+        return CompletionLogps(table.view(len(batch.lengths), batch.longest))
+
+    @torch.no_grad()
+    def from_full_logits(self, prompt_ids: list[int], completion_ids: list[int]) -> Tensor:
+        """(L,), nats: the same for one completion by the model's own whole forward; the yardstick of the others."""
+        ids = torch.tensor([prompt_ids + completion_ids], device=self.device)
+        with self.autocast():
+            logits: Tensor = self.model(input_ids=ids, use_cache=False).logits[0, len(prompt_ids) - 1 : -1].float()
+        targets = ids[0, len(prompt_ids) :]
+        return logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(1)

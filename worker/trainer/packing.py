@@ -1,0 +1,198 @@
+"""Packing: many groups in few rows, each prompt once.
+
+A *shared* row holds whole groups, ``[prompt | c1 | … | cK][prompt | …]``: positions restart at |prompt| for each
+completion, and a mask keeps completions and groups apart (``masks``). A *plain* row holds one prompt with one
+completion. Both predict a completion's first token from the prompt's last position.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Path = Literal["shared", "plain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What is packed: a prompt and the completions whose log-probs are wanted."""
+
+    prompt_ids: list[int]
+    completions: list[list[int]]
+
+    @property
+    def shared_length(self) -> int:
+        """Tokens of the group's shared row."""
+        return len(self.prompt_ids) + sum(map(len, self.completions))
+
+    @property
+    def plain_length(self) -> int:
+        """Tokens of the longest plain row."""
+        return len(self.prompt_ids) + max(map(len, self.completions))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One forward pass: which units, in which rows."""
+
+    rows: list[list[int]]
+    """Indices into the list of units; in plain rows each unit stands alone and is spread over K rows."""
+    length: int
+    """Tokens of every row, padding included."""
+
+    @property
+    def units(self) -> list[int]:
+        """Indices of the units, in the order of their completions in the batch."""
+        return [unit for row in self.rows for unit in row]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The tensors of one forward pass. B rows of T tokens, N completion tokens, C completions, L the longest."""
+
+    path: Path
+    ids: Tensor
+    """(B, T), token ids; padding is 0."""
+    positions: Tensor
+    """(B, T), position within prompt + own completion."""
+    document: Tensor
+    """(B, T), number of the group within its row; −1 for padding."""
+    segment: Tensor
+    """(B, T), 0 for the prompt, k ≥ 1 for its k-th completion."""
+    predicted_from: Tensor
+    """(N,), flat index into (B·T) of the position that predicts each completion token."""
+    targets: Tensor
+    """(N,), the completion tokens' ids."""
+    slots: Tensor
+    """(N,), flat index into (C·L) of each completion token."""
+    lengths: Tensor
+    """(C,), tokens."""
+    longest: int
+    tokens: int
+    """Tokens of the batch that are not padding."""
+    first_completion: dict[int, int]
+    """Index of a unit's first completion in the batch, by unit."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on ``device``."""
+        moved = {
+            name: getattr(self, name).to(device)
+            for name in ("ids", "positions", "document", "segment", "predicted_from", "targets", "slots", "lengths")
+        }
+        return replace(self, **moved)
+
+
+def plan(
+    units: Sequence[Unit], chosen: Iterable[int], path: Path, tokens: int, row_length: int | None = None
+) -> list[Plan]:
+    """Passes over the ``chosen`` units, each of at most ``tokens`` tokens with padding.
+
+    Longest first, so that rows of a pass are of near equal length. With ``row_length`` None a row is as long as the
+    pass's longest unit (a dense mask costs T² per row: short rows are fast on a CPU); with a number, rows are filled
+    up to it (a block mask costs nothing for what it hides). A unit longer than the budget gets a pass of its own.
+    """
+    lengths = {unit: _length(units[unit], path) for unit in chosen}
+    order = sorted(lengths, key=lambda unit: (-lengths[unit], unit))
+    plans: list[Plan] = []
+    rows: list[list[int]] = []
+    room: list[int] = []
+    length = 0
+    for unit in order:
+        if path == "shared":
+            place = next((i for i, free in enumerate(room) if free >= lengths[unit]), None)
+            if place is not None:
+                rows[place].append(unit)
+                room[place] -= lengths[unit]
+                continue
+        needed = 1 if path == "shared" else len(units[unit].completions)
+        used = sum(1 if path == "shared" else len(units[row[0]].completions) for row in rows)
+        if rows and (used + needed) * length > tokens:
+            plans.append(Plan(rows, length))
+            rows, room = [], []
+        if not rows:
+            length = max(lengths[unit], row_length or 0)
+        rows.append([unit])
+        room.append(length - lengths[unit])
+    if rows:
+        plans.append(Plan(rows, length))
+    return plans
+
+
+def build(units: Sequence[Unit], made: Plan, path: Path) -> Batch:
+    """The tensors of one planned pass, on the CPU."""
+    rows = _shared_rows(units, made) if path == "shared" else _plain_rows(units, made)
+    B, T = len(rows), made.length
+    ids, positions = torch.zeros(B, T, dtype=torch.long), torch.zeros(B, T, dtype=torch.long)
+    document, segment = torch.full((B, T), -1, dtype=torch.int32), torch.zeros(B, T, dtype=torch.int32)
+    predicted_from: list[int] = []
+    targets: list[int] = []
+    lengths: list[int] = []
+    for row, parts in enumerate(rows):
+        start = 0
+        for number, (prompt, completions) in enumerate(parts):
+            P = len(prompt)
+            _fill(ids, positions, document, segment, (row, start, number, 0), prompt, 0)
+            last_of_prompt = row * T + start + P - 1
+            start += P
+            for k, completion in enumerate(completions, start=1):
+                _fill(ids, positions, document, segment, (row, start, number, k), completion, P)
+                first = row * T + start
+                predicted_from.append(last_of_prompt)
+                predicted_from.extend(range(first, first + len(completion) - 1))
+                targets.extend(completion)
+                lengths.append(len(completion))
+                start += len(completion)
+    longest = max(lengths)
+    slots = [c * longest + t for c, length in enumerate(lengths) for t in range(length)]
+    first_completion, count = {}, 0
+    for unit in made.units:
+        first_completion[unit] = count
+        count += len(units[unit].completions)
+    return Batch(
+        path=path,
+        ids=ids,
+        positions=positions,
+        document=document,
+        segment=segment,
+        predicted_from=torch.tensor(predicted_from),
+        targets=torch.tensor(targets),
+        slots=torch.tensor(slots),
+        lengths=torch.tensor(lengths),
+        longest=longest,
+        tokens=int((document >= 0).sum()),
+        first_completion=first_completion,
+    )
+
+
+_Part = tuple[list[int], list[list[int]]]
+
+
+def _shared_rows(units: Sequence[Unit], made: Plan) -> list[list[_Part]]:
+    return [[(units[unit].prompt_ids, units[unit].completions) for unit in row] for row in made.rows]
+
+
+def _plain_rows(units: Sequence[Unit], made: Plan) -> list[list[_Part]]:
+    return [[(units[unit].prompt_ids, [c])] for unit in made.units for c in units[unit].completions]
+
+
+def _length(unit: Unit, path: Path) -> int:
+    return unit.shared_length if path == "shared" else unit.plain_length
+
+
+def _fill(
+    ids: Tensor,
+    positions: Tensor,
+    document: Tensor,
+    segment: Tensor,
+    place: tuple[int, int, int, int],
+    tokens: list[int],
+    position: int,
+) -> None:
+    row, start, number, k = place
+    span = slice(start, start + len(tokens))
+    ids[row, span] = torch.tensor(tokens)
+    positions[row, span] = torch.arange(position, position + len(tokens))
+    document[row, span] = number
+    segment[row, span] = k
