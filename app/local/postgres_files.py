@@ -186,7 +186,7 @@ def _write_authentication(place: Place) -> None:
 
 
 def remove_files(data: Path, *, system_home: Path = SYSTEM_HOME) -> None:
-    """Delete what a stopped server of ``data`` keeps outside the data directory, for good. Nothing there: nothing done."""
+    """Delete what a stopped server of ``data`` keeps outside the data directory, if anything, for good."""
     pointer = data / "postgres" / "instance"
     if not pointer.exists():
         return
