@@ -1,0 +1,76 @@
+"""What can go wrong between a reviewer and a comparison."""
+
+from app.errors import ConflictError, InvalidError, NotFoundError
+
+
+class LeaseNotFoundError(NotFoundError):
+    """The reviewer never held this comparison: unknown, another project's, or somebody else's lease."""
+
+    code = "lease_not_found"
+    title = "That comparison is not yours"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No comparison with this id was ever handed to you.",
+            mend="Ask for the next comparison and vote on the one you are given.",
+        )
+
+
+class VoteFrozenError(ConflictError):
+    """A training round has read the vote: it can no longer be changed or taken back."""
+
+    code = "vote_frozen"
+    title = "This choice can no longer be changed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A training round has already learned from this choice.",
+            mend="Go on with the next pair; later choices weigh in the next round.",
+        )
+
+
+class KeyReusedError(ConflictError):
+    """The idempotency key was used before, for something else."""
+
+    code = "idempotency_key_reused"
+    title = "This key already belongs to another vote"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"The idempotency key {key!r} was sent before with a different vote.",
+            mend="Use a new key for each vote, and repeat a key only with the very same vote.",
+        )
+
+
+class NothingToUndoError(ConflictError):
+    """The reviewer has no choice that could be taken back."""
+
+    code = "nothing_to_undo"
+    title = "Nothing to take back"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "You have no choice in this project that could still be taken back.",
+            mend="Choices can be taken back until a training round has learned from them.",
+        )
+
+
+class VoteInvalidError(InvalidError):
+    """A vote whose parts do not fit together."""
+
+    code = "vote_invalid"
+    title = "That vote is not valid"
+
+
+class PairInvalidError(InvalidError):
+    """Two completions that cannot be compared."""
+
+    code = "pair_invalid"
+    title = "These two answers cannot be compared"
+
+
+class PairExistsError(ConflictError):
+    """The two completions are a comparison already, this way round or the other."""
+
+    code = "pair_exists"
+    title = "These two answers are being compared already"

@@ -1,0 +1,209 @@
+"""Handing comparisons to reviewers: the claim, its expiry, and a lease's way back to its reviewer.
+
+Lock order, kept everywhere in this room: comparison → slot → assignment. A claim takes no lock on the
+comparison and never waits for a slot (SKIP LOCKED); the foreign keys it writes take KEY SHARE locks, which do
+not collide with the FOR NO KEY UPDATE of votes and withdrawals.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping, bindparam, text
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy.orm import Session
+
+from app.comparisons import wake
+from app.comparisons.records import Leased, choice_of
+from app.db.base import utcnow
+from app.db.ids import new_id
+from app.db.tables import Project
+
+_ATTEMPTS = 3
+"""A claim is tried again when another request of the same reviewer took the same comparison meanwhile."""
+
+_SHOWN = """
+    a.id AS assignment_id, a.comparison_id, a.project_id, a.leased_at, a.expires_at, a.left_side,
+    p.messages, x.text AS text_a, y.text AS text_b
+"""
+_SHOWN_FROM = """
+    JOIN comparisons c ON c.id = a.comparison_id
+    JOIN prompts p ON p.id = c.prompt_id
+    JOIN completions x ON x.id = c.completion_a_id
+    JOIN completions y ON y.id = c.completion_b_id
+"""
+
+# A lease on a pair that was withdrawn or flagged since is not shown again, unless the reviewer had voted on it
+# and took that back: they are in the middle of changing their mind.
+_HELD = text(f"""
+    SELECT {_SHOWN}, true AS holds_slot,
+           (SELECT v.shown_choice FROM votes v WHERE v.assignment_id = a.id
+            ORDER BY v.revision DESC LIMIT 1) AS previous
+    FROM assignments a {_SHOWN_FROM}
+    WHERE a.reviewer_id = :reviewer AND a.project_id = :project AND a.state = 'leased' AND a.expires_at > :now
+      AND (c.state = 'open' OR EXISTS (SELECT 1 FROM votes v WHERE v.assignment_id = a.id))
+    ORDER BY a.leased_at DESC, a.id DESC
+    LIMIT 1
+""")  # noqa: S608 - composed of constants
+
+# One round trip: pick the first free slot of a comparison this reviewer never had, lease it, say what to show.
+_CLAIM_SQL = f"""
+    WITH picked AS (
+        SELECT s.comparison_id, s.slot, c.first_left
+        FROM comparison_slots s JOIN comparisons c ON c.id = s.comparison_id AND c.state = 'open'
+        WHERE s.project_id = :project AND s.state = 'free'
+          AND NOT EXISTS (
+            SELECT 1 FROM assignments seen
+            WHERE seen.comparison_id = s.comparison_id AND seen.reviewer_id = :reviewer
+          )
+        ORDER BY s.queue_key
+        LIMIT 1
+        FOR UPDATE OF s SKIP LOCKED
+    ), a AS (
+        INSERT INTO assignments
+            (id, project_id, comparison_id, reviewer_id, slot, left_side, state, leased_at, expires_at)
+        SELECT :id, :project, comparison_id, :reviewer, slot,
+               CASE WHEN slot % 2 = 0 THEN first_left WHEN first_left = 'a' THEN 'b' ELSE 'a' END,
+               'leased', :now, :expires
+        FROM picked
+        ON CONFLICT (comparison_id, reviewer_id) DO NOTHING
+        RETURNING *
+    ), taken AS (
+        UPDATE comparison_slots s SET state = 'leased', assignment_id = a.id, lease_expires_at = a.expires_at
+        FROM a WHERE s.comparison_id = a.comparison_id AND s.slot = a.slot
+    )
+    SELECT a.id IS NOT NULL AS won, {_SHOWN}, true AS holds_slot, NULL AS previous
+    FROM picked LEFT JOIN a ON true {_SHOWN_FROM.replace("JOIN", "LEFT JOIN")}
+"""  # noqa: S608 - composed of constants
+_CLAIM = text(_CLAIM_SQL).bindparams(
+    bindparam("id", type_=PG_UUID), bindparam("project", type_=PG_UUID), bindparam("reviewer", type_=PG_UUID)
+)
+
+# The reviewer's own lapsed lease, when there is nothing new. The side shown stays what it was: the same person
+# must not see the same pair mirrored, and a late vote of the first showing must still mean the same.
+_RECLAIM = text("""
+    WITH picked AS (
+        SELECT s.comparison_id, s.slot, a.id AS assignment_id
+        FROM assignments a
+        JOIN comparisons c ON c.id = a.comparison_id AND c.state = 'open'
+        JOIN comparison_slots s ON s.comparison_id = a.comparison_id AND s.state = 'free'
+        WHERE a.reviewer_id = :reviewer AND a.project_id = :project AND a.state = 'expired'
+        ORDER BY s.queue_key
+        LIMIT 1
+        FOR UPDATE OF s SKIP LOCKED
+    ), mine AS (
+        UPDATE assignments a SET state = 'leased', slot = picked.slot, leased_at = :now, expires_at = :expires
+        FROM picked WHERE a.id = picked.assignment_id AND a.state = 'expired'
+        RETURNING a.id, a.comparison_id, a.slot, a.expires_at
+    ), taken AS (
+        UPDATE comparison_slots s SET state = 'leased', assignment_id = mine.id, lease_expires_at = mine.expires_at
+        FROM mine WHERE s.comparison_id = mine.comparison_id AND s.slot = mine.slot
+    )
+    SELECT id FROM mine
+""")
+
+_LOAD = text(f"""
+    SELECT {_SHOWN},
+           EXISTS (SELECT 1 FROM comparison_slots s WHERE s.assignment_id = a.id) AS holds_slot,
+           (SELECT v.shown_choice FROM votes v WHERE v.assignment_id = a.id
+            ORDER BY v.revision DESC LIMIT 1) AS previous
+    FROM assignments a {_SHOWN_FROM}
+    WHERE a.id = :assignment AND a.reviewer_id = :reviewer
+""")  # noqa: S608 - composed of constants
+
+_EXPIRE = text("""
+    WITH gone AS (
+        SELECT s.comparison_id, s.slot, s.assignment_id
+        FROM comparison_slots s
+        WHERE s.state = 'leased' AND s.lease_expires_at <= :now
+          AND (CAST(:project AS uuid) IS NULL OR s.project_id = :project)
+        ORDER BY s.comparison_id, s.slot
+        FOR UPDATE OF s SKIP LOCKED
+    ), freed AS (
+        UPDATE comparison_slots s
+        SET state = CASE WHEN c.state = 'open' THEN 'free' ELSE 'closed' END,
+            assignment_id = NULL, lease_expires_at = NULL
+        FROM gone JOIN comparisons c ON c.id = gone.comparison_id
+        WHERE s.comparison_id = gone.comparison_id AND s.slot = gone.slot
+    ), lapsed AS (
+        UPDATE assignments a SET state = 'expired' FROM gone WHERE a.id = gone.assignment_id AND a.state = 'leased'
+    )
+    SELECT count(*) FROM gone
+""").bindparams(bindparam("project", type_=PG_UUID))
+
+
+def lease_next(db: Session, *, project: Project, reviewer_id: UUID, now: datetime | None = None) -> Leased | None:
+    """Hand the reviewer a comparison, for ``project.lease_seconds``; null when none is ready.
+
+    A lease that still runs is given again (the newest first). Otherwise the first free slot of a comparison the
+    reviewer never had; failing that, slots whose leases ran out are freed, and the reviewer's own lapsed ones may
+    come back. What a reviewer skipped does not. Wakes the refill when the buffer is below half.
+    """
+    now = now or utcnow()
+    held = _held(db, project.id, reviewer_id, now)
+    if held:
+        return held
+    leased = _claim(db, project, reviewer_id, now)
+    if leased is None and expire_leases(db, now=now, project_id=project.id):
+        leased = _claim(db, project, reviewer_id, now)
+    if leased is None:
+        leased = _reclaim(db, project, reviewer_id, now)
+    wake.refill_if_low(db, project, now=now)
+    return leased
+
+
+def load_lease(db: Session, *, reviewer_id: UUID, assignment_id: UUID) -> Leased | None:
+    """What was handed to this reviewer, whatever became of it since; null if nothing was."""
+    row = db.execute(_LOAD, {"assignment": assignment_id, "reviewer": reviewer_id}).mappings().one_or_none()
+    return _leased(row) if row else None
+
+
+def expire_leases(db: Session, *, now: datetime | None = None, project_id: UUID | None = None) -> int:
+    """Free the slots whose leases ran out (close them, where the comparison left the queue); how many."""
+    return int(db.execute(_EXPIRE, {"now": now or utcnow(), "project": project_id}).scalar_one())
+
+
+def _held(db: Session, project_id: UUID, reviewer_id: UUID, now: datetime) -> Leased | None:
+    values = {"reviewer": reviewer_id, "project": project_id, "now": now}
+    row = db.execute(_HELD, values).mappings().one_or_none()
+    return _leased(row) if row else None
+
+
+def _claim(db: Session, project: Project, reviewer_id: UUID, now: datetime) -> Leased | None:
+    for _ in range(_ATTEMPTS):
+        values = _lease_values(project, reviewer_id, now) | {"id": new_id()}
+        row = db.execute(_CLAIM, values).mappings().one_or_none()
+        if row is None:
+            return None
+        if row["won"]:
+            return _leased(row)
+        held = _held(db, project.id, reviewer_id, now)
+        if held:
+            return held
+    return None
+
+
+def _reclaim(db: Session, project: Project, reviewer_id: UUID, now: datetime) -> Leased | None:
+    row = db.execute(_RECLAIM, _lease_values(project, reviewer_id, now)).one_or_none()
+    return load_lease(db, reviewer_id=reviewer_id, assignment_id=row.id) if row else None
+
+
+def _lease_values(project: Project, reviewer_id: UUID, now: datetime) -> dict[str, Any]:
+    expires = now + timedelta(seconds=project.lease_seconds)
+    return {"project": project.id, "reviewer": reviewer_id, "now": now, "expires": expires}
+
+
+def _leased(row: RowMapping) -> Leased:
+    left, right = (row["text_a"], row["text_b"]) if row["left_side"] == "a" else (row["text_b"], row["text_a"])
+    return Leased(
+        assignment_id=row["assignment_id"],
+        comparison_id=row["comparison_id"],
+        project_id=row["project_id"],
+        messages=row["messages"],
+        left=left,
+        right=right,
+        leased_at=row["leased_at"],
+        expires_at=row["expires_at"],
+        holds_slot=row["holds_slot"],
+        previous=None if row["previous"] in (None, "undone") else choice_of(row["previous"]),
+    )

@@ -1,0 +1,104 @@
+"""What the services of this room take and give: plain values, none of which says which version wrote what."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+Choice = Literal["a", "b", "tie", "both_bad", "skip", "flag"]
+"""As the reviewer sees it: 'a' is the answer on the left, 'b' the one on the right."""
+
+Side = Literal["a", "b"]
+"""The comparison's own first or second completion."""
+
+Source = Literal["web", "api", "feedback"]
+
+CHOICES: tuple[Choice, ...] = ("a", "b", "tie", "both_bad", "skip", "flag")
+COUNTED = frozenset({"a", "b", "tie", "both_bad"})
+"""Choices that fill a slot. A skip gives it back, a flag closes all of them."""
+
+FLAG_REASONS = {"unsafe": "Unsafe or harmful", "personal_data": "Personal data", "broken": "Broken or unreadable"}
+"""Why a pair can be taken out of the queue, and how it is said."""
+
+MAX_COMMENT_CHARS = 4000
+MAX_KEY_CHARS = 200
+
+
+def shown_of(choice: Choice) -> str:
+    """The choice in terms of what was seen: 'left' and 'right' for 'a' and 'b'."""
+    return {"a": "left", "b": "right"}.get(choice, choice)
+
+
+_CHOICE_OF: dict[str, Choice] = {shown_of(choice): choice for choice in CHOICES}
+
+
+def choice_of(shown_choice: str) -> Choice:
+    """The inverse of :func:`shown_of`. Raises KeyError for 'undone', which is no choice."""
+    return _CHOICE_OF[shown_choice]
+
+
+def meant_of(choice: Choice, left_side: str) -> str:
+    """The choice in terms of the comparison: which of its completions, given the one that stood on the left."""
+    if choice == "a":
+        return left_side
+    if choice == "b":
+        return "b" if left_side == "a" else "a"
+    return choice
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """A comparison in a reviewer's hands: exactly what may be shown, and nothing that tells who wrote what."""
+
+    assignment_id: UUID
+    comparison_id: UUID
+    project_id: UUID
+    messages: list[dict[str, Any]]
+    """The conversation so far; it ends with a user's turn."""
+    left: str
+    right: str
+    leased_at: datetime
+    expires_at: datetime
+    holds_slot: bool
+    """False where a choice was taken back and others have filled the slots since: a new vote would be surplus."""
+    previous: Choice | None = None
+    """What this reviewer last said of it, as seen; null when nothing, or when it was taken back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """What a reviewer says of a comparison, as seen, before it is known what it changes."""
+
+    choice: Choice
+    strength: int | None = None
+    comment: str | None = None
+    reason: str | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VoteRecord:
+    """One stored revision of a reviewer's vote, as the reviewer saw it."""
+
+    id: UUID
+    assignment_id: UUID
+    comparison_id: UUID
+    revision: int
+    choice: Choice
+    strength: int | None
+    comment: str | None
+    reason: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of a submitted vote."""
+
+    vote: VoteRecord
+    counted: bool
+    """It fills one of the slots that the comparison asks for."""
+    surplus: bool
+    """It came after its lease had run out and every slot was filled: kept, but counted nowhere."""
+    replayed: bool
+    """The same submission had been stored before; this is the answer it was given."""

@@ -1,0 +1,19 @@
+"""The rules of comparing, in one place to import from: leases, votes, and what is in the queue.
+
+Everything takes a session first, flushes and never commits. Times can be given (``now``) so that tests decide them.
+"""
+
+from app.comparisons.leasing import expire_leases, lease_next, load_lease
+from app.comparisons.stock import create_comparison, withdraw_unvoted
+from app.comparisons.voting import record_vote, undo_last, undo_vote
+
+__all__ = [
+    "create_comparison",
+    "expire_leases",
+    "lease_next",
+    "load_lease",
+    "record_vote",
+    "undo_last",
+    "undo_vote",
+    "withdraw_unvoted",
+]

@@ -1,0 +1,125 @@
+"""What is in the queue: making comparisons, counting them, and taking stale ones out."""
+
+from datetime import datetime
+from random import Random
+from typing import cast
+from uuid import UUID
+
+from sqlalchemy import CursorResult, insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.orm import Session
+
+from app.comparisons.errors import PairExistsError, PairInvalidError
+from app.db.base import utcnow
+from app.db.ids import new_id
+from app.db.tables import Comparison, ComparisonSlot, Completion, Project
+
+
+def create_comparison(
+    db: Session,
+    *,
+    project: Project,
+    completion_a: Completion,
+    completion_b: Completion,
+    slots: int,
+    rng: Random,
+    strategy: str = "random",
+    propensity: float | None = None,
+    now: datetime | None = None,
+) -> Comparison:
+    """Put two completions of one prompt in the queue, to be judged by ``slots`` reviewers, last in line.
+
+    Args:
+        rng: decides which completion the first reviewer sees on the left; later reviewers alternate.
+        strategy: what chose the pair, with the ``propensity`` (0 … 1) with which it did.
+
+    Raises:
+        PairInvalidError: not two different answers to one prompt of this project, or no slots asked for.
+        PairExistsError: the pair is a comparison already, in either order.
+    """
+    if slots < 1:
+        raise PairInvalidError(f"{slots} votes were asked for.", mend="Ask for at least one vote per comparison.")
+    if {completion_a.project_id, completion_b.project_id} != {project.id}:
+        raise PairInvalidError("The answers belong to another project.", mend="Compare answers of one project.")
+    if completion_a.prompt_id != completion_b.prompt_id:
+        raise PairInvalidError("The answers are to different prompts.", mend="Compare answers to one prompt.")
+    if completion_a.text == completion_b.text:
+        raise PairInvalidError("The answers read the same.", mend="Compare answers that differ.")
+    created = db.execute(
+        pg_insert(Comparison)
+        .values(
+            id=new_id(),
+            project_id=project.id,
+            prompt_id=completion_a.prompt_id,
+            completion_a_id=completion_a.id,
+            completion_b_id=completion_b.id,
+            state="open",
+            first_left=rng.choice(("a", "b")),
+            strategy=strategy,
+            propensity=propensity,
+        )
+        .on_conflict_do_nothing()
+        .returning(Comparison.id)
+    ).scalar_one_or_none()
+    if created is None:
+        raise PairExistsError(
+            "A comparison of these two answers exists already.", mend="Sample new answers, or use the one there is."
+        )
+    # All slots of a comparison stand together in the line, so that it is complete soon after its first vote.
+    queue_key = (now or utcnow()).timestamp()
+    db.execute(
+        insert(ComparisonSlot),
+        [
+            {"comparison_id": created, "slot": slot, "project_id": project.id, "queue_key": queue_key, "state": "free"}
+            for slot in range(slots)
+        ],
+    )
+    return db.get_one(Comparison, created)
+
+
+# Stale: somebody else's model wrote at least one of the answers, and the given version neither of them.
+_STALE = text("""
+    SELECT c.id FROM comparisons c
+    JOIN completions x ON x.id = c.completion_a_id
+    JOIN completions y ON y.id = c.completion_b_id
+    WHERE c.project_id = :project AND c.state = 'open'
+      AND coalesce(x.version_id, y.version_id) IS NOT NULL
+      AND x.version_id IS DISTINCT FROM :version AND y.version_id IS DISTINCT FROM :version
+      AND NOT EXISTS (SELECT 1 FROM votes v WHERE v.comparison_id = c.id AND v.choice <> 'undone')
+    ORDER BY c.id
+    FOR NO KEY UPDATE OF c
+""")
+
+
+def withdraw_unvoted(db: Session, *, project: Project, sampled_by_other_than: UUID) -> int:
+    """Take out of the queue what other versions sampled and nobody has voted on; how many.
+
+    A reviewer who holds one keeps the lease: a vote within it still counts, and only then the slot closes.
+    """
+    stale = db.execute(_STALE, {"project": project.id, "version": sampled_by_other_than}).scalars().all()
+    if not stale:
+        return 0
+    close_free_slots(db, list(stale))
+    result = db.execute(
+        update(Comparison)
+        .where(Comparison.id.in_(stale), Comparison.state == "open")
+        .values(state="withdrawn", closed_at=utcnow())
+        .execution_options(synchronize_session=False)
+    )
+    return cast("CursorResult[object]", result).rowcount
+
+
+def close_free_slots(db: Session, comparison_ids: list[UUID]) -> None:
+    """Close the free slots of comparisons that the caller has locked.
+
+    All slots are locked first: a lease that is just running out must be seen as what it becomes, or a slot
+    could be left free on a comparison that left the queue.
+    """
+    slots = select(ComparisonSlot.slot).where(ComparisonSlot.comparison_id.in_(comparison_ids))
+    db.execute(slots.order_by(ComparisonSlot.comparison_id, ComparisonSlot.slot).with_for_update()).all()
+    db.execute(
+        update(ComparisonSlot)
+        .where(ComparisonSlot.comparison_id.in_(comparison_ids), ComparisonSlot.state == "free")
+        .values(state="closed")
+        .execution_options(synchronize_session=False)
+    )

@@ -1,0 +1,66 @@
+"""Wake-ups that comparing gives rise to: a buffer that runs low, a vote that makes a round due.
+
+Only hints, written to the outbox in the vote's own transaction: the reconciler finds the same work without them.
+Each is written at most once while an earlier one is unsent, so a busy hour does not flood the queue.
+"""
+
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.db.tables import Project
+from app.journal.outbox import enqueue
+
+REFILL = "hone.refill"
+TICK = "hone.tick"
+
+# The counts stop at the number that decides, so their cost does not grow with the buffer or the votes.
+_LOW = text("""
+    SELECT (
+        SELECT count(*) FROM (
+            SELECT DISTINCT comparison_id FROM comparison_slots
+            WHERE project_id = :project AND state = 'free' LIMIT :half
+        ) ready
+    ) < :half AND NOT EXISTS (
+        SELECT 1 FROM outbox
+        WHERE sent_at IS NULL AND task = :task AND args = jsonb_build_array(CAST(:argument AS text))
+    )
+""")
+
+_DUE = text("""
+    SELECT (
+        SELECT count(*) FROM (
+            SELECT 1 FROM assignments a
+            JOIN comparisons c ON c.id = a.comparison_id
+            JOIN prompts p ON p.id = c.prompt_id AND NOT p.held_out
+            WHERE a.project_id = :project AND a.state = 'voted' AND a.frozen_at IS NULL
+            LIMIT :every
+        ) unread
+    ) >= :every AND NOT EXISTS (SELECT 1 FROM outbox WHERE sent_at IS NULL AND task = :task)
+""")
+
+
+def refill_if_low(db: Session, project: Project, *, now: datetime) -> bool:
+    """Ask for a refill when fewer than half of ``buffer_size`` comparisons have a free slot.
+
+    Not while a worker is filling already, and not before a backoff is over.
+    """
+    if any(until and until > now for until in (project.refill_lease_until, project.refill_due_at)):
+        return False
+    half = (project.buffer_size + 1) // 2
+    values = {"project": project.id, "half": half, "task": REFILL, "argument": str(project.id)}
+    if not db.execute(_LOW, values).scalar_one():
+        return False
+    enqueue(db, REFILL, str(project.id))
+    return True
+
+
+def round_if_due(db: Session, *, project_id: object, every: int | None) -> bool:
+    """Ask for a look at due rounds when ``every`` counted votes wait unread. The tick itself decides."""
+    if every is None:
+        return False
+    if not db.execute(_DUE, {"project": project_id, "every": every, "task": TICK}).scalar_one():
+        return False
+    enqueue(db, TICK)
+    return True
