@@ -24,38 +24,8 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 SPECIAL_TOKENS = ("<|pad|>", "<|bos|>", "<|eos|>", "<|system|>", "<|user|>", "<|assistant|>")
-WORDS = [
-    "tea",
-    "boat",
-    "rain",
-    "walk",
-    "bread",
-    "letter",
-    "garden",
-    "lamp",
-    "river",
-    "quiet",
-    "morning",
-    "table",
-    "stone",
-    "winter",
-    "song",
-    "bright",
-    "small",
-    "long",
-    "please",
-    "could",
-    "should",
-    "first",
-    "then",
-    "after",
-    "before",
-    "never",
-    "often",
-    "maybe",
-    "surely",
-    "thanks",
-]
+WORDS = ["tea", "boat", "rain", "walk", "bread", "letter", "garden", "lamp", "river", "quiet", "morning", "table"]
+WORDS += ["stone", "song", "bright", "please", "could", "should", "first", "then", "never", "often", "maybe", "thanks"]
 
 
 @cache

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Path = Literal["shared", "plain"]
+ForwardPath = Literal["shared", "plain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Plan:
 class Batch:
     """The tensors of one forward pass. B rows of T tokens, N completion tokens, C completions, L the longest."""
 
-    path: Path
+    path: ForwardPath
     ids: Tensor
     """(B, T), token ids; padding is 0."""
     positions: Tensor
@@ -85,7 +85,7 @@ class Batch:
 
 
 def plan(
-    units: Sequence[Unit], chosen: Iterable[int], path: Path, tokens: int, row_length: int | None = None
+    units: Sequence[Unit], chosen: Iterable[int], path: ForwardPath, tokens: int, row_length: int | None = None
 ) -> list[Plan]:
     """Passes over the ``chosen`` units, each of at most ``tokens`` tokens with padding.
 
@@ -120,7 +120,7 @@ def plan(
     return plans
 
 
-def build(units: Sequence[Unit], made: Plan, path: Path) -> Batch:
+def build(units: Sequence[Unit], made: Plan, path: ForwardPath) -> Batch:
     """The tensors of one planned pass, on the CPU."""
     rows = _shared_rows(units, made) if path == "shared" else _plain_rows(units, made)
     B, T = len(rows), made.length
@@ -177,7 +177,7 @@ def _plain_rows(units: Sequence[Unit], made: Plan) -> list[list[_Part]]:
     return [[(units[unit].prompt_ids, [c])] for unit in made.units for c in units[unit].completions]
 
 
-def _length(unit: Unit, path: Path) -> int:
+def _length(unit: Unit, path: ForwardPath) -> int:
     return unit.shared_length if path == "shared" else unit.plain_length
 
 

@@ -1,0 +1,176 @@
+"""The model that is trained: a version's weights, with a LoRA adapter new or continued, or every weight."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from app.rounds.spec import ALL_LINEAR, ModelRef, TrainingSettings
+from app.versions.manifest import Base, VersionInfo
+from worker.models import ADAPTER_CONFIG, GENERATION_CONFIG, TOKENIZER_FILES, load_weights
+from worker.trainer.errors import RefusedError
+
+
+@dataclass(slots=True)
+class Policy:
+    """A model, and how the version made of it is to be stored."""
+
+    model: Any
+    kind: Literal["full", "adapter"]
+    """How the new version is published."""
+    base: Base | None
+    """The base an adapter is published on."""
+    start: Path
+    """The version it started from, whose tokenizer goes with it."""
+
+    @property
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that are trained, by name."""
+        return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+
+    @contextmanager
+    def dropout(self) -> Iterator[None]:
+        """LoRA's own dropout at work; the model's stays off always, as log-ratios need one function, not a family."""
+        layers = [
+            module for name, module in self.model.named_modules() if name.rpartition(".")[0].endswith("lora_dropout")
+        ]
+        for layer in layers:
+            layer.train()
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.eval()
+
+    def save(self, directory: Path) -> None:
+        """Write weights, configuration, tokenizer and generation config into ``directory``."""
+        directory.mkdir(parents=True, exist_ok=True)
+        if self.kind == "adapter":
+            self.model.save_pretrained(directory, safe_serialization=True, save_embedding_layers=False)
+            (directory / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+            _set_base_name(directory / ADAPTER_CONFIG, self.base)
+        else:
+            model = self.model.merge_and_unload() if hasattr(self.model, "merge_and_unload") else self.model
+            model.save_pretrained(directory)
+        for name in (*TOKENIZER_FILES, GENERATION_CONFIG):
+            if (self.start / name).is_file():
+                shutil.copyfile(self.start / name, directory / name)
+
+
+def load_start(start: ModelRef, info: VersionInfo, settings: TrainingSettings, device: torch.device) -> Policy:
+    """The start version in fp32, frozen, as its own policy: what a reference equal to it is computed with.
+
+    An adapter is kept apart where the settings continue it; it is merged where they change its shape or train
+    every weight.
+    """
+    directory = Path(start.path)
+    attention = "hone_flex" if device.type == "cuda" else "sdpa"
+    if info.kind == "adapter" and continues(directory, info, settings):
+        model = load_weights(directory, info, torch.float32, device, attention=attention, trainable_adapter=True)
+        model.requires_grad_(False)
+        model.eval()
+        return Policy(model, "adapter", info.base, directory)
+    model = load_weights(directory, info, torch.float32, device, attention=attention)
+    model.requires_grad_(False)
+    if info.kind == "adapter":
+        merged: Any = model
+        model = merged.merge_and_unload()
+        return Policy(model, "full", None, directory)
+    base = Base(version=start.version, path=str(directory.resolve()), digest=start.digest)
+    return Policy(model, "adapter" if settings.method == "lora" else "full", base, directory)
+
+
+def make_trainable(policy: Policy, settings: TrainingSettings) -> Policy:
+    """``policy`` with something to train: every weight, its own adapter, or a new one that changes nothing yet."""
+    model = policy.model
+    if settings.method == "full":
+        model.requires_grad_(True)
+        return replace(policy, base=None)
+    if hasattr(model, "peft_config"):
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(".lora_" in name)
+        _set_lora_dropout(model, settings.lora_dropout)
+        return policy
+    from peft import LoraConfig, TaskType, get_peft_model
+    from transformers.pytorch_utils import Conv1D
+
+    targets = _targets(model, settings)
+    config = LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=targets,
+        fan_in_fan_out=any(isinstance(m, Conv1D) and n.split(".")[-1] in targets for n, m in model.named_modules()),
+    )
+    wrapped = get_peft_model(model, config)
+    wrapped.eval()
+    return replace(policy, model=wrapped)
+
+
+def continues(directory: Path, info: VersionInfo, settings: TrainingSettings) -> bool:
+    """Whether the adapter in ``directory`` has the shape the settings ask for, so that training can go on in it."""
+    if settings.method != "lora":
+        return False
+    config = json.loads((directory / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    plain: dict[str, Any] = {
+        "use_dora": False,
+        "use_rslora": False,
+        "modules_to_save": None,
+        "bias": "none",
+        "rank_pattern": {},
+    }
+    if config.get("peft_type") != "LORA" or any(config.get(name, value) != value for name, value in plain.items()):
+        return False
+    if (config.get("r"), config.get("lora_alpha")) != (settings.lora_rank, settings.lora_alpha):
+        return False
+    asked = info.spec.get("settings", {}).get("lora_targets")
+    if asked is not None:
+        return bool(asked == settings.lora_targets)
+    return settings.lora_targets != ALL_LINEAR and sorted(config.get("target_modules") or []) == sorted(
+        settings.lora_targets
+    )
+
+
+def _targets(model: Any, settings: TrainingSettings) -> list[str]:
+    """Last names of the modules to adapt."""
+    from transformers.pytorch_utils import Conv1D
+
+    head = model.get_output_embeddings()
+    names = {
+        name.split(".")[-1]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not head
+    }
+    if settings.lora_targets == ALL_LINEAR:
+        return sorted(names)
+    unknown = sorted(set(settings.lora_targets) - names)
+    if unknown:
+        raise RefusedError(
+            f"lora_targets names {', '.join(unknown)}, which this model has not; it has {', '.join(sorted(names))}"
+        )
+    return sorted(settings.lora_targets)
+
+
+def _set_lora_dropout(model: Any, share: float) -> None:
+    from peft.tuners.lora import LoraLayer
+
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            for name in module.lora_dropout:
+                module.lora_dropout[name] = nn.Dropout(share) if share > 0 else nn.Identity()
+    for config in model.peft_config.values():
+        config.lora_dropout = share
+    model.eval()
+
+
+def _set_base_name(file: Path, base: Base | None) -> None:
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = None if base is None else base.version or base.path
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
