@@ -1,6 +1,7 @@
 """A project's schedule of rounds: a crontab of five fields, read in UTC."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from celery.schedules import ParseException, crontab
 
@@ -40,7 +41,8 @@ def next_time(text: str, after: datetime) -> datetime:
     return _next(parse(text), after)
 
 
-def _next(schedule: crontab, after: datetime) -> datetime:
+def _next(schedule: Any, after: datetime) -> datetime:
+    # Any: celery-types does not know the sets that a crontab keeps of its five fields.
     start = after.astimezone(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
     minutes, hours = sorted(schedule.minute), sorted(schedule.hour)
     for days in range(_LONGEST_DAYS + 1):

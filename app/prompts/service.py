@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -14,10 +14,10 @@ from app.db.ids import new_id
 from app.db.tables import Project, Prompt, PromptUpload
 from app.errors import NotFoundError
 from app.journal import audit, outbox
+from app.journal.queues import REFILL
 from app.prompts.conversations import Conversation, digest, is_held_out
 from app.prompts.upload import RowError, parse_upload
 
-REFILL_TASK = "hone.refill"
 LengthCheck = Callable[[Conversation], str | None]
 """Why the current version could not answer a conversation (it is too long, with both numbers), or None."""
 
@@ -92,7 +92,7 @@ def add_prompts(
         outcomes.append(Outcome(stored[key], created=key in fresh and key not in seen))
         seen.add(key)
     if fresh:
-        outbox.enqueue(db, REFILL_TASK, str(project.id))
+        outbox.enqueue(db, REFILL, str(project.id))
     return Added(outcomes)
 
 
@@ -159,28 +159,26 @@ def unarchive(db: Session, project: Project, prompt_id: UUID, *, actor: UUID | N
         NotFoundError: the project has no such prompt.
     """
     prompt = _set_archived(db, project, prompt_id, archived=False, actor=actor)
-    outbox.enqueue(db, REFILL_TASK, str(project.id))
+    outbox.enqueue(db, REFILL, str(project.id))
     return prompt
 
 
 def _set_archived(db: Session, project: Project, prompt_id: UUID, *, archived: bool, actor: UUID | None) -> Prompt:
-    here = (Prompt.id == prompt_id) & (Prompt.project_id == project.id)
-    changes = {"archived_at": utcnow()} if archived else {"archived_at": None, "problem": None}
     prompt = db.scalar(
-        update(Prompt)
-        .where(here, Prompt.archived_at.is_(None) if archived else True)
-        .values(**changes)
-        .returning(Prompt),
+        select(Prompt).where(Prompt.id == prompt_id, Prompt.project_id == project.id).with_for_update(),
         execution_options={"populate_existing": True},
     )
-    if prompt is not None:
-        act = "prompt.archive" if archived else "prompt.unarchive"
-        audit.record(db, actor_id=actor, project_id=project.id, action=act, subject=f"prompt:{prompt_id}")
-        return prompt
-    already = db.scalar(select(Prompt).where(here))
-    if already is None:
+    if prompt is None:
         raise NotFoundError(f"this project has no prompt {prompt_id}", mend="Reload the list of prompts.")
-    return already
+    if archived == (prompt.archived_at is not None) and (archived or prompt.problem is None):
+        return prompt
+    prompt.archived_at = utcnow() if archived else None
+    if not archived:
+        prompt.problem = None
+    db.flush()
+    act = "prompt.archive" if archived else "prompt.unarchive"
+    audit.record(db, actor_id=actor, project_id=project.id, action=act, subject=f"prompt:{prompt_id}")
+    return prompt
 
 
 def _by_digest(db: Session, project: Project, digests: list[bytes]) -> dict[bytes, Prompt]:
