@@ -192,5 +192,5 @@ def remove_files(data: Path, *, system_home: Path = SYSTEM_HOME) -> None:
         return
     home = system_home / Path(pointer.read_text().strip()).name
     owner = home / "owner"
-    if owner.exists() and Path(owner.read_text().strip()) == data:
+    if owner.exists() and Path(owner.read_text().strip()) == data.resolve():
         shutil.rmtree(home)

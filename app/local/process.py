@@ -19,6 +19,9 @@ from typing import IO, Any
 import psutil
 
 STACK_MARK = "HONE_STACK"
+"""Environment variable: the data directory of the stack a process belongs to."""
+RUN_MARK = "HONE_STACK_RUN"
+"""Environment variable: which start of that stack."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -97,46 +100,46 @@ def stop(process: subprocess.Popen[bytes], steps: Iterable[tuple[signal.Signals,
     return process.wait(10)
 
 
-def marked(mark: str) -> list[psutil.Process]:
-    """Every other living process that carries ``HONE_STACK=mark``, wherever it came from."""
-    mine = os.getpid()
+def marked(name: str, value: str, *, but: str | None = None) -> list[psutil.Process]:
+    """Every other living process with ``name=value`` in its environment, less those of the run ``but``."""
     found = []
     for process in psutil.process_iter():
-        if process.pid == mine:
+        if process.pid == os.getpid():
             continue
         try:
-            if process.environ().get(STACK_MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+            environment = process.environ()
+            if environment.get(name) != value or (but is not None and environment.get(RUN_MARK) == but):
+                continue
+            if process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except (psutil.Error, OSError):  # it ended meanwhile, or belongs to someone else
             continue
     return found
 
 
-def sweep(mark: str, *, grace_seconds: float = 5.0, keep: Iterable[int] = ()) -> list[str]:
-    """End every process that carries ``mark``: first asked, then killed. Returns one line for each that was there.
+def sweep(name: str, value: str, *, grace_seconds: float = 5.0, but: str | None = None) -> list[str]:
+    """End every process that ``marked`` finds: first asked, then killed. Returns one line for each that was there.
 
-    Postgres takes SIGINT as "stop fast, cleanly"; everything else is asked with SIGTERM.
+    Postgres takes SIGINT as "stop fast, cleanly", and only its first process may be told; all else gets SIGTERM.
     """
-    kept = set(keep)
-    left = [process for process in marked(mark) if process.pid not in kept]
+    left = marked(name, value, but=but)
+    pids = {process.pid for process in left}
     lines = []
     for process in left:
-        try:
-            name = process.name()
-            process.send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
-            lines.append(f"{name} (pid {process.pid})")
-        except psutil.Error:
-            continue
+        with contextlib.suppress(psutil.Error):
+            is_postgres = process.name() == "postgres"
+            if is_postgres and process.ppid() in pids:
+                continue
+            process.send_signal(signal.SIGINT if is_postgres else signal.SIGTERM)
+            lines.append(f"{process.name()} (pid {process.pid})")
     psutil.wait_procs(left, timeout=grace_seconds)
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
-        rest = [process for process in marked(mark) if process.pid not in kept]
+        rest = marked(name, value, but=but)
         if not rest:
             break
         for process in rest:
-            try:
+            with contextlib.suppress(psutil.Error):
                 process.kill()
-            except psutil.Error:
-                continue
         psutil.wait_procs(rest, timeout=1)
     return lines

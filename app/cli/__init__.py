@@ -1,0 +1,5 @@
+"""The command ``hone``."""
+
+from app.cli.root import main
+
+__all__ = ["main"]

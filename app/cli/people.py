@@ -1,0 +1,104 @@
+"""``hone users`` and ``hone token``."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from app.cli.common import BadInputError, DataOption, attached, console
+
+users = typer.Typer(no_args_is_help=True, help="Make accounts and set passwords.")
+token = typer.Typer(no_args_is_help=True, help="Make keys for programs (API tokens).")
+
+EmailOption = Annotated[str, typer.Option(metavar="EMAIL", help="The address they sign in with.")]
+StdinOption = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from standard input instead of making one up.")
+]
+
+
+@users.command("create")
+def create_user(
+    email: EmailOption,
+    data: DataOption = None,
+    admin: Annotated[
+        bool, typer.Option("--admin", help="A site admin: may make projects and see all of them.")
+    ] = False,
+    name: Annotated[str, typer.Option(help="What others see.")] = "",
+    password_stdin: StdinOption = False,
+) -> None:
+    """Make an account. Prints a password once, unless it is given on standard input."""
+    password, is_new = _password(password_stdin)
+    with attached(data, "hone users create") as settings:
+        from app.accounts import service
+        from app.db.session import make_engine, make_session_factory, transaction
+
+        engine = make_engine(settings)
+        try:
+            with transaction(make_session_factory(engine)) as db:
+                service.create_user(db, email=email, password=password, name=name, is_site_admin=admin)
+        finally:
+            engine.dispose()
+    console.print(f"Made {'the admin' if admin else 'the account'} {email.strip().lower()}.", highlight=False)
+    _show(password, is_new)
+
+
+@users.command("password")
+def set_password(email: EmailOption, data: DataOption = None, password_stdin: StdinOption = False) -> None:
+    """Set a new password and end all sign-ins of the account. Prints the password once, unless it is given."""
+    password, is_new = _password(password_stdin)
+    with attached(data, "hone users password") as settings:
+        from app.accounts import service
+        from app.db.session import make_engine, make_session_factory, transaction
+
+        engine = make_engine(settings)
+        try:
+            with transaction(make_session_factory(engine)) as db:
+                service.set_password(db, email=email, password=password)
+        finally:
+            engine.dispose()
+    console.print(f"{email.strip().lower()} has a new password; sign-ins with the old one have ended.", highlight=False)
+    _show(password, is_new)
+
+
+@token.command("create")
+def create_token(
+    user: Annotated[str, typer.Option(metavar="EMAIL", help="Whose rights the token has.")],
+    scope: Annotated[
+        list[str], typer.Option(metavar="SCOPE", help="What it may do; once for each, for example votes:write.")
+    ],
+    data: DataOption = None,
+    name: Annotated[str, typer.Option(help="What to recognise it by.")] = "command line",
+    expires_days: Annotated[
+        int | None, typer.Option(min=1, max=3650, help="Days it is valid; for good if not given.")
+    ] = None,
+) -> None:
+    """Make an API token and print it, once, as the last line on standard output."""
+    with attached(data, "hone token create") as settings:
+        from app.accounts import service
+        from app.db.session import make_engine, make_session_factory, transaction
+
+        engine = make_engine(settings)
+        try:
+            with transaction(make_session_factory(engine)) as db:
+                secret = service.create_token(db, email=user, scopes=scope, name=name, expires_days=expires_days)
+        finally:
+            engine.dispose()
+    typer.echo(secret)
+
+
+def _password(from_stdin: bool) -> tuple[str, bool]:
+    """The password, and whether it was made up here."""
+    if not from_stdin:
+        from app.local.demo import new_password
+
+        return new_password(), True
+    given = sys.stdin.readline().rstrip("\r\n")
+    if not given:
+        raise BadInputError("--password-stdin: nothing came on standard input; pipe the password in, on one line")
+    return given, False
+
+
+def _show(password: str, is_new: bool) -> None:
+    if is_new:
+        console.print("Password, shown this once:")
+        typer.echo(password)

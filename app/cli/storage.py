@@ -1,0 +1,56 @@
+"""``hone migrate``, ``hone backup`` and ``hone restore``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.common import DataOption, attached, console
+
+
+def migrate(data: DataOption = None) -> None:
+    """Bring the database to the newest revision. `hone up` does this by itself; servers of your own need it once."""
+    from app.db.session import make_engine
+    from app.local import migrations
+
+    with attached(data, "hone migrate") as settings:
+        engine = make_engine(settings)
+        try:
+            before = migrations.current(engine)
+            migrations.upgrade(engine)
+            after = migrations.current(engine)
+        finally:
+            engine.dispose()
+    console.print(f"The database is at revision {after}" + ("." if before == after else f" (it was at {before})."))
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it, for example hone.tar.gz.")],
+    data: DataOption = None,
+) -> None:
+    """Write database and versions into one file, with checksums. Works on a running installation too."""
+    from app.local.backup import back_up
+
+    with attached(data, "hone backup") as settings:
+        listing = back_up(settings, file)
+    size = file.stat().st_size / 2**20
+    console.print(f"{file}: {len(listing.files)} files, {size:.1f} MiB, database revision {listing.revision}.")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file made by `hone backup`.")],
+    data: DataOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace what is there: the database is dropped, versions are set aside.")
+    ] = False,
+) -> None:
+    """Put a backup into an empty installation. Every file is verified before anything is changed."""
+    from app.local import stack
+    from app.local.backup import restore as restore_backup
+    from app.local.errors import LocalError
+
+    with attached(data, "hone restore") as settings:
+        if stack.running(settings.data) is not None:
+            raise LocalError(f"`hone up` is running on {settings.data}: stop it first, then restore")
+        listing = restore_backup(settings, file, force=force)
+    console.print(f"Restored {len(listing.files)} files from {listing.created_at}; `hone up` goes on from there.")

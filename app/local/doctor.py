@@ -1,0 +1,207 @@
+"""``hone doctor``: looks at every part of an installation, says what is wrong and how to mend it; changes nothing."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+import redis
+from sqlalchemy import Engine, select, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.db.base import utcnow
+from app.db.session import make_engine
+from app.db.tables import OutboxMessage, Project, Round, Version
+from app.local import migrations, net, stack
+from app.local.lock import is_locked
+from app.settings import Settings
+from app.versions import manifest
+
+State = Literal["ok", "note", "wrong"]
+LOW_DISK_BYTES = 2 * 2**30
+OUTBOX_LATE = timedelta(minutes=2)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is known of one part: its state, what was seen, and what to do about it (empty when nothing)."""
+
+    part: str
+    state: State
+    seen: str
+    mend: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Every finding, in the order in which the parts depend on each other.
+
+    Args:
+        settings: with a database URL, where there is a database to ask.
+    """
+    yield from _data_directory(settings)
+    yield _stack(settings)
+    engine = make_engine(settings) if settings.database_url else None
+    if engine is None:
+        yield Finding("postgres", "note", "not running", "`hone up` starts it")
+        return
+    try:
+        yield from _database(settings, engine)
+    finally:
+        engine.dispose()
+    yield _redis(settings)
+    yield from _programs(settings)
+
+
+def _data_directory(settings: Settings) -> Iterator[Finding]:
+    data = settings.data
+    if not data.is_dir():
+        yield Finding("data", "wrong", f"{data} does not exist", "`hone up` makes it; or name another with --data")
+        return
+    yield Finding("data", "ok", str(data))
+    free = shutil.disk_usage(data).free
+    seen = f"{free / 2**30:.1f} GiB free"
+    if free < LOW_DISK_BYTES:
+        yield Finding("disk", "wrong", seen, "make room: a round needs space for a checkpoint and a version")
+    else:
+        yield Finding("disk", "ok", seen)
+
+
+def _stack(settings: Settings) -> Finding:
+    running = stack.running(settings.data)
+    if running is not None:
+        return Finding("stack", "ok", f"`hone up` (pid {running.pid}) on {running.url} since {running.started_at}")
+    if is_locked(settings.data):
+        return Finding("stack", "note", "another command works on the data directory, or `hone up` is starting")
+    if settings.database_url:
+        return Finding("stack", "note", "no `hone up` on this data directory; looking at the configured servers")
+    return Finding("stack", "note", "not running", f"hone up --data {settings.data}")
+
+
+def _database(settings: Settings, engine: Engine) -> Iterator[Finding]:
+    try:
+        with engine.connect() as connection:
+            number = connection.scalar(text("show server_version"))
+        revision = migrations.current(engine)
+    except SQLAlchemyError as error:
+        reason = str(error).splitlines()[0]
+        yield Finding("postgres", "wrong", f"does not answer ({reason})", "check HONE_DATABASE_URL, and that it runs")
+        return
+    yield Finding("postgres", "ok", f"PostgreSQL {number}")
+    if revision != migrations.head():
+        seen = f"revision {revision or 'none'}, this Hone needs {migrations.head()}"
+        yield Finding("migrations", "wrong", seen, "hone migrate")
+        return
+    yield Finding("migrations", "ok", f"at revision {revision}")
+    yield _outbox(engine)
+    yield from _rounds(engine)
+    yield from _versions(settings, engine)
+
+
+def _outbox(engine: Engine) -> Finding:
+    """What is due and not sent says whether a worker with beat has been at work lately."""
+    late = select(OutboxMessage.due_at).where(OutboxMessage.sent_at.is_(None)).order_by(OutboxMessage.due_at).limit(1)
+    with engine.connect() as connection:
+        oldest = connection.scalar(late)
+    if oldest is None or utcnow() - oldest < OUTBOX_LATE:
+        return Finding("wake-ups", "ok", "none is late")
+    minutes = (utcnow() - oldest).total_seconds() / 60
+    return Finding("wake-ups", "wrong", f"one has waited for {minutes:.0f} min", "start the worker and beat: `hone up`")
+
+
+def _rounds(engine: Engine) -> Iterator[Finding]:
+    """A round whose lease ran out and that nobody took over is stuck; so is one that nobody claims."""
+    active = (
+        select(Project.slug, Round.number, Round.state, Round.lease_expires_at, Round.created_at)
+        .join(Project, Project.id == Round.project_id)
+        .where(Round.state.in_(("queued", "preparing", "training", "publishing")))
+    )
+    with engine.connect() as connection:
+        rows = connection.execute(active).all()
+    stuck = 0
+    for row in rows:
+        silent = utcnow() - (row.lease_expires_at or row.created_at)
+        if silent > OUTBOX_LATE:
+            stuck += 1
+            seen = f"{row.slug}, round {row.number}: {row.state}, and nobody has worked on it for {silent}"
+            yield Finding(
+                "rounds", "wrong", seen.split(".", maxsplit=1)[0], "start the worker (`hone up`), or cancel it"
+            )
+    if not stuck:
+        yield Finding("rounds", "ok", f"{len(rows)} at work" if rows else "none at work")
+
+
+def _versions(settings: Settings, engine: Engine) -> Iterator[Finding]:
+    """Every current version against its manifest and the digest that the database has."""
+    current = (
+        select(Project.slug, Version.id, Version.number, Version.digest)
+        .join(Project, Project.id == Version.project_id)
+        .where(Version.state == "current", Project.archived_at.is_(None))
+    )
+    with engine.connect() as connection:
+        rows = connection.execute(current).all()
+    for row in rows:
+        name = f"{row.slug}, version {row.number}"
+        mend = "restore it from a backup (`hone restore`), or roll back to another version"
+        try:
+            digest = manifest.verify(settings.versions_dir / str(row.id))
+        except (manifest.ManifestError, OSError) as error:
+            yield Finding("versions", "wrong", f"{name}: {error}", mend)
+            continue
+        if digest != row.digest:
+            yield Finding("versions", "wrong", f"{name} has digest {digest[:12]}…, not {row.digest[:12]}…", mend)
+        else:
+            yield Finding("versions", "ok", f"{name} verifies ({digest[:12]}…)")
+
+
+def _redis(settings: Settings) -> Finding:
+    if not settings.redis_url:
+        return Finding("redis", "note", "not running", "`hone up` starts it")
+    url = settings.redis_url.replace("redis+socket://", "unix://")
+    try:
+        with redis.Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3) as client:
+            policy = client.config_get("maxmemory-policy").get("maxmemory-policy")
+            durable = client.config_get("appendonly").get("appendonly")
+    except (redis.RedisError, ValueError) as error:
+        return Finding("redis", "wrong", f"does not answer ({error})", "start it, or check HONE_REDIS_URL")
+    if policy != "noeviction" or durable != "yes":
+        seen = f"maxmemory-policy {policy}, appendonly {durable}"
+        return Finding("redis", "note", seen, "set noeviction and appendonly yes, or wake-ups may arrive late")
+    return Finding("redis", "ok", "answers; keeps what it is told")
+
+
+def _programs(settings: Settings) -> Iterator[Finding]:
+    running = stack.running(settings.data)
+    if settings.redis_url:
+        yield _worker(settings.redis_url)
+    if settings.engine_url:
+        secret = settings.engine_secret.get_secret_value()
+        headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        yield _answers("engine", settings.engine_url, "/health", headers, settings.data / "logs" / "engine.log")
+    if running is not None:
+        yield _answers("web", running.url, "/readyz", {}, settings.data / "logs" / "web.log")
+
+
+def _worker(redis_url: str) -> Finding:
+    from celery import Celery
+
+    try:
+        with Celery(broker=redis_url) as asking:
+            asking.conf.broker_connection_retry = False
+            answers = asking.control.ping(timeout=2.0)
+    except (OSError, redis.RedisError) as error:
+        return Finding("worker", "wrong", f"cannot be asked ({error})", "mend Redis first")
+    names = sorted(name for answer in answers or [] for name in answer)
+    if not names:
+        return Finding("worker", "wrong", "no worker answers", "start it: `hone up` (its log: DATA/logs/worker.log)")
+    return Finding("worker", "ok", f"{', '.join(names)} answers")
+
+
+def _answers(part: str, url: str, path: str, headers: dict[str, str], log: Path) -> Finding:
+    status, body = net.get(url, path, headers=headers)
+    if status == 200:
+        return Finding(part, "ok", f"{url} answers")
+    said = body.decode(errors="replace").strip().splitlines()
+    seen = f"{url}{path} says {status}: {said[0][:300] if said else ''}" if status else f"{url} does not answer"
+    return Finding(part, "wrong", seen, f"see {log}")

@@ -1,0 +1,95 @@
+"""One process at a time works on a data directory: ``hone up``, or a command that needs its database."""
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from app.local.errors import LocalError, LockedError
+
+
+class DataLock:
+    """An exclusive lock on a data directory; the kernel lets go of it when this process ends, however it ends.
+
+    The file says who holds it, for the message that the next one gets.
+    """
+
+    def __init__(self, data: Path, purpose: str) -> None:
+        self.path = data / "run" / "lock"
+        self.purpose = purpose
+        self._descriptor: int | None = None
+
+    def acquire(self) -> Self:
+        """Take the lock now or not at all.
+
+        Raises:
+            LockedError: another process has it; the message names it.
+            LocalError: the data directory cannot be written.
+        """
+        prepare_data_directory(self.path.parent.parent)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 500).decode(errors="replace").strip() or "another process"
+            os.close(descriptor)
+            raise LockedError(
+                f"{self.path.parent.parent} is in use by {holder}: stop that first, or choose another directory "
+                "with --data"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"`{self.purpose}` (pid {os.getpid()})\n".encode(), 0)
+        self._descriptor = descriptor
+        return self
+
+    def release(self) -> None:
+        """Let go of it."""
+        if self._descriptor is not None:
+            os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> Self:
+        return self.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def is_locked(data: Path) -> bool:
+    """Whether a process works on this data directory now."""
+    try:
+        descriptor = os.open(data / "run" / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def prepare_data_directory(data: Path) -> None:
+    """Make the data directory, private to this account, if there is none; see that it can be written.
+
+    Raises:
+        LocalError: it cannot be made or written.
+    """
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in ("run", "logs"):
+            (data / name).mkdir(mode=0o700, exist_ok=True)
+        probe = data / "run" / f".writable-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise LocalError(
+            f"the data directory {data} cannot be written ({reason.lower()}): choose another with --data, "
+            "or give this account the right to write there"
+        ) from error

@@ -1,0 +1,56 @@
+"""``DATA/run/stack.json``: what a running ``hone up`` tells other commands about itself."""
+
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from app.local.lock import is_locked
+
+
+@dataclass
+class Stack:
+    """Addresses and processes of a running stack. The file holds the engine's secret: mode 0600."""
+
+    pid: int
+    url: str
+    database_url: str
+    redis_url: str
+    engine_url: str
+    engine_secret: str
+    started_at: str
+    ready: bool = False
+    children: dict[str, int] = field(default_factory=dict)
+    """Process ids by name, of those that this stack started itself."""
+
+    def write(self, data: Path) -> None:
+        """Replace the file in one step."""
+        folder = data / "run"
+        with tempfile.NamedTemporaryFile("w", dir=folder, prefix="stack-", delete=False) as file:  # 0600 by itself
+            json.dump(asdict(self), file, indent=2)
+        Path(file.name).replace(path(data))
+
+
+def path(data: Path) -> Path:
+    """Where it is."""
+    return data / "run" / "stack.json"
+
+
+def remove(data: Path) -> None:
+    """The stack has stopped."""
+    path(data).unlink(missing_ok=True)
+
+
+def running(data: Path) -> Stack | None:
+    """The stack that runs on this data directory, if one does. A file left by a killed one does not count."""
+    if not is_locked(data):
+        return None
+    try:
+        stack = Stack(**json.loads(path(data).read_text()))
+        os.kill(stack.pid, 0)
+    except (FileNotFoundError, ValueError, TypeError, ProcessLookupError):
+        return None
+    except PermissionError:  # it lives, under another account
+        pass
+    return stack
