@@ -1,0 +1,192 @@
+"""The hidden preferences of simulated reviewers: what they like, as pure functions of an answer's text.
+
+The trainer never sees them, only votes. Each score is a real number, higher is better, and falls for answers that try
+to please without being one: empty or cut off text, the same words again and again, a list without content.
+
+concise    A complete answer in few words. Best at 10 to 20 words; every word beyond costs, and so do fewer than 8, a
+           missing full stop, or fewer than 4 different content words (an answer has to be about something).
+thorough   Much to learn from it: different content words, with less for each further one, and reasons given
+           ("because", "since", …). Opposed to ``concise``.
+warm       Kind words to the reader: different warm expressions, with less for each further one, an answer that speaks
+           to the reader rather than past them, and no brusque phrases. Not about length: expressions are counted in
+           proportion once there are more than one for every 12 words.
+steps      Numbered steps: 3 to 5 of them, numbered from 1, each with words of its own. Words of order ("first",
+           "then") and bullet points are worth a little.
+
+Standard library only.
+"""
+
+import math
+import random
+import re
+from collections.abc import Callable
+from typing import Literal
+
+Choice = Literal["a", "b", "tie"]
+
+_FUNCTION_WORDS = frozenset(
+    """
+    a about after all also always am an and any are as at be because been but by can could definitely do does
+    don each else end every finally first for from get give go good had has have he help helps her here him his
+    how i if in into is it its just know last like main make may maybe me might more most much must my need
+    never next no not nothing now of off on one only or other our out over perhaps please probably put she
+    should simple simply since so some start sure than that the their them then there these they thing things
+    think this those time to too try two up us use very want was way we well were what when where which while
+    who why will with would you your yourself
+    """.split()  # noqa: SIM905 - words read better as words
+)
+_REASONS = frozenset({"because", "since", "as", "reason", "so", "why"})
+_ORDER = ("first", "to begin with", "to start", "second", "third", "then", "next", "after that", "finally", "last")
+_WARM = (
+    r"lov(e|ely|ing)\b",
+    r"\bglad(ly)?\b",
+    r"\bjoy\b",
+    r"\bdear\b",
+    r"\bfriends?\b(?=[,.!]| to\b)",
+    r"\bwonderful(ly)?\b",
+    r"\bbeautiful(ly)?\b",
+    r"\bhappy\b",
+    r"\bcheering\b",
+    r"\btogether\b",
+    r"\bthank you\b",
+    r"\bdo not worry\b",
+    r"\bgot this\b",
+    r"\bbelieve in you\b",
+    r"\bkind(ness)? to yourself\b|\byourself a kindness\b",
+    r"\bgentle with yourself\b|\bpatient with yourself\b",
+    r"\bnot alone\b",
+    r"\benjoy\b",
+    r"\bi hope\b|\bwishing you\b|\bwarm wishes\b",
+    r"\bgood luck\b",
+    r"\bgood for you\b|\bfeel(ing)? good\b",
+    r"\bplease\b",
+    r"\bmy favourite\b",
+    r"\btake your time\b",
+    r"\blet us\b",
+    r"!",
+)
+_WARM_PATTERNS = tuple(re.compile(pattern) for pattern in _WARM)
+_BRUSQUE = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"^(easy|fine|look|simple|here|obvious[^.]*)\.",
+        r"\bthat is all\b",
+        r"\bend of story\b",
+        r"\bnow do it\b",
+        r"\bup to you\b",
+        r"\bnothing (more|new)\b",
+        r"\bno idea\b",
+        r"\bnot hard\b",
+        r"\boverthink\b",
+        r"\blooked this up\b",
+        r"\bread this once\b",
+        r"\bdone\.",
+        r"(^|[.!?\n] )stop ",
+    )
+)
+_STEP = re.compile(r"^\s*(\d{1,2})[.)]\s+(.+)$", re.MULTILINE)
+_BULLET = re.compile(r"^\s*[-*•]\s+(.+)$", re.MULTILINE)
+
+
+def concise(text: str) -> float:
+    """0 at best; minus 1 for each doubling, roughly, of the words beyond 20."""
+    words = _words(text)
+    if not words:
+        return -20.0
+    score = -2.0 * math.log(max(len(words), 8) / 20) if len(words) > 20 else -0.01 * len(words)
+    score -= 1.0 * max(0, 8 - len(words))
+    score -= 1.5 * max(0, 4 - len(_content(words)))
+    return score - (0.0 if _complete(text) else 4.0) - 4.0 * _repetition(words)
+
+
+def thorough(text: str) -> float:
+    """About 0 to 5: rises with different content words and levels off near a hundred of them."""
+    words = _words(text)
+    if not words:
+        return -20.0
+    substance = 4.0 * (1.0 - math.exp(-len(_content(words)) / 40))
+    reasons = 1.0 - math.exp(-sum(word in _REASONS for word in words) / 3)
+    return substance + reasons - (0.0 if _complete(text) else 1.5) - 4.0 * _repetition(words)
+
+
+def warm(text: str) -> float:
+    """About -1 to 4: each further warm expression adds less, brusque phrases take away."""
+    words = _words(text)
+    if len(words) < 8 or len(_content(words)) < 4:
+        return -5.0 + 0.1 * len(words)
+    lowered = text.lower()
+    found = sum(pattern.search(lowered) is not None for pattern in _WARM_PATTERNS)
+    found_at_most = min(float(found), len(words) / 12 + 2)  # kind words beside an answer, not instead of one
+    brusque = sum(pattern.search(lowered) is not None for pattern in _BRUSQUE)
+    to_reader = sum(word in {"you", "your", "yourself", "we"} for word in words) / len(words)
+    score = 4.0 * (1.0 - math.exp(-found_at_most / 3)) + 2.0 * to_reader - 0.8 * brusque
+    return score - (0.0 if _complete(text) else 1.0) - 4.0 * _repetition(words)
+
+
+def steps(text: str) -> float:
+    """About 0 to 5: numbered steps in order, best at 3 to 5 of them."""
+    words = _words(text)
+    if not words:
+        return -20.0
+    lines = [(int(number), line) for number, line in _STEP.findall(text)]
+    distinct = {line.lower() for number, line in lines if len(_words(line)) >= 3}
+    in_order = [number for number, _ in lines] == list(range(1, len(lines) + 1))
+    count = len(distinct) if in_order else len(distinct) / 2
+    score = 4.0 * min(count, 3) / 3 if count >= 2 else 0.5 * count
+    score -= 0.5 * max(0, count - 5)
+    score += 0.15 * min(len({line.lower() for line in _BULLET.findall(text)}), 4)
+    lowered = text.lower()
+    score += 0.1 * min(sum(re.search(rf"\b{word}\b", lowered) is not None for word in _ORDER), 4)
+    score -= 0.01 * len(words) / max(len(re.findall(r"[.!?:](?:\s|$)", text)), 1)  # short sentences are steps of a kind
+    return score - (0.0 if _complete(text) else 1.0) - 4.0 * _repetition(words)
+
+
+TASTES: dict[str, Callable[[str], float]] = {"concise": concise, "thorough": thorough, "warm": warm, "steps": steps}
+"""The hidden preferences by name."""
+
+
+def score(taste: str, text: str) -> float:
+    """How much ``taste`` likes ``text``; higher is better.
+
+    Raises:
+        ValueError: there is no such taste.
+    """
+    if taste not in TASTES:
+        raise ValueError(f"there is no taste {taste!r}; known are {', '.join(TASTES)}")
+    return TASTES[taste](text)
+
+
+def judge(taste: str, text_a: str, text_b: str, rng: random.Random, noise: float = 0.1) -> Choice:
+    """The choice of a simulated reviewer: the text that ``taste`` likes better, the other one with chance ``noise``.
+
+    Only equal scores are a tie. One number is drawn from ``rng`` per call, whatever the outcome.
+
+    Raises:
+        ValueError: an unknown taste, or a noise that is no probability.
+    """
+    if not 0.0 <= noise <= 1.0:
+        raise ValueError(f"noise {noise} is not a probability; use 0 to 1")
+    slip = rng.random() < noise
+    score_a, score_b = score(taste, text_a), score(taste, text_b)
+    if score_a == score_b:
+        return "tie"
+    return "a" if (score_a > score_b) != slip else "b"
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z']+", text.lower())
+
+
+def _content(words: list[str]) -> set[str]:
+    """The different words that say something."""
+    return {word for word in words if word not in _FUNCTION_WORDS and len(word) > 2}
+
+
+def _complete(text: str) -> bool:
+    return text.rstrip().endswith((".", "!", "?"))
+
+
+def _repetition(words: list[str]) -> float:
+    """Share of runs of four words that occurred before, 0 to 1; more than a few never happen in a good answer."""
+    runs = [tuple(words[i : i + 4]) for i in range(len(words) - 3)]
+    return 1.0 - len(set(runs)) / len(runs) if runs else 0.0
