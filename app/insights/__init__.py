@@ -1,0 +1,1 @@
+"""Figures over several rooms at once."""
