@@ -11,9 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import Project
 from app.journal.outbox import enqueue
-
-REFILL = "hone.refill"
-TICK = "hone.tick"
+from app.journal.queues import REFILL, TICK
 
 # The counts stop at the number that decides, so their cost does not grow with the buffer or the votes.
 _LOW = text("""
@@ -35,9 +33,9 @@ _DUE = text("""
             JOIN comparisons c ON c.id = a.comparison_id
             JOIN prompts p ON p.id = c.prompt_id AND NOT p.held_out
             WHERE a.project_id = :project AND a.state = 'voted' AND a.frozen_at IS NULL
-            LIMIT :every
+            LIMIT :every + 1
         ) unread
-    ) >= :every AND NOT EXISTS (SELECT 1 FROM outbox WHERE sent_at IS NULL AND task = :task)
+    ) = :every AND NOT EXISTS (SELECT 1 FROM outbox WHERE sent_at IS NULL AND task = :task)
 """)
 
 
@@ -57,7 +55,11 @@ def refill_if_low(db: Session, project: Project, *, now: datetime) -> bool:
 
 
 def round_if_due(db: Session, *, project_id: object, every: int | None) -> bool:
-    """Ask for a look at due rounds when ``every`` counted votes wait unread. The tick itself decides."""
+    """Ask for a look at due rounds by the vote that makes it ``every`` unread ones. The tick itself decides.
+
+    Later votes do not ask again (a round may be running), and two votes at once may both miss the moment: the
+    reconciler's own tick comes anyway.
+    """
     if every is None:
         return False
     if not db.execute(_DUE, {"project": project_id, "every": every, "task": TICK}).scalar_one():
