@@ -55,7 +55,8 @@ class Forward:
             hidden = self._decoder(
                 input_ids=batch.ids, attention_mask=mask, position_ids=batch.positions, use_cache=False
             ).last_hidden_state
-            predicting = hidden.reshape(-1, hidden.shape[-1])[batch.predicted_from]
+            # index_select, whose gradient is summed in a fixed order on a CPU; that of indexing is not.
+            predicting = hidden.reshape(-1, hidden.shape[-1]).index_select(0, batch.predicted_from)
             flat = token_logps(predicting, batch.targets, self._head)
         table = flat.new_zeros(len(batch.lengths) * batch.longest)
         table = table.index_copy(0, batch.slots, flat)

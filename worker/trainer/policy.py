@@ -16,6 +16,9 @@ from app.versions.manifest import Base, VersionInfo
 from worker.models import ADAPTER_CONFIG, GENERATION_CONFIG, TOKENIZER_FILES, load_weights
 from worker.trainer.errors import RefusedError
 
+_PLAIN_LORA: dict[str, Any] = {"use_dora": False, "use_rslora": False, "modules_to_save": None, "bias": "none"}
+"""An adapter with anything else is merged before training goes on."""
+
 
 @dataclass(slots=True)
 class Policy:

@@ -1,0 +1,151 @@
+"""Checkpoints: everything training needs to go on as if nothing had happened, whole or not at all.
+
+``JOB_DIR/checkpoints/step-00000012/`` holds the trained weights, AdamW's moments and the random state as
+safetensors, the rest as JSON, and a manifest. Any attempt may resume from the newest that verifies.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from app.versions.manifest import ManifestError, publish, verify, write_manifest
+
+log = logging.getLogger(__name__)
+
+KEPT = 2
+SCHEMA = 1
+_TENSORS = "state.safetensors"
+_STATE = "state.json"
+
+
+@dataclass(slots=True)
+class State:
+    """Where training stands, beside the tensors."""
+
+    fingerprint: str
+    """Digest of everything that decides the trajectory: settings, start, reference, examples."""
+    step: int
+    """Optimiser steps done."""
+    tokens: int
+    """Tokens trained on."""
+    seconds: float
+    """Time spent training, over all attempts."""
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    recent_chosen: list[float] = field(default_factory=list)
+    """Mean log-ratios of chosen completions in the last steps, for the displacement alarm."""
+    alarm: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RandomState:
+    """The states of torch's generators."""
+
+    cpu: Tensor
+    cuda: Tensor | None
+
+    @classmethod
+    def now(cls) -> "RandomState":
+        """As they are."""
+        return cls(torch.get_rng_state(), torch.cuda.get_rng_state() if torch.cuda.is_available() else None)
+
+    def restore(self) -> None:
+        """Set torch's generators back to this."""
+        torch.set_rng_state(self.cpu)
+        if self.cuda is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(self.cuda)
+
+
+class Checkpoints:
+    """The checkpoints of one job."""
+
+    def __init__(self, job: Path) -> None:
+        self.directory = job / "checkpoints"
+
+    def save(
+        self,
+        state: State,
+        parameters: Mapping[str, nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        random: RandomState,
+    ) -> Path:
+        """Write a checkpoint and drop all but the newest ``KEPT``."""
+        final = self.directory / f"step-{state.step:08d}"
+        if final.exists():
+            shutil.rmtree(final)
+        staged = self.directory / f".{final.name}"
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
+        try:
+            save_file(_pack(parameters, optimizer, random), staged / _TENSORS)
+            data = {"schema": SCHEMA} | {name: getattr(state, name) for name in State.__slots__}
+            (staged / _STATE).write_text(json.dumps(data), encoding="utf-8")
+            write_manifest(staged)
+            publish(staged, final)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+        for old in self._steps()[KEPT:]:
+            shutil.rmtree(old)
+        return final
+
+    def newest(self, fingerprint: str) -> tuple[State, Path] | None:
+        """The newest whole checkpoint of the same trajectory; None starts over."""
+        for directory in self._steps():
+            try:
+                verify(directory)
+                data = json.loads((directory / _STATE).read_text(encoding="utf-8"))
+            except ManifestError as error:
+                log.warning("checkpoint passed over: %s", error)
+                continue
+            if data.pop("schema") != SCHEMA or data["fingerprint"] != fingerprint:
+                log.warning("%s was made with other settings or examples; it is not used", directory)
+                continue
+            return State(**data), directory
+        return None
+
+    def _steps(self) -> list[Path]:
+        """Newest first."""
+        return sorted(self.directory.glob("step-*"), reverse=True)
+
+
+def restore(directory: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+    """Put a checkpoint's weights, moments and random state back, bit for bit.
+
+    Raises:
+        ValueError: it holds other parameters than ``parameters``.
+    """
+    tensors = load_file(directory / _TENSORS)
+    stored = {name.removeprefix("weight.") for name in tensors if name.startswith("weight.")}
+    if stored != set(parameters):
+        odd = min(stored ^ set(parameters))
+        raise ValueError(f"{directory} holds {len(stored)} parameters, the model trains {len(parameters)} ({odd})")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[f"weight.{name}"])
+            moments = {key: tensors.get(f"{key}.{name}") for key in ("exp_avg", "exp_avg_sq", "step")}
+            optimizer.state[parameter] = {
+                key: value if key == "step" and not optimizer.defaults.get("fused") else value.to(parameter.device)
+                for key, value in moments.items()
+                if value is not None
+            }
+    RandomState(tensors["random.cpu"], tensors.get("random.cuda")).restore()
+
+
+def _pack(
+    parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, random: RandomState
+) -> dict[str, Tensor]:
+    tensors = {"random.cpu": random.cpu}
+    if random.cuda is not None:
+        tensors["random.cuda"] = random.cuda
+    for name, parameter in parameters.items():
+        tensors[f"weight.{name}"] = parameter.detach().contiguous()
+        for key, value in optimizer.state[parameter].items():
+            tensors[f"{key}.{name}"] = value.contiguous()
+    return tensors

@@ -1,0 +1,231 @@
+"""The training loop: optimiser steps, evaluations, checkpoints. It saves nothing else and prints nothing."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from app.rounds.spec import TrainingSettings
+from worker.trainer.checkpoint import Checkpoints, RandomState, State, restore
+from worker.trainer.errors import NotFiniteError, OutOfMemoryError, StoppedError, is_out_of_memory
+from worker.trainer.examples import Example
+from worker.trainer.forward import Forward
+from worker.trainer.lifetime import Stop
+from worker.trainer.losses import LOSSES, Pairs
+from worker.trainer.metrics import DISPLACEMENT_WINDOW_STEPS, Event, Tally, displacement_alarm
+from worker.trainer.order import learning_rate, steps
+from worker.trainer.packing import Batch, ForwardPath, Plan, build, plan
+from worker.trainer.pairing import assemble
+from worker.trainer.policy import Policy
+from worker.trainer.reference import completion_keys
+
+ADAM_BETAS = (0.9, 0.999)
+ADAM_EPS = 1e-8
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """How groups become forward passes on this machine."""
+
+    path: ForwardPath
+    tokens: int
+    """Budget of a pass, padding included."""
+    row_length: int | None
+    """Fixed length of rows; None: as long as the longest group of the pass."""
+
+    def plan(self, examples: Sequence[Example], chosen: Sequence[int]) -> list[Plan]:
+        """The passes over the ``chosen`` examples."""
+        return plan([example.unit for example in examples], chosen, self.path, self.tokens, self.row_length)
+
+
+class Split:
+    """Examples with what a pass over them needs: their units, and their reference log-probs."""
+
+    def __init__(self, examples: Sequence[Example], reference: Mapping[str, Tensor]) -> None:
+        self.examples = examples
+        self.units = [example.unit for example in examples]
+        self.keys = completion_keys(self.units)
+        self.reference = reference
+
+
+class Loop:
+    """One job's training. ``run`` goes from the newest checkpoint, or from the start, to the last step."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        forward: Forward,
+        settings: TrainingSettings,
+        passes: Passes,
+        *,
+        train: Split,
+        held_out: Split,
+        checkpoints: Checkpoints,
+        fingerprint: str,
+        stop: Stop,
+        emit: Callable[[Event], None],
+        on_tokens: Callable[[int], None],
+    ) -> None:
+        """``emit`` hears what happened; ``on_tokens`` hears the cost of every pass, in tokens forward."""
+        self._policy, self._forward, self._settings, self._passes = policy, forward, settings, passes
+        self._train, self._held_out = train, held_out
+        self._checkpoints, self._stop, self._emit, self._on_tokens = checkpoints, stop, emit, on_tokens
+        self._loss = partial(LOSSES[settings.loss], **settings.loss_settings)
+        self._parameters = policy.trainable
+        self._optimizer = make_optimizer(self._parameters.values(), settings)
+        self._steps = steps(train.examples, settings)
+        self._saved_at = (0, time.monotonic())
+        self.state = State(fingerprint=fingerprint, step=0, tokens=0, seconds=0.0)
+        self.last: dict[str, float] = {}
+        """Figures of the last training step."""
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole job."""
+        return len(self._steps)
+
+    def resume(self) -> int:
+        """Take up the newest checkpoint, if there is one; returns the steps it had done."""
+        found = self._checkpoints.newest(self.state.fingerprint)
+        if found is not None:
+            self.state, directory = found
+            restore(directory, self._parameters, self._optimizer)
+            self._saved_at = (self.state.step, time.monotonic())
+        return self.state.step
+
+    def run(self) -> State:
+        """Train to the end.
+
+        Raises:
+            StoppedError: a stop was asked for; a checkpoint is written.
+            NotFiniteError: the loss or gradient is not finite; nothing was changed by it.
+            OutOfMemoryError: a pass does not fit; a checkpoint is written.
+        """
+        if self.state.step == 0 and not self.state.evaluations:
+            self._evaluate()
+        while self.state.step < len(self._steps):
+            began, random = time.monotonic(), RandomState.now()
+            try:
+                figures, tokens = self._optimise(self._steps[self.state.step])
+            except StoppedError as error:
+                raise StoppedError(f"{error}; {self._keep(random)}") from error
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._optimizer.zero_grad(set_to_none=True)
+                raise OutOfMemoryError(
+                    f"out of memory in step {self.state.step + 1}; {self._keep(random)}; lower tokens_per_row "
+                    f"(now {self._settings.tokens_per_row}) or max_length, or use method 'lora', and start again"
+                ) from error
+            self._after_step(figures, tokens, time.monotonic() - began)
+        if not self.state.evaluations or self.state.evaluations[-1]["step"] != self.state.step:
+            self._evaluate()
+        return self.state
+
+    def _optimise(self, chosen: Sequence[int]) -> tuple[dict[str, float], int]:
+        """One optimiser step over the ``chosen`` examples, in as many passes as they need."""
+        step, total = self.state.step, len(self._steps)
+        weight_sum = sum(pair.weight for index in chosen for pair in self._train.examples[index].pairs)
+        tally, tokens = Tally(), 0
+        self._optimizer.zero_grad(set_to_none=True)
+        for made in self._passes.plan(self._train.examples, chosen):
+            self._stop.check(f"step {step + 1} of {total} was not finished")
+            batch = build(self._train.units, made, self._passes.path)
+            with self._policy.dropout():
+                logps = self._forward(batch).tokens
+            pairs, weight = self._pairs(self._train, made, batch, logps)
+            losses = self._loss(pairs)
+            # Each pass adds its share of the step's weighted mean: any split into passes has the same gradient.
+            ((losses * weight).sum() / weight_sum).backward()
+            tally.add(losses, pairs, weight)
+            tokens += batch.tokens
+            self._on_tokens(3 * batch.tokens)
+        figures = tally.means()
+        norm = float(torch.nn.utils.clip_grad_norm_(list(self._parameters.values()), self._settings.max_grad_norm))
+        if not math.isfinite(figures["loss"]) or not math.isfinite(norm):
+            raise NotFiniteError(
+                f"step {step + 1} of {total}: loss {figures['loss']:g}, gradient norm {norm:g}; the model was not "
+                f"changed by it and nothing is published; lower learning_rate (now {self._settings.learning_rate:g})"
+            )
+        rate = learning_rate(step, total, self._settings)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.step()
+        return figures | {"grad_norm": norm, "learning_rate": rate}, tokens
+
+    def _after_step(self, figures: dict[str, float], tokens: int, seconds: float) -> None:
+        state, settings = self.state, self._settings
+        state.step += 1
+        state.tokens += tokens
+        state.seconds += seconds
+        state.recent_chosen = [*state.recent_chosen, figures["chosen_log_ratio"]][-DISPLACEMENT_WINDOW_STEPS:]
+        self.last = figures | {"tokens_per_second": tokens / seconds}
+        self._emit({"kind": "train", "step": state.step, "steps": len(self._steps)} | self.last)
+        self._watch(None)
+        if settings.eval_every_steps and state.step % settings.eval_every_steps == 0:
+            self._evaluate()
+        saved_step, saved_time = self._saved_at
+        by_step = settings.checkpoint_every_steps
+        due = by_step is not None and state.step - saved_step >= by_step
+        if due or time.monotonic() - saved_time >= settings.checkpoint_every_seconds:
+            self._save(RandomState.now())
+
+    def _evaluate(self) -> None:
+        """Held-out figures; nothing where no preference is held out."""
+        if not self._held_out.examples:
+            return
+        tally = Tally()
+        with torch.no_grad():
+            for made in self._passes.plan(self._held_out.examples, range(len(self._held_out.examples))):
+                if self.state.step == 0:
+                    self._stop.check("no step was finished, so the next start begins again")
+                batch = build(self._held_out.units, made, self._passes.path)
+                logps = self._forward(batch).tokens
+                pairs, weight = self._pairs(self._held_out, made, batch, logps)
+                tally.add(self._loss(pairs), pairs, weight)
+                self._on_tokens(batch.tokens)
+        figures = {"step": self.state.step} | tally.means()
+        self.state.evaluations.append(figures)
+        self._emit({"kind": "eval", "steps": len(self._steps)} | figures)
+        self._watch(figures["chosen_log_ratio"])
+
+    def _pairs(self, split: Split, made: Plan, batch: Batch, logps: Tensor) -> tuple[Pairs, Tensor]:
+        return assemble(split.examples, made, batch, logps, split.reference, split.keys)
+
+    def _watch(self, held_out: float | None) -> None:
+        alarm = displacement_alarm(self.state.recent_chosen, held_out, self._settings.displacement_alarm_nats)
+        if alarm is not None and self.state.alarm is None:
+            self.state.alarm = alarm
+            self._emit({"kind": "alarm", "step": self.state.step, "message": alarm})
+
+    def _save(self, random: RandomState) -> None:
+        directory = self._checkpoints.save(self.state, self._parameters, self._optimizer, random)
+        self._saved_at = (self.state.step, time.monotonic())
+        self._emit({"kind": "checkpoint", "step": self.state.step, "path": directory.name})
+
+    def _keep(self, random: RandomState) -> str:
+        """Write a checkpoint if there is anything new in it; returns what to tell about it."""
+        if self.state.step == 0:
+            return "no step was finished, so the next start begins again"
+        if self._saved_at[0] != self.state.step:
+            self._save(random)
+        return f"the checkpoint after step {self.state.step} is kept and the next start goes on from it"
+
+
+def make_optimizer(parameters: Iterable[nn.Parameter], settings: TrainingSettings) -> torch.optim.Optimizer:
+    """AdamW; weight decay acts on matrices only, not on biases and norms."""
+    matrices, others = [], []
+    for parameter in parameters:
+        (matrices if parameter.ndim > 1 else others).append(parameter)
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=settings.learning_rate,
+        betas=ADAM_BETAS,
+        eps=ADAM_EPS,
+        fused=True,
+    )

@@ -1,0 +1,49 @@
+"""Which examples make up which optimiser step, and how large that step is. Functions of the seed and nothing else."""
+
+import math
+import random
+from collections.abc import Sequence
+
+from app.rounds.spec import TrainingSettings
+from worker.trainer.examples import Example
+
+
+def steps(examples: Sequence[Example], settings: TrainingSettings) -> list[list[int]]:
+    """Indices of the examples of every optimiser step, over all epochs.
+
+    Every epoch is shuffled anew from (seed, epoch). All pairs of a group are in one step, so that its prompt is
+    computed once; a step is closed when the next group would take it beyond ``pairs_per_step``.
+    """
+    made: list[list[int]] = []
+    for epoch in range(settings.epochs):
+        order = list(range(len(examples)))
+        random.Random(f"{settings.seed}:{epoch}").shuffle(order)  # noqa: S311 - an order of examples, not a secret
+        step: list[int] = []
+        pairs = 0
+        for index in order:
+            if step and pairs + len(examples[index].pairs) > settings.pairs_per_step:
+                made.append(step)
+                step, pairs = [], 0
+            step.append(index)
+            pairs += len(examples[index].pairs)
+        if step:
+            made.append(step)
+        if settings.max_steps is not None and len(made) >= settings.max_steps:
+            return made[: settings.max_steps]
+    return made
+
+
+def learning_rate(step: int, total: int, settings: TrainingSettings) -> float:
+    """The learning rate of optimiser step ``step`` (from 0) of ``total``: linear warm-up, then the schedule.
+
+    Linear and cosine reach 0 one step after the last.
+    """
+    warmup = math.ceil(settings.warmup_ratio * total)
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    done = (step - warmup) / max(1, total - warmup)
+    if settings.schedule == "linear":
+        return settings.learning_rate * (1 - done)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
