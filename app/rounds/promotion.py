@@ -1,0 +1,182 @@
+"""Which version is the current one: registering what a round made, promoting, rolling back, rejecting."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from app.comparisons.service import withdraw_unvoted
+from app.db.tables import Project, Round, Version
+from app.journal import audit
+from app.journal.outbox import enqueue
+from app.journal.queues import REFILL
+from app.rounds import leases
+from app.rounds.errors import (
+    NothingToRollBackToError,
+    VersionDamagedError,
+    VersionNotPromotableError,
+    VersionNotRejectableError,
+)
+from app.settings import Settings
+from app.versions.files import directory, verify_whole
+from app.versions.manifest import ManifestError, VersionInfo
+from app.versions.queries import predecessor
+
+
+def register_version(
+    db: Session, round_: Round, token: UUID, *, version_id: UUID, digest: str, info: VersionInfo
+) -> Version:
+    """Write down the published version that a round made, and end the round, in the caller's transaction.
+
+    The import's version becomes the current one; a trained one is a candidate until it is promoted.
+
+    Raises:
+        LeaseLostError: the round is not held with ``token`` any more; nothing was written.
+    """
+    project = db.get_one(Project, round_.project_id)
+    _lock(db, project)
+    last = db.scalar(select(func.max(Version.number)).where(Version.project_id == project.id)) or 0
+    base = UUID(info.base.version) if info.kind == "adapter" and info.base and info.base.version else None
+    version = Version(
+        id=version_id,
+        project_id=project.id,
+        number=last + 1,
+        parent_id=round_.parent_id,
+        base_id=base,
+        state="candidate",
+        kind=info.kind,
+        digest=digest,
+        context_length=info.context_length,
+        metrics=info.metrics,
+    )
+    db.add(version)
+    db.flush()
+    leases.advance(db, round_.id, token, "publishing", "done", version_id=version.id)
+    audit.record(
+        db,
+        actor_id=round_.requested_by,
+        project_id=project.id,
+        action="version.register",
+        subject=f"version:{version.id}",
+        number=version.number,
+        round=round_.number,
+        digest=digest,
+    )
+    if round_.kind == "import":
+        _make_current(db, project, version, actor=round_.requested_by, action="version.import")
+    return version
+
+
+def promote(
+    db: Session, version: Version, *, actor: UUID | None, settings: Settings, action: str = "version.promote"
+) -> Version:
+    """Make a candidate or an earlier version the current one; the old one retires in the same transaction.
+
+    Pairs of other versions that nobody has voted on leave the queue, and the refill samples from the new version.
+    Its files are hashed first, before anything is locked.
+
+    Raises:
+        VersionDamagedError: the files are not what the manifest says. Nothing changed.
+        VersionNotPromotableError: it is current already, or was rejected.
+    """
+    folder = directory(settings.versions_dir, version.id)
+    try:
+        digest, _ = verify_whole(folder)
+    except ManifestError as error:
+        raise VersionDamagedError(str(error), mend="Restore its directory from a backup, or train it again.") from error
+    if digest != version.digest:
+        raise VersionDamagedError(
+            f"{folder} has the digest {digest}, version {version.number} was registered with {version.digest}.",
+            mend="Restore its directory from a backup, or train it again.",
+        )
+    project = db.get_one(Project, version.project_id)
+    _lock(db, project)
+    return _make_current(db, project, version, actor=actor, action=action)
+
+
+def roll_back(db: Session, project: Project, *, actor: UUID | None, settings: Settings) -> Version:
+    """Promote the version that was current before this one.
+
+    Raises:
+        NothingToRollBackToError: the current version is the first that ever was.
+        VersionDamagedError: the earlier version's files are damaged.
+    """
+    earlier = predecessor(db, project)
+    if earlier is None:
+        raise NothingToRollBackToError(
+            f"{project.name} has no version before the current one.", mend="Train another round instead."
+        )
+    return promote(db, earlier, actor=actor, settings=settings, action="version.roll_back")
+
+
+def reject(db: Session, version: Version, *, actor: UUID | None, reason: str = "") -> Version:
+    """Put a candidate aside for good; its figures and files stay.
+
+    Raises:
+        VersionNotRejectableError: it is no candidate.
+    """
+    changed = db.scalar(
+        update(Version)
+        .where(Version.id == version.id, Version.state == "candidate")
+        .values(state="rejected")
+        .returning(Version.id)
+    )
+    db.refresh(version)
+    if changed is None:
+        raise VersionNotRejectableError(version.number, version.state)
+    data: dict[str, Any] = {"number": version.number} | ({"reason": reason} if reason else {})
+    audit.record(
+        db,
+        actor_id=actor,
+        project_id=version.project_id,
+        action="version.reject",
+        subject=f"version:{version.id}",
+        **data,
+    )
+    return version
+
+
+def _make_current(db: Session, project: Project, version: Version, *, actor: UUID | None, action: str) -> Version:
+    state = db.scalar(select(Version.state).where(Version.id == version.id).with_for_update())
+    if state not in ("candidate", "retired"):
+        raise VersionNotPromotableError(version.number, str(state))
+    now = func.clock_timestamp()
+    retired = db.scalar(
+        update(Version)
+        .where(Version.project_id == project.id, Version.state == "current", Version.id != version.id)
+        .values(state="retired", retired_at=now)
+        .returning(Version.number)
+    )
+    db.execute(
+        update(Version)
+        .where(Version.id == version.id)
+        .values(state="current", promoted_at=now, retired_at=None)
+        .execution_options(synchronize_session=False)
+    )
+    db.refresh(version)
+    withdrawn = withdraw_unvoted(db, project=project, sampled_by_other_than=version.id)
+    # What stood in the way of sampling the old version need not stand in the way of the new one.
+    db.execute(
+        update(Project)
+        .where(Project.id == project.id)
+        .values(refill_problem=None, refill_failures=0, refill_due_at=None)
+        .execution_options(synchronize_session=False)
+    )
+    enqueue(db, REFILL, project.id)
+    audit.record(
+        db,
+        actor_id=actor,
+        project_id=project.id,
+        action=action,
+        subject=f"version:{version.id}",
+        number=version.number,
+        replaced=retired,
+        withdrawn=withdrawn,
+    )
+    return version
+
+
+def _lock(db: Session, project: Project) -> None:
+    """Versions of a project change one at a time."""
+    db.execute(select(Project.id).where(Project.id == project.id).with_for_update(key_share=True))
