@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from sqlalchemy.orm import Session
 
 from app.settings import Settings
 
@@ -45,6 +46,19 @@ def attached(data: Path | None, purpose: str) -> Iterator[Settings]:
 
     with attach(settings_with(data=data), purpose) as settings:
         yield settings
+
+
+@contextmanager
+def transaction_on(settings: Settings) -> Iterator[Session]:
+    """One transaction on the database of ``settings``, committed at the end."""
+    from app.db.session import make_engine, make_session_factory, transaction
+
+    engine = make_engine(settings)
+    try:
+        with transaction(make_session_factory(engine)) as db:
+            yield db
+    finally:
+        engine.dispose()
 
 
 def fail(message: str, status: int) -> None:

@@ -1,11 +1,12 @@
 """``hone users`` and ``hone token``."""
 
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 
-from app.cli.common import BadInputError, DataOption, attached, console
+from app.cli.common import BadInputError, DataOption, attached, console, transaction_on
 
 users = typer.Typer(no_args_is_help=True, help="Make accounts and set passwords.")
 token = typer.Typer(no_args_is_help=True, help="Make keys for programs (API tokens).")
@@ -30,14 +31,9 @@ def create_user(
     password, is_new = _password(password_stdin)
     with attached(data, "hone users create") as settings:
         from app.accounts import service
-        from app.db.session import make_engine, make_session_factory, transaction
 
-        engine = make_engine(settings)
-        try:
-            with transaction(make_session_factory(engine)) as db:
-                service.create_user(db, email=email, password=password, name=name, is_site_admin=admin)
-        finally:
-            engine.dispose()
+        with transaction_on(settings) as db:
+            service.create_user(db, email=email, password=password, name=name, is_site_admin=admin)
     console.print(f"Made {'the admin' if admin else 'the account'} {email.strip().lower()}.", highlight=False)
     _show(password, is_new)
 
@@ -48,14 +44,10 @@ def set_password(email: EmailOption, data: DataOption = None, password_stdin: St
     password, is_new = _password(password_stdin)
     with attached(data, "hone users password") as settings:
         from app.accounts import service
-        from app.db.session import make_engine, make_session_factory, transaction
+        from app.projects.service import person
 
-        engine = make_engine(settings)
-        try:
-            with transaction(make_session_factory(engine)) as db:
-                service.set_password(db, email=email, password=password)
-        finally:
-            engine.dispose()
+        with transaction_on(settings) as db:
+            service.set_password(db, person(db, email), password)
     console.print(f"{email.strip().lower()} has a new password; sign-ins with the old one have ended.", highlight=False)
     _show(password, is_new)
 
@@ -75,14 +67,11 @@ def create_token(
     """Make an API token and print it, once, as the last line on standard output."""
     with attached(data, "hone token create") as settings:
         from app.accounts import service
-        from app.db.session import make_engine, make_session_factory, transaction
+        from app.projects.service import person
 
-        engine = make_engine(settings)
-        try:
-            with transaction(make_session_factory(engine)) as db:
-                secret = service.create_token(db, email=user, scopes=scope, name=name, expires_days=expires_days)
-        finally:
-            engine.dispose()
+        expires_at = None if expires_days is None else datetime.now(UTC) + timedelta(days=expires_days)
+        with transaction_on(settings) as db:
+            _, secret = service.create_token(db, user=person(db, user), name=name, scopes=scope, expires_at=expires_at)
     typer.echo(secret)
 
 

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (LocalError, BadInputError) as error:
         fail(str(error), BAD_INPUT)
     except DomainError as error:
-        fail(f"{error.message}. {error.mend}".rstrip(". ") + ".", BAD_INPUT)
+        fail(f"{error.message.rstrip('.')}. {error.mend}".rstrip(), BAD_INPUT)
     except OperationalError as error:
         fail(f"the database does not answer ({first_line(error.orig)}): is HONE_DATABASE_URL right?", BAD_INPUT)
 

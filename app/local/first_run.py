@@ -30,11 +30,10 @@ def prepare(settings: Settings, engine: Engine, *, with_demo: bool) -> FirstRun:
         logins = demo.bootstrap(engine)
         return FirstRun(logins, [] if logins else ["The demo project was there already; its logins are unchanged."])
     with transaction(make_session_factory(engine)) as db:
+        admin = accounts.ensure_first_admin(db, settings)
+        if admin is not None:
+            return FirstRun(notes=[f"The first admin is {admin.email}, with HONE_ADMIN_PASSWORD."])
         if db.scalar(select(exists().where(User.is_active))):
             return FirstRun()
-        password = settings.admin_password.get_secret_value()
-        if settings.admin_email and password:
-            accounts.create_user(db, email=settings.admin_email, password=password, is_site_admin=True)
-            return FirstRun(notes=[f"The first admin is {settings.admin_email}, with HONE_ADMIN_PASSWORD."])
     create = f"hone users create --admin --email YOU@EXAMPLE.ORG --data {settings.data}"
     return FirstRun(notes=["There is no user yet. In another terminal:", create])

@@ -42,7 +42,7 @@ def test_fresh_database_is_migrated_empty_and_shared_by_connections(fresh_databa
 def test_redis_answers_over_kombu_and_redis_py(redis_url: str) -> None:
     with Connection(redis_url) as connection:
         connection.ensure_connection(max_retries=1)
-        connection.default_channel.client.set("hone-test", "1")
+        connection.default_channel.client.set("hone-test", "1")  # type: ignore[attr-defined] # of the Redis transport
     with redis.Redis(unix_socket_path=redis_url.removeprefix("redis+socket://")) as client:
         assert client.get("hone-test") == b"1"
         assert client.config_get("appendonly") == {"appendonly": "yes"}
