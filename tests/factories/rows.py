@@ -111,7 +111,7 @@ def make_completion(
     *,
     version: Version | None,
     text: str | None = None,
-    ids: Sequence[int] = (11, 12, 2),
+    ids: Sequence[int] | None = None,
     prompt_ids: Sequence[int] = (1, 10),
     end: str | None = None,
 ) -> Completion:
@@ -122,7 +122,7 @@ def make_completion(
         version_id=version.id if version else None,
         text=text if text is not None else f"Answer {next(_count)}.",
         prompt_ids=list(prompt_ids),
-        ids=list(ids),
+        ids=[11, 12 + next(_count), 2] if ids is None else list(ids),
         end=end or ("eos" if version else "human"),
     )
     db.add(completion)

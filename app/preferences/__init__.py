@@ -1,0 +1,1 @@
+"""Preferences: what training reads out of votes; snapshots of them, and exports."""

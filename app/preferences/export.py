@@ -1,0 +1,111 @@
+"""Everything people said, in formats that others read: what was voted here is not locked in.
+
+``trl``    {"prompt": [messages], "chosen": [message], "rejected": [message]}; ties have no place in it.
+``arena``  a battle a row, as LMSYS' Chatbot Arena published them; ties and "both bad" included.
+``groups`` what Hone's own trainer reads (``hone train --data``), token ids included.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.db.tables import Completion, Project, Prompt, Version
+from app.errors import InvalidError
+from app.preferences import groups
+from app.preferences.collecting import Preference, Split, collect
+
+_ROWS_PER_QUERY = 500
+
+
+class ExportFormatUnknownError(InvalidError):
+    """There is no such format."""
+
+    code = "export_format_unknown"
+    title = "Unknown export format"
+
+    def __init__(self, given: str) -> None:
+        super().__init__(f"{given!r} is no export format.", mend=f"Use one of {', '.join(FORMATS)}.")
+
+
+def export_rows(
+    db: Session, project: Project, export_format: str, *, split: Split | None = None
+) -> Iterator[dict[str, Any]]:
+    """The project's preferences, a JSON-ready row at a time; completions are read in batches while they are sent.
+
+    Args:
+        split: 'train' leaves out held-out prompts, 'eval' is only those; None has both.
+
+    Raises:
+        ExportFormatUnknownError: not one of ``FORMATS``.
+    """
+    if export_format not in FORMATS:
+        raise ExportFormatUnknownError(export_format)
+    preferences = (item for item in collect(db, project).preferences if split in (None, item.split))
+    return FORMATS[export_format](db, project, preferences)
+
+
+def _trl(db: Session, _project: Project, preferences: Iterator[Preference]) -> Iterator[dict[str, Any]]:
+    decided = (item for item in preferences if item.outcome in ("a", "b"))
+    for item, messages, a, b in _joined(db, decided):
+        chosen, rejected = (a, b) if item.outcome == "a" else (b, a)
+        yield {"prompt": messages, "chosen": [_said(chosen)], "rejected": [_said(rejected)]}
+
+
+_WINNERS = {"a": "model_a", "b": "model_b", "tie": "tie", "both_bad": "tie (bothbad)"}
+
+
+def _arena(db: Session, project: Project, preferences: Iterator[Preference]) -> Iterator[dict[str, Any]]:
+    versions = db.execute(select(Version.id, Version.number).where(Version.project_id == project.id))
+    names: dict[UUID | None, str] = {row.id: f"{project.slug}-v{row.number}" for row in versions}
+    for item, messages, a, b in _joined(db, preferences):
+        yield {
+            "question_id": str(item.prompt_id),
+            "model_a": names.get(a.version_id, "human"),
+            "model_b": names.get(b.version_id, "human"),
+            "winner": _WINNERS[item.outcome],
+            "judge": str(item.reviewer_id),
+            "conversation_a": [*messages, _said(a)],
+            "conversation_b": [*messages, _said(b)],
+            "turn": sum(message["role"] == "user" for message in messages),
+            "anony": True,
+            "language": "unknown",
+            "tstamp": item.voted_at.timestamp(),
+        }
+
+
+def _groups(db: Session, _project: Project, preferences: Iterator[Preference]) -> Iterator[dict[str, Any]]:
+    return groups.groups(db, preferences)
+
+
+FORMATS: dict[str, Callable[[Session, Project, Iterator[Preference]], Iterator[dict[str, Any]]]] = {
+    "trl": _trl,
+    "arena": _arena,
+    "groups": _groups,
+}
+"""The formats by name."""
+
+
+class _Answer(NamedTuple):
+    id: UUID
+    text: str
+    version_id: UUID | None
+
+
+def _said(answer: _Answer) -> dict[str, str]:
+    return {"role": "assistant", "content": answer.text}
+
+
+def _joined(db: Session, preferences: Iterator[Preference]) -> Iterator[tuple[Preference, list[Any], _Answer, _Answer]]:
+    """Each preference with its prompt's messages and its two answers. Columns only: no row stays in the session."""
+    while block := list(islice(preferences, _ROWS_PER_QUERY)):
+        ids = {id_ for item in block for id_ in (item.completion_a_id, item.completion_b_id)}
+        query = select(Completion.id, Completion.text, Completion.version_id).where(Completion.id.in_(ids))
+        answers = {row.id: _Answer(*row) for row in db.execute(query)}
+        prompts = select(Prompt.id, Prompt.messages).where(Prompt.id.in_({item.prompt_id for item in block}))
+        messages = {row.id: row.messages for row in db.execute(prompts)}
+        for item in block:
+            yield item, messages[item.prompt_id], answers[item.completion_a_id], answers[item.completion_b_id]

@@ -1,0 +1,158 @@
+"""The group format the trainer reads: a prompt with its completions and what people said of them, a line each.
+
+The lines are canonical: the same preferences always give the same bytes. The hash of a snapshot is the SHA-256 of
+these bytes, so it is also the checksum of the groups.jsonl in a round's job directory.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any, NamedTuple, Protocol
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.db.tables import Completion, RoundExample
+
+_PROMPTS_PER_QUERY = 200
+
+
+class Example(Protocol):
+    """What a line needs to know of a preference."""
+
+    @property
+    def prompt_id(self) -> UUID: ...
+    @property
+    def completion_a_id(self) -> UUID: ...
+    @property
+    def completion_b_id(self) -> UUID: ...
+    @property
+    def split(self) -> str: ...
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def margin(self) -> float: ...
+    @property
+    def weight(self) -> float: ...
+    @property
+    def vote_id(self) -> UUID: ...
+
+
+class _Frozen(NamedTuple):
+    prompt_id: UUID
+    completion_a_id: UUID
+    completion_b_id: UUID
+    split: str
+    outcome: str
+    margin: float
+    weight: float
+    vote_id: UUID
+
+
+class _Answer(NamedTuple):
+    id: UUID
+    prompt_ids: list[int]
+    ids: list[int]
+    text: str
+    end: str
+
+
+def frozen(db: Session, round_id: UUID) -> Iterator[_Frozen]:
+    """The examples of a round's snapshot, in their order."""
+    rows = db.scalars(
+        select(RoundExample).where(RoundExample.round_id == round_id).order_by(RoundExample.ordinal),
+        execution_options={"yield_per": 1000},
+    )
+    for row in rows:
+        yield _Frozen(
+            row.prompt_id,
+            row.completion_a_id,
+            row.completion_b_id,
+            row.split,
+            row.outcome,
+            row.margin,
+            row.weight,
+            row.vote_ids[0],
+        )
+
+
+def groups(db: Session, examples: Iterable[Example]) -> Iterator[dict[str, Any]]:
+    """A group for every prompt of ``examples``, which come ordered by prompt; completions are read in batches.
+
+    A prompt that was tokenised in two ways (a changed template) makes a group for each.
+    """
+    by_prompt = (list(block) for _, block in groupby(examples, key=lambda item: item.prompt_id))
+    for batch in _batches(by_prompt, _PROMPTS_PER_QUERY):
+        answers = _answers(db, batch)
+        for block in batch:
+            yield from _of_prompt(block, answers)
+
+
+def lines(db: Session, examples: Iterable[Example]) -> Iterator[bytes]:
+    """The groups as canonical JSON lines."""
+    for group in groups(db, examples):
+        yield json.dumps(group, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+
+
+def snapshot_lines(db: Session, round_id: UUID) -> Iterator[bytes]:
+    """groups.jsonl of a round, rebuilt from its frozen rows: always the same bytes."""
+    return lines(db, frozen(db, round_id))
+
+
+def digest(content: Iterable[bytes]) -> str:
+    """SHA-256 over the lines, hexadecimal."""
+    sha = hashlib.sha256()
+    for line in content:
+        sha.update(line)
+    return sha.hexdigest()
+
+
+def _of_prompt(block: list[Example], answers: dict[UUID, _Answer]) -> Iterator[dict[str, Any]]:
+    variants: dict[tuple[int, ...], list[Example]] = {}
+    for example in block:
+        variants.setdefault(tuple(answers[example.completion_a_id].prompt_ids), []).append(example)
+    for number, (prompt_ids, examples) in enumerate(variants.items(), start=1):
+        used = sorted({id_ for item in examples for id_ in (item.completion_a_id, item.completion_b_id)})
+        index = {id_: position for position, id_ in enumerate(used)}
+        name = str(examples[0].prompt_id)
+        yield {
+            "id": name if number == 1 else f"{name}.{number}",
+            "split": examples[0].split,
+            "prompt_ids": list(prompt_ids),
+            "completions": [
+                {"id": str(id_), "ids": answers[id_].ids, "text": answers[id_].text, "end": answers[id_].end}
+                for id_ in used
+            ],
+            "preferences": [
+                {
+                    "id": str(item.vote_id),
+                    "a": index[item.completion_a_id],
+                    "b": index[item.completion_b_id],
+                    "outcome": item.outcome,
+                    "margin": item.margin,
+                    "weight": item.weight,
+                }
+                for item in examples
+            ],
+            "labels": [],
+            "rankings": [],
+        }
+
+
+def _answers(db: Session, batch: list[list[Example]]) -> dict[UUID, _Answer]:
+    wanted = {id_ for block in batch for item in block for id_ in (item.completion_a_id, item.completion_b_id)}
+    query = select(Completion.id, Completion.prompt_ids, Completion.ids, Completion.text, Completion.end)
+    return {row.id: _Answer(*row) for row in db.execute(query.where(Completion.id.in_(wanted)))}
+
+
+def _batches(blocks: Iterator[list[Example]], size: int) -> Iterator[list[list[Example]]]:
+    batch: list[list[Example]] = []
+    for block in blocks:
+        batch.append(block)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
