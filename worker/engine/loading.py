@@ -95,7 +95,7 @@ def load_base(directory: Path, version: Path, info: VersionInfo, dtype: torch.dt
     return Base(model, read_digest(directory), size)
 
 
-def load_version(  # noqa: PLR0913 - one step of the store, given its parts
+def load_version(
     name: str,
     directory: Path,
     info: VersionInfo,
