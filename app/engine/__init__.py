@@ -1,0 +1,1 @@
+"""The product's side of the sampling engine: a client of the OpenAI protocol with vLLM's extensions."""

@@ -1,0 +1,181 @@
+"""Talking to the sampling engine: Hone's own, vLLM, or SGLang. Synchronous, typed, without torch."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from app.engine.errors import EngineNonsense, EngineRefused, EngineUnavailable
+from app.engine.protocol import Choice, Sampled, raise_error, read_json, read_sampled
+
+__all__ = ["Choice", "EngineClient", "EngineNonsense", "EngineRefused", "EngineUnavailable", "Sampled", "Sampling"]
+
+_CONNECT_SECONDS = 5.0
+_HEALTH_SECONDS = 2.0
+
+Messages = Sequence[Mapping[str, str]]
+"""A conversation: ``role`` and ``content`` of each turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How completions are drawn. ``top_k`` 0 and ``top_p`` 1 filter nothing; temperature 0 is greedy."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ()
+
+    def fields(self) -> dict[str, Any]:
+        """As the protocol names them; what filters nothing is left out, since servers spell "off" differently."""
+        fields: dict[str, Any] = {"temperature": self.temperature, "max_tokens": self.max_tokens}
+        if self.top_p < 1:
+            fields["top_p"] = self.top_p
+        if self.top_k > 0:
+            fields["top_k"] = self.top_k
+        if self.stop:
+            fields["stop"] = list(self.stop)
+        return fields
+
+
+class EngineClient:
+    """One engine. Thread-safe; keep one for a process and ``close`` it, or use it in a ``with``.
+
+    Every method raises ``EngineUnavailable`` (try again later), ``EngineRefused`` (do not) or ``EngineNonsense``.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        secret: str = "",
+        timeout_seconds: float = 120.0,
+        *,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """``timeout_seconds`` is the longest silence tolerated; an answer comes whole, so it covers all sampling."""
+        self._http = httpx.Client(
+            base_url=base_url.rstrip("/"),
+            headers={"Authorization": f"Bearer {secret}"} if secret else {},
+            timeout=httpx.Timeout(timeout_seconds, connect=min(_CONNECT_SECONDS, timeout_seconds)),
+            transport=transport,
+            trust_env=False,
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        """The client itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def chat(self, model: str, messages: Messages, sampling: Sampling, n: int, seed: int) -> Sampled:
+        """``n`` completions of a conversation by the version ``model``. The same seed gives the same completions."""
+        body = {
+            "model": model,
+            "messages": [dict(message) for message in messages],
+            "n": n,
+            "seed": seed,
+            "return_token_ids": True,
+            **sampling.fields(),
+        }
+        sampled = read_sampled(self._json("POST", "/v1/chat/completions", body), n)
+        if sampled.prompt_ids:
+            return sampled
+        return Sampled(self._token_ids(model, messages), sampled.choices)
+
+    def health(self) -> bool:
+        """Whether it answers; False rather than an error when it does not."""
+        try:
+            return self._send("GET", "/health", timeout=_HEALTH_SECONDS).is_success
+        except EngineUnavailable:
+            return False
+
+    def models(self) -> list[str]:
+        """Names of the versions it can be asked for."""
+        data = self._json("GET", "/v1/models").get("data")
+        if not isinstance(data, list):
+            raise EngineNonsense("GET /v1/models: no list of models")
+        names = [entry.get("id") for entry in data if isinstance(entry, dict)]
+        return [name for name in names if isinstance(name, str)]
+
+    def load(self, version_id: str, path: Path | str | None = None) -> None:
+        """Load a version before it is first asked for, from ``path`` if the engine does not find it by its name."""
+        body = {"lora_name": version_id} | ({} if path is None else {"lora_path": str(path)})
+        response = self._send("POST", "/v1/load_lora_adapter", body)
+        if response.status_code == httpx.codes.BAD_REQUEST and "already been loaded" in response.text:
+            return  # vLLM's way to say that there is nothing to do
+        if not response.is_success:
+            raise_error(response)
+
+    def unload(self, version_id: str) -> None:
+        """Drop a version from the engine's memory once its running requests are done; fine if it is not there."""
+        response = self._send("POST", "/v1/unload_lora_adapter", {"lora_name": version_id})
+        missing = response.status_code in (httpx.codes.NOT_FOUND, httpx.codes.BAD_REQUEST)
+        if missing and ("not loaded" in response.text or "cannot be found" in response.text):
+            return
+        if not response.is_success:
+            raise_error(response)
+
+    def sleep(self) -> None:
+        """Have it finish what runs and free its memory; it refuses requests until ``wake``."""
+        self._done("POST", "/sleep")
+
+    def wake(self) -> None:
+        """Have it take requests again."""
+        self._done("POST", "/wake_up")
+
+    def is_sleeping(self) -> bool:
+        """Whether it sleeps."""
+        return self._json("GET", "/is_sleeping").get("is_sleeping") is True
+
+    def tokenize(self, model: str, messages: Messages) -> tuple[int, int]:
+        """Tokens of the conversation as the model would see it, and of the model's whole context."""
+        data = self._tokenize(model, messages)
+        count, context = data.get("count"), data.get("max_model_len")
+        if not isinstance(count, int) or not isinstance(context, int):
+            raise EngineNonsense(f"POST /tokenize: count {count!r} and max_model_len {context!r} are no numbers")
+        return count, context
+
+    def _token_ids(self, model: str, messages: Messages) -> list[int]:
+        ids = self._tokenize(model, messages).get("tokens")
+        if not isinstance(ids, list) or not all(isinstance(token, int) for token in ids):
+            raise EngineNonsense("POST /tokenize: no list of token ids")
+        return ids
+
+    def _tokenize(self, model: str, messages: Messages) -> dict[str, Any]:
+        body = {"model": model, "messages": [dict(m) for m in messages], "add_generation_prompt": True}
+        return self._json("POST", "/tokenize", body)
+
+    def _json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        return read_json(self._send(method, path, body))
+
+    def _done(self, method: str, path: str) -> None:
+        response = self._send(method, path)
+        if not response.is_success:
+            raise_error(response)
+
+    def _send(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, timeout: float | None = None
+    ) -> httpx.Response:
+        content = None if body is None else json.dumps(body).encode()
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        limit = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(timeout)
+        try:
+            return self._http.request(method, path, content=content, headers=headers, timeout=limit)
+        except httpx.TransportError as error:
+            said = str(error) or type(error).__name__
+            raise EngineUnavailable(f"{method} {self._http.base_url.join(path)}: {said}") from error
+        except (httpx.DecodingError, httpx.TooManyRedirects) as error:
+            raise EngineNonsense(f"{method} {path}: {error}") from error
