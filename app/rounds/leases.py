@@ -126,13 +126,13 @@ def advance(
 
 def fail(db: Session, round_id: UUID, token: UUID, *, code: str, message: str, log_tail: str | None = None) -> None:
     """End the round: what went wrong and what to do about it. It can be retried. Raises LeaseLostError."""
-    state = _state(db, round_id, token)
+    state = lock(db, round_id, token)
     advance(db, round_id, token, state, "failed", note=code, error_code=code, error=message, log_tail=log_tail)
 
 
 def end_cancelled(db: Session, round_id: UUID, token: UUID) -> None:
     """End the round as its admin asked. Raises LeaseLostError."""
-    advance(db, round_id, token, _state(db, round_id, token), "cancelled")
+    advance(db, round_id, token, lock(db, round_id, token), "cancelled")
 
 
 def release(db: Session, round_id: UUID, token: UUID, *, reason: str) -> None:
@@ -143,7 +143,7 @@ def release(db: Session, round_id: UUID, token: UUID, *, reason: str) -> None:
 
 def note(db: Session, round_id: UUID, token: UUID, text: str, **data: Any) -> None:
     """Leave a remark in the round's history. Raises LeaseLostError."""
-    _state(db, round_id, token)
+    lock(db, round_id, token)
     events.add(db, round_id, "note", text=text, **data)
 
 
@@ -161,7 +161,7 @@ def _changed(result: object, round_id: UUID, token: UUID) -> None:
         raise LeaseLostError(round_id, token)
 
 
-def _state(db: Session, round_id: UUID, token: UUID) -> State:
+def lock(db: Session, round_id: UUID, token: UUID) -> State:
     """The state of the round, locked until the end of the transaction. Raises LeaseLostError."""
     held = select(Round.state).where(Round.id == round_id, Round.lease_token == token, Round.state.in_(ACTIVE))
     state = db.scalar(held.with_for_update())

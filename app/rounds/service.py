@@ -18,6 +18,7 @@ from app.rounds.leases import (
 )
 from app.rounds.promotion import promote, register_version, reject, roll_back
 from app.rounds.requests import cancel, request_import, request_round, retry
+from app.rounds.snapshots import prepare
 
 __all__ = [
     "Beat",
@@ -29,6 +30,7 @@ __all__ = [
     "fail",
     "heartbeat",
     "note",
+    "prepare",
     "promote",
     "record_progress",
     "register_version",
