@@ -2,7 +2,9 @@
 
 import errno
 
-from app.rounds.spec import ExitCode
+from app.rounds.spec import ExitCode, SpecError
+from app.versions.manifest import ManifestError
+from worker.models import ModelError
 
 
 class TrainerError(Exception):
@@ -68,3 +70,23 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def explain(error: BaseException) -> tuple[ExitCode, str]:
+    """The exit code of a failure, and the sentence that ends the log."""
+    if isinstance(error, TrainerError):
+        return error.code, str(error)
+    if isinstance(error, SpecError):
+        return ExitCode.REFUSED, f"the job's settings cannot be used: {error}"
+    if isinstance(error, ManifestError | ModelError):
+        return ExitCode.REFUSED, f"a model of the job cannot be used: {error}"
+    if is_out_of_disk(error):
+        return ExitCode.OUT_OF_DISK, (
+            f"out of disk: {error}; checkpoints written before are whole; free space and start again"
+        )
+    if is_out_of_memory(error):
+        return ExitCode.OUT_OF_MEMORY, (
+            f"out of memory: {error}; lower tokens_per_row or max_length, use method 'lora', or free memory, "
+            "and start again"
+        )
+    return ExitCode.FAILED, f"{type(error).__name__}: {error}; the lines above say where"

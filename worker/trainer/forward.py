@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from app.rounds.spec import TrainingSettings
 from worker.trainer import masks
 from worker.trainer.logprobs import Head, token_logps
+from worker.trainer.masks import FLEX_BLOCK
 from worker.trainer.packing import Batch
 
 
@@ -37,12 +39,17 @@ class Forward:
         self._config = causal.config
         self._decoder = causal.base_model
         self._head = Head.of(causal)
-        self._autocast_dtype = autocast
+        self.autocast_dtype = autocast
+        """bfloat16, or None for fp32 throughout."""
+
+    def row_length(self, settings: TrainingSettings) -> int | None:
+        """Tokens of every row where the attention wants one fixed length; None: as short as the groups allow."""
+        return -(-settings.tokens_per_row // FLEX_BLOCK) * FLEX_BLOCK if self.flex else None
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision of every forward pass: bf16 products over fp32 weights, or nothing."""
-        enabled = self._autocast_dtype is not None
-        return torch.autocast(self.device.type, dtype=self._autocast_dtype or torch.bfloat16, enabled=enabled)
+        enabled = self.autocast_dtype is not None
+        return torch.autocast(self.device.type, dtype=self.autocast_dtype or torch.bfloat16, enabled=enabled)
 
     def __call__(self, batch: Batch) -> CompletionLogps:
         """Log-probs of every completion of ``batch``, with gradients where grad mode is on."""

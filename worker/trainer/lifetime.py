@@ -15,6 +15,9 @@ from types import FrameType
 
 from worker.trainer.errors import LockedError, StoppedError
 
+STARTER_PID = os.getppid()
+"""Who started this process, asked before anything slow is imported."""
+
 LOCK_FILE = "lock"
 
 _PR_SET_PDEATHSIG = 1

@@ -71,7 +71,8 @@ class Loop:
         on_tokens: Callable[[int], None],
     ) -> None:
         """``emit`` hears what happened; ``on_tokens`` hears the cost of every pass, in tokens forward."""
-        self._policy, self._forward, self._settings, self._passes = policy, forward, settings, passes
+        self.policy = policy
+        self._forward, self._settings, self._passes = forward, settings, passes
         self._train, self._held_out = train, held_out
         self._checkpoints, self._stop, self._emit, self._on_tokens = checkpoints, stop, emit, on_tokens
         self._loss = partial(LOSSES[settings.loss], **settings.loss_settings)
@@ -105,11 +106,16 @@ class Loop:
             NotFiniteError: the loss or gradient is not finite; nothing was changed by it.
             OutOfMemoryError: a pass does not fit; a checkpoint is written.
         """
-        if self.state.step == 0 and not self.state.evaluations:
-            self._evaluate()
-        while self.state.step < len(self._steps):
+        while True:
             began, random = time.monotonic(), RandomState.now()
             try:
+                if self._evaluation_due():
+                    self._evaluate()
+                    began = time.monotonic()
+                if self._checkpoint_due():
+                    self._save(random)
+                if self.state.step == len(self._steps):
+                    return self.state
                 figures, tokens = self._optimise(self._steps[self.state.step])
             except StoppedError as error:
                 raise StoppedError(f"{error}; {self._keep(random)}") from error
@@ -122,9 +128,6 @@ class Loop:
                     f"(now {self._settings.tokens_per_row}) or max_length, or use method 'lora', and start again"
                 ) from error
             self._after_step(figures, tokens, time.monotonic() - began)
-        if not self.state.evaluations or self.state.evaluations[-1]["step"] != self.state.step:
-            self._evaluate()
-        return self.state
 
     def _optimise(self, chosen: Sequence[int]) -> tuple[dict[str, float], int]:
         """One optimiser step over the ``chosen`` examples, in as many passes as they need."""
@@ -135,12 +138,12 @@ class Loop:
         for made in self._passes.plan(self._train.examples, chosen):
             self._stop.check(f"step {step + 1} of {total} was not finished")
             batch = build(self._train.units, made, self._passes.path)
-            with self._policy.dropout():
+            with self.policy.dropout():
                 logps = self._forward(batch).tokens
             pairs, weight = self._pairs(self._train, made, batch, logps)
             losses = self._loss(pairs)
             # Each pass adds its share of the step's weighted mean: any split into passes has the same gradient.
-            ((losses * weight).sum() / weight_sum).backward()
+            ((losses * weight).sum() / weight_sum).backward()  # type: ignore[no-untyped-call]
             tally.add(losses, pairs, weight)
             tokens += batch.tokens
             self._on_tokens(3 * batch.tokens)
@@ -158,7 +161,7 @@ class Loop:
         return figures | {"grad_norm": norm, "learning_rate": rate}, tokens
 
     def _after_step(self, figures: dict[str, float], tokens: int, seconds: float) -> None:
-        state, settings = self.state, self._settings
+        state = self.state
         state.step += 1
         state.tokens += tokens
         state.seconds += seconds
@@ -166,23 +169,28 @@ class Loop:
         self.last = figures | {"tokens_per_second": tokens / seconds}
         self._emit({"kind": "train", "step": state.step, "steps": len(self._steps)} | self.last)
         self._watch(None)
-        if settings.eval_every_steps and state.step % settings.eval_every_steps == 0:
-            self._evaluate()
+
+    def _evaluation_due(self) -> bool:
+        step, every = self.state.step, self._settings.eval_every_steps
+        if not self._held_out.examples or any(figures["step"] == step for figures in self.state.evaluations):
+            return False
+        return step in (0, len(self._steps)) or (every is not None and step % every == 0)
+
+    def _checkpoint_due(self) -> bool:
         saved_step, saved_time = self._saved_at
-        by_step = settings.checkpoint_every_steps
-        due = by_step is not None and state.step - saved_step >= by_step
-        if due or time.monotonic() - saved_time >= settings.checkpoint_every_seconds:
-            self._save(RandomState.now())
+        if self.state.step in (saved_step, len(self._steps)):
+            return False
+        every = self._settings.checkpoint_every_steps
+        if every is not None and self.state.step - saved_step >= every:
+            return True
+        return time.monotonic() - saved_time >= self._settings.checkpoint_every_seconds
 
     def _evaluate(self) -> None:
-        """Held-out figures; nothing where no preference is held out."""
-        if not self._held_out.examples:
-            return
+        """Figures of the held-out preferences."""
         tally = Tally()
         with torch.no_grad():
             for made in self._passes.plan(self._held_out.examples, range(len(self._held_out.examples))):
-                if self.state.step == 0:
-                    self._stop.check("no step was finished, so the next start begins again")
+                self._stop.check(f"evaluation after step {self.state.step} was not finished")
                 batch = build(self._held_out.units, made, self._passes.path)
                 logps = self._forward(batch).tokens
                 pairs, weight = self._pairs(self._held_out, made, batch, logps)
@@ -218,7 +226,8 @@ class Loop:
 
 def make_optimizer(parameters: Iterable[nn.Parameter], settings: TrainingSettings) -> torch.optim.Optimizer:
     """AdamW; weight decay acts on matrices only, not on biases and norms."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for parameter in parameters:
         (matrices if parameter.ndim > 1 else others).append(parameter)
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]

@@ -19,6 +19,9 @@ the share of the job's work that is done, 0 to 1."""
 
 Listener = Callable[[Event], None]
 
+TIE_NATS = 1e-4
+"""|Δ| that is rounding, and counts as half right."""
+
 
 @dataclass(slots=True)
 class Tally:
@@ -37,7 +40,7 @@ class Tally:
             "chosen_log_ratio": pairs.chosen.log_ratio,
             "rejected_log_ratio": pairs.rejected.log_ratio,
             "margin": delta,
-            "accuracy": (delta > 0).float() + 0.5 * (delta == 0).float(),
+            "accuracy": (delta > TIE_NATS).float() + 0.5 * (delta.abs() <= TIE_NATS).float(),
             "chosen_logp_per_token": pairs.chosen.policy_logp_sum / pairs.chosen.length,
             "kl": 0.5 * (_kl(pairs.chosen) + _kl(pairs.rejected)),
             "chosen_tokens": pairs.chosen.length,

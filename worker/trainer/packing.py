@@ -32,6 +32,11 @@ class Unit:
         """Tokens of the longest plain row."""
         return len(self.prompt_ids) + max(map(len, self.completions))
 
+    @property
+    def plain_total(self) -> int:
+        """Tokens of all plain rows together."""
+        return sum(len(self.prompt_ids) + len(completion) for completion in self.completions)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -14,6 +14,7 @@ from torch import nn
 from app.rounds.spec import ALL_LINEAR, ModelRef, TrainingSettings
 from app.versions.manifest import Base, VersionInfo
 from worker.models import ADAPTER_CONFIG, GENERATION_CONFIG, TOKENIZER_FILES, load_weights
+from worker.trainer import flex
 from worker.trainer.errors import RefusedError
 
 _PLAIN_LORA: dict[str, Any] = {"use_dora": False, "use_rslora": False, "modules_to_save": None, "bias": "none"}
@@ -66,6 +67,11 @@ class Policy:
                 shutil.copyfile(self.start / name, directory / name)
 
 
+def attention_for(device: torch.device) -> str:
+    """Which attention models are loaded with: block masks on a GPU, dense ones elsewhere."""
+    return flex.register() if device.type == "cuda" else "sdpa"
+
+
 def load_start(start: ModelRef, info: VersionInfo, settings: TrainingSettings, device: torch.device) -> Policy:
     """The start version in fp32, frozen, as its own policy: what a reference equal to it is computed with.
 
@@ -73,7 +79,7 @@ def load_start(start: ModelRef, info: VersionInfo, settings: TrainingSettings, d
     every weight.
     """
     directory = Path(start.path)
-    attention = "hone_flex" if device.type == "cuda" else "sdpa"
+    attention = attention_for(device)
     if info.kind == "adapter" and continues(directory, info, settings):
         model = load_weights(directory, info, torch.float32, device, attention=attention, trainable_adapter=True)
         model.requires_grad_(False)

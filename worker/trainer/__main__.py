@@ -1,0 +1,50 @@
+"""``python -m worker.trainer JOB_DIR --attempt TOKEN``: run a job; the exit code and the last line say how it ended.
+
+Exit codes are ``app.rounds.spec.ExitCode``. torch is imported after the lock is held and the parent is watched.
+"""
+
+import argparse
+import sys
+import traceback
+from pathlib import Path
+
+from app.rounds.spec import SPEC_FILE, ExitCode
+from worker.trainer.errors import RefusedError, TrainerError, explain
+from worker.trainer.lifetime import STARTER_PID, Stop, die_with_parent, lock
+
+
+def main() -> int:
+    """Parse, hold the lock, run; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m worker.trainer", description="Run one training job.")
+    parser.add_argument("job", type=Path, metavar="JOB_DIR", help="directory with spec.json and groups.jsonl")
+    parser.add_argument("--attempt", default="0", help="token of this attempt; it writes into attempt-TOKEN only")
+    parser.add_argument("--parent", type=int, default=STARTER_PID, help="process id of the starter (known to it)")
+    arguments = parser.parse_args()
+    die_with_parent(arguments.parent)
+    stop = Stop()
+    stop.install()
+    try:
+        _run(arguments.job, arguments.attempt, stop)
+    except Exception as error:  # noqa: BLE001 - every failure ends as an exit code and a sentence
+        code, sentence = explain(error)
+        if code is ExitCode.FAILED or not isinstance(error, TrainerError):
+            traceback.print_exc()
+        sys.stderr.write(f"{' '.join(sentence.split())}\n")
+        return int(code)
+    return int(ExitCode.DONE)
+
+
+def _run(job: Path, token: str, stop: Stop) -> None:
+    if not token or any(not (character.isalnum() or character in "-_") for character in token):
+        raise RefusedError(f"attempt token {token!r} is no plain name; use letters, digits, '-' and '_'")
+    if not (job / SPEC_FILE).is_file():
+        raise RefusedError(f"{job} holds no {SPEC_FILE}; give the directory of a job")
+    with lock(job):
+        from worker.trainer.console import say
+        from worker.trainer.job import run
+
+        run(job, token, stop, say)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""Everything before the first step: reading, loading, the audit, and the reference's log-probs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from app.rounds.spec import GROUPS_FILE, ModelRef, Spec, TrainingSettings
+from app.versions.manifest import VersionInfo, verify
+from worker.models import load_tokenizer, load_weights, verify_base
+from worker.trainer.audit import Audit, data_findings
+from worker.trainer.data import Group, read_groups
+from worker.trainer.errors import RefusedError
+from worker.trainer.examples import Example, Examples, select
+from worker.trainer.forward import Forward
+from worker.trainer.loop import Passes
+from worker.trainer.order import steps
+from worker.trainer.policy import Policy, attention_for, load_start
+from worker.trainer.reference import ReferenceStore, completion_keys, compute, missing_plans
+from worker.trainer.report import Report
+from worker.trainer.selfcheck import choose_path
+
+REFERENCE_DIRECTORY = "reference"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A job that may be trained: the start as it is, frozen, and what it will learn from."""
+
+    spec: Spec
+    info: VersionInfo
+    policy: Policy
+    forward: Forward
+    examples: Examples
+    passes: Passes
+    audit: Audit
+
+
+def prepare(directory: Path, report: Report) -> Prepared:
+    """Read and load the job in ``directory`` and audit its data.
+
+    Raises:
+        SpecError, ManifestError, ModelError, RefusedError: the input is bad, or training on it would be wrong.
+    """
+    spec = Spec.read(directory)
+    groups = read_groups(directory / GROUPS_FILE)
+    report.phase("loading")
+    settings, device = spec.settings, _device()
+    torch.manual_seed(settings.seed)
+    info = verified(spec.start)
+    max_length = _max_length(settings, info)
+    examples = select(groups, settings.loss, max_length)
+    policy = load_start(spec.start, info, settings, device)
+    forward = Forward(policy.model, autocast=_autocast(settings, device))
+    audit = Audit()
+    try:
+        audit.add(_data(groups, examples, policy, max_length))
+        path, finding = choose_path(forward, examples.all)
+        audit.add([finding])
+    except RefusedError:
+        report.audit(audit)
+        raise
+    passes = Passes(path, settings.tokens_per_row, forward.row_length(settings))
+    return Prepared(spec, info, policy, forward, examples, passes, audit)
+
+
+def reference_logps(directory: Path, prepared: Prepared, report: Report) -> dict[str, Tensor]:
+    """Log-probs of every completion under the reference, from the store or computed into it.
+
+    Call it before anything is trained: where the reference is the start, the start computes them.
+    """
+    spec, forward, passes = prepared.spec, prepared.forward, prepared.passes
+    examples = prepared.examples.all
+    units = prepared.examples.units
+    keys = completion_keys(units)
+    wanted = {key for unit in keys for key in unit}
+    place = Path(spec.reference_store) if spec.reference_store else directory / REFERENCE_DIRECTORY
+    kind = f"{precision(forward)}-{forward.device.type}"
+    store = ReferenceStore(place, spec.reference.digest, kind, passes.path)
+    stored = store.read(wanted)
+    todo = missing_plans(passes.plan(examples, range(len(examples))), keys, stored)
+    report.work.total = _work(prepared, [unit for made in todo for unit in made.units])
+    if not todo:
+        return stored
+    report.phase("reference")
+    if spec.reference.digest != spec.start.digest:
+        forward = _reference_forward(spec.reference, forward)
+
+    def on_pass(tokens: int) -> None:
+        report.work.done += tokens
+        report.progressed()
+        report.stop.check("the reference log-probs computed so far are kept")
+
+    return compute(forward, units, todo, passes.path, store=store, stored=stored, on_pass=on_pass)
+
+
+def verified(model: ModelRef) -> VersionInfo:
+    """The version.json of a model that is what the spec says, and whose base is what it says.
+
+    Raises:
+        ManifestError: a file differs from its manifest.
+        RefusedError: the directory is whole but another version.
+    """
+    directory = Path(model.path)
+    digest = verify(directory)
+    if digest != model.digest:
+        raise RefusedError(f"{directory} has digest {digest}, the job names {model.digest}; give it the right version")
+    info = VersionInfo.read(directory)
+    if info.kind == "adapter":
+        verify_base(directory, info)
+    return info
+
+
+def precision(forward: Forward) -> str:
+    """'bfloat16' under autocast, else 'float32'."""
+    return "float32" if forward.autocast_dtype is None else "bfloat16"
+
+
+def step_tokens(examples: Sequence[Example], indices: Sequence[int], prepared: Prepared) -> int:
+    """Tokens of the forward passes over the examples at ``indices``, without padding."""
+    shared = prepared.passes.path == "shared"
+    return sum(examples[i].unit.shared_length if shared else examples[i].unit.plain_total for i in indices)
+
+
+def _work(prepared: Prepared, missing: Sequence[int]) -> int:
+    """Tokens forward of the whole job; a training token counts three times, for its backward pass."""
+    examples, settings = prepared.examples, prepared.spec.settings
+    order = steps(examples.train, settings)
+    training = sum(step_tokens(examples.train, step, prepared) for step in order)
+    evaluations = 2 + (len(order) - 1) // (settings.eval_every_steps or len(order) + 1)
+    held_out = step_tokens(examples.eval, range(len(examples.eval)), prepared)
+    return step_tokens(examples.all, missing, prepared) + 3 * training + evaluations * held_out
+
+
+def _data(groups: Sequence[Group], examples: Examples, policy: Policy, max_length: int) -> Any:
+    tokenizer = load_tokenizer(policy.start)
+    eos = policy.model.generation_config.eos_token_id
+    ids = [tokenizer.eos_token_id] if eos is None else eos if isinstance(eos, list) else [eos]
+    return data_findings(
+        groups,
+        examples,
+        tokenizer,
+        eos_ids=frozenset(ids),
+        vocabulary=policy.model.get_input_embeddings().weight.shape[0],
+        max_length=max_length,
+    )
+
+
+def _reference_forward(reference: ModelRef, like: Forward) -> Forward:
+    """The reference model, beside the start; it goes when its log-probs are made."""
+    info = verified(reference)
+    attention = attention_for(like.device)
+    model = load_weights(Path(reference.path), info, torch.float32, like.device, attention=attention)
+    return Forward(model, autocast=like.autocast_dtype)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _autocast(settings: TrainingSettings, device: torch.device) -> torch.dtype | None:
+    if settings.dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else None
+    return torch.bfloat16 if settings.dtype == "bfloat16" else None
+
+
+def _max_length(settings: TrainingSettings, info: VersionInfo) -> int:
+    if settings.max_length is not None and settings.max_length > info.context_length:
+        raise RefusedError(
+            f"max_length {settings.max_length} is above the model's context of {info.context_length} tokens; lower it"
+        )
+    return settings.max_length or info.context_length
