@@ -33,6 +33,8 @@ class Pair:
     """A comparison that asks for ``seats`` votes."""
 
     seats: int
+    stale: bool = False
+    """An older version wrote the answers."""
     closed: int = 0
     queued: bool = True
     why_out: str = ""
@@ -143,10 +145,15 @@ class Model:
         return "without a seat"
 
     def withdraw(self) -> int:
-        stale = [p for p in self.pairs if p.state == "open" and not any(self._spoken(p))]
-        for pair in stale:
+        gone = self.stale
+        for pair in gone:
             pair.leave_queue("withdrawn")
-        return len(stale)
+        return len(gone)
+
+    @property
+    def stale(self) -> list[Pair]:
+        """What a promotion takes out of the queue."""
+        return [p for p in self.pairs if p.stale and p.state == "open" and not any(self._spoken(p))]
 
     @staticmethod
     def _spoken(pair: Pair) -> list[bool]:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
+from uuid import UUID
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -44,15 +45,23 @@ class Comparing(RuleBasedStateMachine):
         self.model = Model(LEASE)
         self.keys: list[tuple[str, dict[str, Any], Any]] = []
 
-    @initialize(seats=st.lists(st.integers(1, 3), min_size=1, max_size=4))
-    def open_shop(self, seats: list[int]) -> None:
+    @initialize()
+    def open_shop(self) -> None:
         self.project = make_project(self.db, lease_seconds=int(LEASE.total_seconds()), buffer_size=1)
-        version = make_version(self.db, self.project)
-        self.newer = make_version(self.db, self.project)
+        self.older, self.newer = make_version(self.db, self.project), make_version(self.db, self.project)
         self.people = [make_user(self.db).id for _ in range(PEOPLE)]
-        self.comparisons = [make_comparison(self.db, self.project, version=version, slots=n).id for n in seats]
-        for n in seats:
-            self.model.pairs.append(Pair(n))
+        self.comparisons: list[UUID] = []
+
+    @precondition(lambda self: len(self.comparisons) < 8)
+    @rule(seats=st.integers(1, 3), stale=st.booleans())
+    def refill(self, seats: int, stale: bool) -> None:
+        version = self.older if stale else self.newer
+        self.comparisons.append(make_comparison(self.db, self.project, version=version, slots=seats).id)
+        self.model.pairs.append(Pair(seats, stale=stale))
+
+    def spoken(self) -> list[tuple[int, int]]:
+        """Those of which something was said, if only once."""
+        return [(number, who) for number, who in self.held() if self.model.pairs[number].hands[who].said]
 
     def teardown(self) -> None:
         self.db.close()
@@ -63,6 +72,7 @@ class Comparing(RuleBasedStateMachine):
         """(pair, person) for everything that was ever handed out."""
         return [(number, who) for number, pair in enumerate(self.model.pairs) for who in pair.hands]
 
+    @precondition(lambda self: self.model.pairs)
     @rule(who=people)
     def ask(self, who: int) -> None:
         self.now += timedelta(milliseconds=1)  # no two leases of one moment: the newest is well defined
@@ -91,6 +101,16 @@ class Comparing(RuleBasedStateMachine):
         self.keys.append((choice, vote, recorded))
         assert expected == ("counted" if recorded.counted else "surplus" if recorded.surplus else "kept")
 
+    @precondition(lambda self: any(pair.takes_more for pair in self.model.pairs))
+    @rule(who=people, choice=st.sampled_from(["a", "b", "tie", "flag"]))
+    def judge(self, who: int, choice: str) -> None:
+        """What most steps of a real day are: get a pair and say something of it at once."""
+        before = self.held()
+        self.ask(who)
+        fresh = [hand for hand in self.held() if hand not in before]
+        if fresh:
+            self.say(self.held().index(fresh[0]), choice)
+
     @precondition(lambda self: self.keys)
     @rule(pick=picks)
     def repeat(self, pick: int) -> None:
@@ -99,10 +119,10 @@ class Comparing(RuleBasedStateMachine):
         assert (again.vote, again.counted, again.surplus) == (first.vote, first.counted, first.surplus)
         assert again.replayed
 
-    @precondition(lambda self: self.held())
+    @precondition(lambda self: self.spoken())
     @rule(pick=picks)
     def take_back(self, pick: int) -> None:
-        number, who = self.held()[pick % len(self.held())]
+        number, who = self.spoken()[pick % len(self.spoken())]
         self.now += timedelta(milliseconds=1)
         expected = self.model.take_back(number, who, self.now)
         try:
@@ -116,19 +136,23 @@ class Comparing(RuleBasedStateMachine):
         else:
             assert expected == ("leased" if leased.holds_slot else "without a seat")
 
+    @precondition(lambda self: self.held())
     @rule(seconds=st.integers(1, 90))
     def wait(self, seconds: int) -> None:
         self.now += timedelta(seconds=seconds)
 
+    @precondition(lambda self: self.held())
     @rule()
     def sweep(self) -> None:
         assert expire_leases(self.db, now=self.now) == self.model.sweep(self.now)
 
+    @precondition(lambda self: self.model.stale)
     @rule()
     def withdraw(self) -> None:
         gone = withdraw_unvoted(self.db, project=self.project, sampled_by_other_than=self.newer.id)
         assert gone == self.model.withdraw()
 
+    @precondition(lambda self: sum(pair.voted for pair in self.model.pairs) > 2)
     @rule()
     def freeze(self) -> None:
         self.db.execute(update(Assignment).where(Assignment.state == "voted").values(frozen_at=self.now))
@@ -184,8 +208,8 @@ def test_the_queue_behaves_as_its_model_in_any_order(engine: Engine) -> None:
     run_state_machine_as_test(
         Comparing,
         settings=settings(
-            max_examples=40,
-            stateful_step_count=30,
+            max_examples=30,
+            stateful_step_count=40,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         ),
