@@ -1,0 +1,198 @@
+"""Who may call a route: one guard on each, as a parameter's type or in ``dependencies``.
+
+    def page(ctx: Annotated[ProjectContext, access.reviewer()], ...)    # /p/{slug}/…, signed in by cookie
+    def post(me: Annotated[Principal, access.api("prompts:write")], ...)    # bearer token, or cookie with CSRF token
+    @router.get("/about", dependencies=[access.public()])
+
+For API routes that find a project by an id, mark the role and check it with what was found::
+
+    def promote(version_id: UUID, me: Annotated[Principal, access.api_by_id("versions:write", "admin")], db: Db):
+        version = ...
+        access.require_role(db, me, version.project_id, "admin")
+
+Strangers to a project are told that there is no such thing (404), members whose role is not enough that they may not
+(403), and nobody at all that they have to sign in (401; on pages the way to sign in).
+"""
+
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from fastapi import Depends, Request
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.accounts import identity
+from app.accounts.principal import Principal, ProjectContext, Role
+from app.accounts.scopes import SCOPES
+from app.db.tables import Membership, Project
+from app.errors import ForbiddenError, NotFoundError
+from app.web.csrf import SubmittedToken, check_token
+from app.web.deps import Db
+from app.web.guard import Guard, Rule, public
+
+__all__ = [
+    "admin",
+    "api",
+    "api_admin",
+    "api_by_id",
+    "api_reviewer",
+    "api_site_admin",
+    "optional",
+    "public",
+    "require_role",
+    "reviewer",
+    "signed_in",
+    "site_admin",
+]
+
+
+class MissingScopeError(ForbiddenError):
+    """The token was not made for this."""
+
+    code = "missing_scope"
+    title = "The token does not reach that far"
+
+
+class _Caller(Guard):
+    """Anybody; knows who it is if they are signed in. For pages such as the sign-in page."""
+
+    def __call__(self, request: Request, db: Db, submitted: SubmittedToken) -> Principal | None:
+        found = identity.from_cookie(request, db)
+        check_token(request, submitted, found.csrf_token if found else None)
+        return found
+
+
+class _SignedIn(Guard):
+    """Somebody with a session, or in the API with a token of the right scope."""
+
+    def __call__(self, request: Request, db: Db, submitted: SubmittedToken) -> Principal:
+        return self._principal(request, db, submitted)
+
+    def _principal(self, request: Request, db: Session, submitted: str | None) -> Principal:
+        principal = identity.from_bearer(request, db) if self.rule.door == "api" else None
+        if principal is None:
+            principal = identity.from_cookie(request, db)
+            if principal is None:
+                raise identity.NotSignedInError("Nobody is signed in.", mend="Sign in, or send a token as a bearer.")
+            check_token(request, submitted, principal.csrf_token)
+        if self.rule.scope is not None and not principal.allows(self.rule.scope):
+            raise MissingScopeError(
+                f"The token has the scopes {', '.join(sorted(principal.scopes or ()))}; this needs {self.rule.scope}.",
+                mend=f"Make a token with {self.rule.scope} on your account page.",
+                scope=self.rule.scope,
+            )
+        if self.rule.who == "site_admin" and not principal.is_site_admin:
+            raise ForbiddenError("Only site admins may do this.", mend="Ask one of them.")
+        return principal
+
+
+class _InProject(_SignedIn):
+    """Somebody with a role in the project that the path's ``slug`` names."""
+
+    def __call__(  # type: ignore[override]
+        self, request: Request, db: Db, submitted: SubmittedToken, slug: str
+    ) -> ProjectContext:
+        principal = self._principal(request, db, submitted)
+        project = db.scalar(select(Project).where(Project.slug == slug))
+        if project is None:
+            raise NotFoundError(f"There is no project {slug!r} of yours.", mend=_NOT_YOURS)
+        context = _context(db, principal, project, "admin" if self.rule.who == "admin" else "reviewer")
+        request.state.project_context = context
+        return context
+
+
+_NOT_YOURS = "Check the address. If somebody shared it with you, ask a project admin to add you."
+
+
+def require_role(db: Session, principal: Principal, project_id: UUID, role: Role) -> ProjectContext:
+    """The caller in that project.
+
+    Raises:
+        NotFoundError: not a member, or no such project.
+        ForbiddenError: a member whose role is not enough.
+    """
+    project = db.get(Project, project_id)
+    if project is None:
+        raise NotFoundError("There is no such thing in a project of yours.", mend=_NOT_YOURS)
+    return _context(db, principal, project, role)
+
+
+def _context(db: Session, principal: Principal, project: Project, wanted: Role) -> ProjectContext:
+    role: Role
+    if principal.is_site_admin:
+        role = "admin"
+    else:
+        membership = db.get(Membership, (project.id, principal.user_id))
+        if membership is None:
+            raise NotFoundError("There is no such thing in a project of yours.", mend=_NOT_YOURS)
+        role = "admin" if membership.role == "admin" else "reviewer"
+    if wanted == "admin" and role != "admin":
+        raise ForbiddenError(f"Only admins of {project.name} may do this.", mend="Ask one of them.")
+    return ProjectContext(principal=principal, project=project, role=role)
+
+
+@cache
+def optional() -> Any:
+    """Anybody; ``Principal | None``."""
+    return Depends(_Caller(Rule("anyone")))
+
+
+@cache
+def signed_in() -> Any:
+    """Whoever is signed in on a page; ``Principal``."""
+    return Depends(_SignedIn(Rule("signed_in")))
+
+
+@cache
+def site_admin() -> Any:
+    """A site admin on a page; ``Principal``."""
+    return Depends(_SignedIn(Rule("site_admin")))
+
+
+@cache
+def reviewer() -> Any:
+    """A member of the project ``slug``, whatever the role; ``ProjectContext``."""
+    return Depends(_InProject(Rule("reviewer", project_by="slug")))
+
+
+@cache
+def admin() -> Any:
+    """An admin of the project ``slug``; ``ProjectContext``."""
+    return Depends(_InProject(Rule("admin", project_by="slug")))
+
+
+@cache
+def api(scope: str) -> Any:
+    """In the API, anybody whose key reaches as far as ``scope``; ``Principal``."""
+    return Depends(_SignedIn(Rule("signed_in", "api", _known(scope))))
+
+
+@cache
+def api_site_admin(scope: str) -> Any:
+    """In the API, a site admin; ``Principal``."""
+    return Depends(_SignedIn(Rule("site_admin", "api", _known(scope))))
+
+
+@cache
+def api_reviewer(scope: str) -> Any:
+    """In the API, a member of the project ``slug``; ``ProjectContext``."""
+    return Depends(_InProject(Rule("reviewer", "api", _known(scope), "slug")))
+
+
+@cache
+def api_admin(scope: str) -> Any:
+    """In the API, an admin of the project ``slug``; ``ProjectContext``."""
+    return Depends(_InProject(Rule("admin", "api", _known(scope), "slug")))
+
+
+@cache
+def api_by_id(scope: str, role: Role) -> Any:
+    """In the API, a caller of whom the route itself asks ``role`` by ``require_role``; ``Principal``."""
+    return Depends(_SignedIn(Rule(role, "api", _known(scope), "id")))
+
+
+def _known(scope: str) -> str:
+    if scope not in SCOPES:
+        raise ValueError(f"unknown scope {scope!r}; known are {', '.join(SCOPES)}")
+    return scope

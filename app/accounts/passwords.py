@@ -1,0 +1,86 @@
+"""Passwords: argon2id, at most two hashes at once."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from threading import BoundedSemaphore
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
+
+from app.errors import DomainError, InvalidError
+
+MIN_CHARS = 10
+MAX_CHARS = 1024
+AT_ONCE = 2
+"""A hash takes 19 MiB and a core for tens of milliseconds; more at once would let sign-ins stall the pages."""
+WAIT_SECONDS = 8.0
+
+_hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+_places = BoundedSemaphore(AT_ONCE)
+
+
+class TooBusyError(DomainError):
+    """So many sign-ins at this moment that waiting for one's turn took too long."""
+
+    code = "busy"
+    status = 503
+    title = "Very busy at this moment"
+
+
+def check_new_password(password: str, *, email: str) -> None:
+    """
+    Raises:
+        InvalidError: too short, too long, or the email address.
+    """
+    if not MIN_CHARS <= len(password) <= MAX_CHARS:
+        raise InvalidError(
+            f"The password has {len(password)} characters; between {MIN_CHARS} and {MAX_CHARS} are needed.",
+            mend=f"Choose one of at least {MIN_CHARS} characters. A few random words are easy to remember.",
+            field="password",
+        )
+    if password.lower() == email.lower():
+        raise InvalidError("The password is the email address.", mend="Choose another one.", field="password")
+
+
+def generate_password() -> str:
+    """A password for somebody else to start with: 20 characters, 119 bits."""
+    letters = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+    return "".join(secrets.choice(letters) for _ in range(20))
+
+
+def hash_password(password: str) -> str:
+    """The argon2id hash in PHC form. Waits for one of the two places."""
+    with _place():
+        return _hasher.hash(password)
+
+
+def verify_password(password_hash: str | None, password: str) -> bool:
+    """Whether the password is right. Without a hash (no such user) as much work is done, and the answer is no."""
+    with _place():
+        try:
+            _hasher.verify(password_hash or _nobodys_hash(), password)
+        except (VerifyMismatchError, VerificationError, InvalidHashError):
+            return False
+    return password_hash is not None
+
+
+def needs_rehash(password_hash: str) -> bool:
+    """Whether the hash was made with other parameters than today's."""
+    return _hasher.check_needs_rehash(password_hash)
+
+
+@lru_cache
+def _nobodys_hash() -> str:
+    return _hasher.hash(secrets.token_urlsafe(32))
+
+
+@contextmanager
+def _place() -> Iterator[None]:
+    if not _places.acquire(timeout=WAIT_SECONDS):
+        raise TooBusyError("Too many people are signing in at this moment.", mend="Try again in a few seconds.")
+    try:
+        yield
+    finally:
+        _places.release()

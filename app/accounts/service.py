@@ -1,0 +1,265 @@
+"""Users, their sign-ins and their tokens: the rules and the writes."""
+
+import re
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import delete, exists, func, select, text, update
+from sqlalchemy.orm import Session
+
+from app.accounts import keys, passwords, throttle
+from app.accounts.scopes import SCOPES
+from app.db.base import utcnow
+from app.db.tables import ApiToken, User, UserSession
+from app.errors import ConflictError, DomainError, InvalidError, NotFoundError
+from app.settings import Settings
+
+_EMAIL = re.compile(r"[^@\s,;<>\"]{1,64}@[^@\s,;<>\"]{1,255}")
+_MAX_NAME_CHARS = 120
+_FIRST_ADMIN_LOCK = 0x686F6E65  # "hone"
+
+
+class WrongCredentialsError(DomainError):
+    """Unknown, wrong or deactivated: the answer does not tell which."""
+
+    code = "wrong_credentials"
+    status = 401
+    title = "Email or password is not right"
+
+
+class EmailTakenError(ConflictError):
+    """Somebody has this address already."""
+
+    code = "email_taken"
+
+
+class LastAdminError(ConflictError):
+    """Nobody could administer this installation any more."""
+
+    code = "last_admin"
+
+
+def create_user(db: Session, *, email: str, password: str, name: str = "", is_site_admin: bool = False) -> User:
+    """A new person who can sign in.
+
+    Raises:
+        InvalidError: the email is none, or the password too short.
+        EmailTakenError: there is a user with this email.
+    """
+    email = clean_email(email)
+    passwords.check_new_password(password, email=email)
+    if db.scalar(select(exists().where(User.email == email))):
+        raise EmailTakenError(f"There is a user {email} already.", mend="Choose another one.", field="email")
+    user = User(
+        email=email,
+        name=_clean_name(name, "name"),
+        password_hash=passwords.hash_password(password),
+        is_site_admin=is_site_admin,
+    )
+    db.add(user)
+    db.flush()
+    return user
+
+
+def ensure_first_admin(db: Session, settings: Settings) -> User | None:
+    """Create HONE_ADMIN_EMAIL as site admin, if there is no active user yet and both settings are set.
+
+    Safe to call from several processes that start at the same time. Returns the user if one was made.
+
+    Raises:
+        DomainError: the settings cannot be used.
+    """
+    password = settings.admin_password.get_secret_value()
+    if not settings.admin_email or not password:
+        return None
+    db.execute(select(func.pg_advisory_xact_lock(_FIRST_ADMIN_LOCK)))
+    if db.scalar(select(exists().where(User.is_active))):
+        return None
+    return create_user(db, email=settings.admin_email, password=password, is_site_admin=True)
+
+
+def authenticate(db: Session, *, email: str, password: str, address: str | None) -> User:
+    """Who this is. Throttled per account and address; unknown and wrong look alike and take equally long.
+
+    A failure is written down in ``db``: commit it, although this raises.
+
+    Raises:
+        TooManyAttemptsError: without looking at the password.
+        WrongCredentialsError: unknown, wrong or deactivated.
+    """
+    account = email.strip().lower()
+    attempts = throttle.Attempts(db, account=account, address=address)
+    attempts.check()
+    user = db.scalar(select(User).where(User.email == account))
+    hash_ = user.password_hash if user is not None and user.is_active else None
+    if not passwords.verify_password(hash_, password[: passwords.MAX_CHARS + 1]) or user is None:
+        attempts.failed()
+        raise WrongCredentialsError(
+            "No active user has this email and this password.",
+            mend="Check both. An admin can give you a new password.",
+        )
+    attempts.forget()
+    if passwords.needs_rehash(user.password_hash):
+        user.password_hash = passwords.hash_password(password)
+        db.flush()
+    return user
+
+
+def start_session(db: Session, user: User, days: int) -> tuple[UserSession, str]:
+    """A new sign-in: the row, and the key for the cookie, which is stored nowhere."""
+    key = keys.new_session_key()
+    session = UserSession(
+        key_hash=keys.digest(key),
+        user_id=user.id,
+        csrf_token=keys.new_csrf_token(),
+        expires_at=utcnow() + timedelta(days=days),
+    )
+    db.add(session)
+    db.execute(delete(UserSession).where(UserSession.user_id == user.id, UserSession.expires_at < utcnow()))
+    db.flush()
+    return session, key
+
+
+def end_session(db: Session, key: str) -> None:
+    """Sign out: the key is worth nothing from now on."""
+    db.execute(delete(UserSession).where(UserSession.key_hash == keys.digest(key)))
+
+
+def set_password(db: Session, user: User, password: str) -> None:
+    """A new password; every sign-in of the user ends.
+
+    Raises:
+        InvalidError: too short, too long, or the email address.
+    """
+    passwords.check_new_password(password, email=user.email)
+    user.password_hash = passwords.hash_password(password)
+    db.execute(delete(UserSession).where(UserSession.user_id == user.id))
+    db.flush()
+
+
+def change_password(db: Session, user: User, *, current: str, new: str, address: str | None) -> None:
+    """The user's own change, for which the current password is asked again. Every sign-in ends, this one too.
+
+    Raises:
+        TooManyAttemptsError, WrongCredentialsError: about the current password; commit, although this raises.
+        InvalidError: about the new one.
+    """
+    passwords.check_new_password(new, email=user.email)
+    authenticate(db, email=user.email, password=current, address=address)
+    set_password(db, user, new)
+
+
+def create_token(
+    db: Session, *, user: User, name: str, scopes: Iterable[str], expires_at: datetime | None = None
+) -> tuple[ApiToken, str]:
+    """A key for programs: the row, and the secret, to be shown once.
+
+    Raises:
+        InvalidError: no name, no scope or an unknown one, or an expiry in the past.
+    """
+    name = _clean_name(name, "name")
+    if not name:
+        raise InvalidError("The token has no name.", mend="Say what it is for.", field="name")
+    wanted = list(dict.fromkeys(scopes))
+    unknown = [scope for scope in wanted if scope not in SCOPES]
+    if unknown or not wanted:
+        told = f"Unknown scopes: {', '.join(unknown)}." if unknown else "The token has no scope."
+        raise InvalidError(told, mend=f"Choose among {', '.join(SCOPES)}.", field="scopes")
+    if expires_at is not None and expires_at <= utcnow():
+        raise InvalidError(f"The token would have expired at {expires_at:%Y-%m-%d}.", field="expires_at")
+    secret = keys.new_token_secret()
+    token = ApiToken(
+        user_id=user.id,
+        name=name,
+        prefix=keys.visible_prefix(secret),
+        token_hash=keys.digest(secret),
+        scopes=[scope for scope in SCOPES if scope in wanted],
+        expires_at=expires_at,
+    )
+    db.add(token)
+    db.flush()
+    return token, secret
+
+
+def revoke_token(db: Session, *, user_id: UUID, token_id: UUID) -> None:
+    """End a token of the user's. Revoking it again changes nothing.
+
+    Raises:
+        NotFoundError: no such token of this user.
+    """
+    revoked = db.execute(
+        update(ApiToken)
+        .where(ApiToken.id == token_id, ApiToken.user_id == user_id)
+        .values(revoked_at=func.coalesce(ApiToken.revoked_at, utcnow()))
+        .returning(ApiToken.id)
+    ).first()
+    if revoked is None:
+        raise NotFoundError(f"You have no token {token_id}.")
+
+
+def get_user(db: Session, user_id: UUID) -> User:
+    """
+    Raises:
+        NotFoundError: no such user.
+    """
+    user = db.get(User, user_id)
+    if user is None:
+        raise NotFoundError(f"There is no user {user_id}.")
+    return user
+
+
+def set_active(db: Session, user: User, active: bool) -> None:
+    """Let somebody in again, or keep them out: their sign-ins end, their tokens are refused.
+
+    Raises:
+        LastAdminError: nobody could administer the installation.
+    """
+    if not active:
+        _keep_an_admin(db, but=user)
+        db.execute(delete(UserSession).where(UserSession.user_id == user.id))
+    user.is_active = active
+    db.flush()
+
+
+def set_site_admin(db: Session, user: User, is_site_admin: bool) -> None:
+    """Make somebody an administrator of everything, or no longer.
+
+    Raises:
+        LastAdminError: nobody could administer the installation.
+    """
+    if not is_site_admin:
+        _keep_an_admin(db, but=user)
+    user.is_site_admin = is_site_admin
+    db.flush()
+
+
+def clean_email(email: str) -> str:
+    """In lower case, as it is stored.
+
+    Raises:
+        InvalidError: not an email address.
+    """
+    cleaned = email.strip().lower()
+    if not _EMAIL.fullmatch(cleaned) or not cleaned.isprintable():
+        raise InvalidError(f"{email!r} is not an email address.", mend="Write it as name@example.org.", field="email")
+    return cleaned
+
+
+def _clean_name(name: str, field: str) -> str:
+    cleaned = " ".join(name.split())
+    if len(cleaned) > _MAX_NAME_CHARS or not cleaned.isprintable():
+        raise InvalidError(
+            f"The name has {len(cleaned)} characters or some that cannot be printed; up to {_MAX_NAME_CHARS} fit.",
+            field=field,
+        )
+    return cleaned
+
+
+def _keep_an_admin(db: Session, *, but: User) -> None:
+    if not (but.is_site_admin and but.is_active):
+        return
+    db.execute(text("select 1 from users where is_site_admin and is_active order by id for update"))
+    others = exists().where(User.is_site_admin, User.is_active, User.id != but.id)
+    if not db.scalar(select(others)):
+        raise LastAdminError(f"{but.email} is the only site admin.", mend="Make somebody else a site admin first.")

@@ -1,0 +1,131 @@
+"""Failed sign-ins are counted in Postgres, by account and by address, so that guessing is slow on every process.
+
+The account is stored hashed (people type passwords into the wrong field). Attempts on one account wait for each other,
+so that a burst sent at once is counted one by one.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+
+from psycopg.errors import LockNotAvailable
+from sqlalchemy import ColumnElement, delete, func, literal, select, text
+from sqlalchemy.dialects.postgresql import INET
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from app.db.base import utcnow
+from app.db.tables import LoginFailure
+from app.errors import DomainError
+
+WINDOW = timedelta(minutes=15)
+PAIR_LIMIT = 5
+"""Failures of one account from one address within the window."""
+ACCOUNT_LIMIT = 30
+"""Of one account from everywhere: higher, so that a stranger cannot easily lock somebody out."""
+ADDRESS_LIMIT = 60
+"""From one address (IPv6: one /64) to all accounts: high enough for an office behind one router."""
+_KEPT = timedelta(days=1)
+_LOCK_WAIT = "3s"
+
+
+class TooManyAttemptsError(DomainError):
+    """Guessing, or somebody who has forgotten: wait."""
+
+    code = "too_many_attempts"
+    status = 429
+    title = "Too many attempts"
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """The recent failures that matter for one sign-in."""
+
+    db: Session
+    account: str
+    address: str | None
+
+    def check(self) -> None:
+        """
+        Raises:
+            TooManyAttemptsError: a limit is reached; ``retry_after_seconds`` says when the oldest failure is forgotten.
+        """
+        self._one_at_a_time()
+        by_account = LoginFailure.account_hash == self._hash
+        by_address = self._same_network()
+        self._limit(by_account, ACCOUNT_LIMIT)
+        if by_address is not None:
+            self._limit(by_address, ADDRESS_LIMIT)
+            self._limit(by_account & by_address, PAIR_LIMIT)
+        else:
+            self._limit(by_account & LoginFailure.address.is_(None), PAIR_LIMIT)
+
+    def failed(self) -> None:
+        """Count one more failure, and forget those of the day before."""
+        self.db.add(LoginFailure(account_hash=self._hash, address=self._valid_address(), at=utcnow()))
+        self.db.execute(delete(LoginFailure).where(LoginFailure.at < utcnow() - _KEPT))
+        self.db.flush()
+
+    def forget(self) -> None:
+        """The password was right: this account's failures from here were typing errors."""
+        by_address = self._same_network()
+        self.db.execute(
+            delete(LoginFailure).where(
+                LoginFailure.account_hash == self._hash,
+                by_address if by_address is not None else LoginFailure.address.is_(None),
+            )
+        )
+
+    @property
+    def _hash(self) -> bytes:
+        return hashlib.sha256(self.account.encode()).digest()
+
+    def _one_at_a_time(self) -> None:
+        key = int.from_bytes(self._hash[:8], signed=True)
+        try:
+            with self.db.begin_nested():
+                self.db.execute(text(f"set local lock_timeout = '{_LOCK_WAIT}'"))
+                self.db.execute(select(func.pg_advisory_xact_lock(key)))
+                self.db.execute(text("set local lock_timeout = 0"))
+        except OperationalError as error:
+            if not isinstance(error.orig, LockNotAvailable):
+                raise
+            raise TooManyAttemptsError(
+                "Several people are trying to sign in to this account at this very moment.",
+                mend="Try again in a few seconds.",
+                retry_after_seconds=3,
+            ) from error
+
+    def _limit(self, which: ColumnElement[bool], limit: int) -> None:
+        now = utcnow()
+        count, oldest = self.db.execute(
+            select(func.count(), func.min(LoginFailure.at)).where(which, LoginFailure.at > now - WINDOW)
+        ).one()
+        if count >= limit:
+            raise TooManyAttemptsError(
+                f"Signing in failed {count} times within {WINDOW.seconds // 60} minutes; {limit} is the limit.",
+                mend=f"Wait {_minutes(oldest + WINDOW, now)}, then try again. An admin can give you a new password.",
+                retry_after_seconds=max(1, int((oldest + WINDOW - now).total_seconds())),
+            )
+
+    def _valid_address(self) -> str | None:
+        try:
+            return str(ip_address(self.address)) if self.address else None
+        except ValueError:
+            return None
+
+    def _same_network(self) -> ColumnElement[bool] | None:
+        """Addresses that count as one: equal ones, or of one IPv6 /64, which is one customer."""
+        valid = self._valid_address()
+        if valid is None:
+            return None
+        width = 64 if ip_address(valid).version == 6 else 32
+        return LoginFailure.address.op("<<=", is_comparison=True)(
+            func.network(func.set_masklen(literal(valid, INET), width))
+        )
+
+
+def _minutes(until: datetime, now: datetime) -> str:
+    minutes = max(1, round((until - now).total_seconds() / 60))
+    return "a minute" if minutes == 1 else f"{minutes} minutes"

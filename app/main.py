@@ -1,0 +1,59 @@
+"""The composition root: settings in, an application out. Run as ``uvicorn app.main:create_app --factory``."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from app import readiness
+from app.accounts import navigation
+from app.accounts import pages as accounts_pages
+from app.db.session import make_engine, make_session_factory
+from app.journal.outbox import send_pending
+from app.settings import Settings
+from app.web import assets, errors, health, logs, openapi
+from app.web.after_commit import AfterCommit
+from app.web.limits import BodyCap, SameOrigin
+from app.web.logs import RequestLog
+from app.web.security import SecurityHeaders
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application, without having touched the database yet.
+
+    Args:
+        settings: None reads the environment, as the server process does, and sets up its log.
+    """
+    if settings is None:
+        settings = Settings()
+        logs.configure(settings.log_format)
+    engine = make_engine(settings)
+    factory = make_session_factory(engine)
+    after_commit = AfterCommit(lambda: send_pending(factory, settings))
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        after_commit.close()
+        engine.dispose()
+
+    app = FastAPI(lifespan=lifespan, **openapi.DESCRIPTION)
+    app.state.settings = settings
+    app.state.engine = engine
+    app.state.session_factory = factory
+    app.state.after_commit = after_commit
+    app.state.page_context = [navigation.page_context]
+    app.state.checks = readiness.checks(settings, engine, factory)
+
+    for router in (health.router, assets.router, openapi.router, accounts_pages.router):
+        app.include_router(router)
+    errors.install(app)
+    openapi.install(app)
+
+    # The last one added is the outermost: log, headers, answers to errors, then what refuses.
+    app.add_middleware(SameOrigin, trusted_origins=settings.trusted_origins, secure=settings.secure_cookies)
+    app.add_middleware(BodyCap, max_bytes=settings.max_body_bytes)
+    app.add_middleware(errors.ErrorBoundary)
+    app.add_middleware(SecurityHeaders, secure=settings.secure_cookies)
+    app.add_middleware(RequestLog)
+    return app

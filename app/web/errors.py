@@ -1,0 +1,200 @@
+"""Errors into answers, in one place: problem+json for programs, a page or a fragment for people.
+
+Programs get RFC 9457 with a stable ``code``, ``detail`` (what was wrong) and ``mend`` (what to do). People get a page
+that says the same; HTMX gets a fragment that lands in the page's live region, whatever it had asked for. Somebody who
+has to sign in is taken there and back.
+"""
+
+import json
+import logging
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import DomainError, ForbiddenError, InvalidError, NotFoundError
+from app.web.csrf import SAFE_METHODS
+from app.web.rendering import Renderer
+from app.web.replies import is_htmx, path_of, safe_next, see_other
+
+log = logging.getLogger("hone.web")
+
+LOGIN = "/login"
+_API_PREFIXES = ("/api/", "/v1/")
+_PROBES = ("/healthz", "/readyz")
+
+
+class DatabaseAwayError(DomainError):
+    """Postgres does not answer, or not in time."""
+
+    code = "database_unavailable"
+    status = 503
+    title = "Back in a moment"
+
+
+class UnexpectedError(DomainError):
+    """A defect of ours."""
+
+    code = "unexpected"
+    status = 500
+    title = "Something went wrong on our side"
+
+
+def install(app: FastAPI) -> None:
+    """Let the framework's own errors be answered here too."""
+    app.add_exception_handler(HTTPException, answer)
+    app.add_exception_handler(RequestValidationError, answer)
+
+
+def answer(request: Request, error: Exception) -> Response:
+    """The one place where an exception becomes an answer."""
+    problem = as_domain_error(error)
+    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("%s: %s", problem.code, error, exc_info=error if problem.status == 500 else None)
+    headers = _headers(problem, error)
+    if wants_json(request):
+        return problem_json(request, problem, headers)
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        return _to_login(request)
+    render = Renderer(request, None)
+    if is_htmx(request):
+        headers |= {"HX-Retarget": "#notices", "HX-Reswap": "innerHTML", "HX-Reselect": "unset", "HX-Push-Url": "false"}
+    return render(
+        "errors/error.html",
+        block="notice",
+        status=problem.status,
+        headers=headers,
+        problem=problem,
+        request_id=getattr(request.state, "request_id", ""),
+    )
+
+
+def as_domain_error(error: Exception) -> DomainError:
+    """What went wrong, in words of ours."""
+    if isinstance(error, DomainError):
+        return error
+    if isinstance(error, HTTPException) and isinstance(error.__cause__, DomainError):
+        return error.__cause__
+    if isinstance(error, RequestValidationError):
+        return _invalid(error)
+    if isinstance(error, OperationalError | InterfaceError | PoolTimeout):
+        return DatabaseAwayError(
+            "The database does not answer at this moment.",
+            mend="Wait a few seconds and try again. What was saved before is safe.",
+            retry_after_seconds=5,
+        )
+    if isinstance(error, HTTPException):
+        return _from_http(error)
+    return UnexpectedError(
+        "The request was not carried out, and nothing of it was saved.",
+        mend="Try again. If it happens again, tell whoever runs this installation the request id.",
+    )
+
+
+def wants_json(request: Request) -> bool:
+    """Whether a program is asking."""
+    path = request.url.path
+    return (path.startswith(_API_PREFIXES) and not path.startswith("/api/docs")) or path in _PROBES
+
+
+def problem_json(request: Request, problem: DomainError, headers: dict[str, str]) -> Response:
+    """RFC 9457."""
+    body: dict[str, Any] = {
+        "type": f"urn:hone:problem:{problem.code}",
+        "title": problem.title,
+        "status": problem.status,
+        "code": problem.code,
+        "detail": problem.message,
+        "mend": problem.mend,
+        "request_id": getattr(request.state, "request_id", None),
+    }
+    body.update({key: value for key, value in problem.extra.items() if key not in body})
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    text = json.dumps(body, ensure_ascii=False, default=str)
+    return Response(text, status_code=problem.status, headers=headers, media_type="application/problem+json")
+
+
+class ErrorBoundary:
+    """Answers whatever nothing else has answered, so that errors too carry their headers and are logged once."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            if started:
+                raise
+            response = await run_in_threadpool(answer, Request(scope, receive), error)
+            await response(scope, receive, send)
+
+
+def _to_login(request: Request) -> Response:
+    """To the sign-in page, and back to where the person is (not to what they posted)."""
+    if is_htmx(request):
+        here = path_of(request.headers.get("hx-current-url"))
+    elif request.method in SAFE_METHODS:
+        here = path_of(str(request.url))
+    else:
+        here = path_of(request.headers.get("referer"))
+    target = safe_next(here)
+    login = LOGIN if target == "/" else f"{LOGIN}?next={quote(target, safe='/')}"
+    if request.method in SAFE_METHODS:
+        response = see_other(request, login)
+    else:
+        told = "You were signed out in the meantime, so that was not saved. Sign in and send it again."
+        response = see_other(request, login, flash=told, tone="info")
+    if is_htmx(request):
+        response.status_code = HTTPStatus.UNAUTHORIZED
+    return response
+
+
+def _headers(problem: DomainError, error: Exception) -> dict[str, str]:
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    seconds = problem.extra.get("retry_after_seconds")
+    if seconds is not None:
+        headers["Retry-After"] = str(int(seconds))
+    return headers
+
+
+def _invalid(error: RequestValidationError) -> DomainError:
+    """Names the fields. Never repeats the input: it may be a password."""
+    errors = [
+        {"field": ".".join(str(part) for part in item["loc"] if part != "body") or "body", "message": item["msg"]}
+        for item in error.errors()
+    ]
+    told = "; ".join(f"{item['field']}: {item['message']}" for item in errors[:5])
+    return InvalidError(f"{told}.", mend="Correct it and send it again.", errors=errors)
+
+
+def _from_http(error: HTTPException) -> DomainError:
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return NotFoundError("There is nothing at this address.", mend="Check it, or start from the first page.")
+    if error.status_code == HTTPStatus.FORBIDDEN:
+        return ForbiddenError(str(error.detail))
+    phrase = HTTPStatus(error.status_code).phrase
+    problem = DomainError(str(error.detail) if error.detail != phrase else f"{phrase}.")
+    problem.status = error.status_code
+    problem.title = phrase
+    problem.code = phrase.lower().replace(" ", "_").replace("-", "_")
+    return problem

@@ -1,0 +1,98 @@
+"""What is refused before anything reads it: bodies that are too large, and writes that come from another site."""
+
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import DomainError, ForbiddenError
+from app.web.csrf import SAFE_METHODS
+
+
+class BodyTooLargeError(DomainError):
+    """Larger than HONE_MAX_BODY_BYTES."""
+
+    code = "body_too_large"
+    status = 413
+    title = "Too large"
+
+
+class CrossSiteError(ForbiddenError):
+    """A browser says that another site made it send this."""
+
+    code = "cross_site"
+    title = "Sent from another site"
+
+
+class BodyCap:
+    """Stops reading at ``max_bytes``. By the declared length if there is one, by counting otherwise."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._max_bytes:
+            raise self._refusal(int(declared))
+        seen = 0
+
+        async def receive_counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._max_bytes:
+                # The framework turns every other exception of a body's reader into a 400.
+                raise HTTPException(413) from self._refusal(seen)
+            return message
+
+        await self._app(scope, receive_counted, send)
+
+    def _refusal(self, size: int) -> BodyTooLargeError:
+        return BodyTooLargeError(
+            f"What was sent has {_mebibytes(size)} or more; {_mebibytes(self._max_bytes)} is the limit.",
+            mend="Send it in parts. Whoever runs this installation can raise HONE_MAX_BODY_BYTES.",
+        )
+
+
+class SameOrigin:
+    """Lets a browser's writes through only from our own pages. Others than browsers send none of these headers."""
+
+    def __init__(self, app: ASGIApp, *, trusted_origins: list[str], secure: bool) -> None:
+        self._app = app
+        self._trusted = {origin.rstrip("/").lower() for origin in trusted_origins}
+        self._secure = secure
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
+            self._check(Headers(scope=scope))
+        await self._app(scope, receive, send)
+
+    def _check(self, headers: Headers) -> None:
+        origin = headers.get("origin", "").lower()
+        if origin in self._trusted:
+            return
+        site = headers.get("sec-fetch-site")
+        foreign = site not in ("same-origin", "none") if site is not None else bool(origin) and not self._own(
+            origin, headers.get("host", "").lower()
+        )  # fmt: skip
+        if foreign:
+            raise CrossSiteError(
+                f"This came from {origin or 'another site'}, not from {headers.get('host', 'here')}.",
+                mend="Open this site directly and do it there. Behind a proxy, set HONE_TRUSTED_ORIGINS.",
+            )
+
+    def _own(self, origin: str, host: str) -> bool:
+        try:
+            parts = urlsplit(origin)
+        except ValueError:
+            return False
+        return parts.netloc == host and (parts.scheme == "https" or not self._secure)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size:,} bytes"

@@ -1,0 +1,129 @@
+"""The API's description: OpenAPI, built from the routes and from what their guards declare."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import iter_route_contexts
+from starlette.responses import JSONResponse
+
+from app.web.guard import guards_of, public
+
+PREFIX = "/api/"
+SUMMARY = "Submit prompts, collect preferences, start rounds and promote versions."
+DESCRIPTION: dict[str, Any] = {
+    "title": "Hone API",
+    "version": "1",
+    "openapi_url": None,
+    "docs_url": None,
+    "redoc_url": None,
+}
+"""What ``FastAPI`` is made with; its own documentation pages load scripts from elsewhere, so they are off."""
+
+TEXT = """\
+Every call carries a token: `Authorization: Bearer hone_…`. Make one on your account page, or with
+`hone token create --user you@example.org --scope prompts:write`. It can do what its scopes allow and what its user may.
+
+An error is `application/problem+json`: `code` is stable and meant for programs, `detail` says what was wrong, `mend`
+what to do. Another project's ids are answered like ids that do not exist: 404. After 429 and 503, wait as long as
+`Retry-After` says. Repeat a vote with the same `Idempotency-Key` as often as you like: it counts once.
+"""
+
+TAGS = [
+    {"name": "projects", "description": "Alignment efforts, their settings and their members."},
+    {"name": "prompts", "description": "Conversations for which answers are compared."},
+    {"name": "comparisons", "description": "Two blind answers, leased to a reviewer, and the vote on them."},
+    {"name": "rounds", "description": "From preferences to a new version."},
+    {"name": "versions", "description": "Models that rounds made; one of them is current."},
+]
+
+_PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "code", "detail", "mend"],
+    "properties": {
+        "type": {"type": "string", "examples": ["urn:hone:problem:not_found"]},
+        "title": {"type": "string", "examples": ["Not found"]},
+        "status": {"type": "integer", "examples": [404]},
+        "code": {"type": "string", "description": "Stable; for programs.", "examples": ["not_found"]},
+        "detail": {"type": "string", "description": "What was wrong.", "examples": ["There is no project 'demo'."]},
+        "mend": {"type": "string", "description": "What to do.", "examples": ["Check the address."]},
+        "request_id": {"type": ["string", "null"], "description": "Also in the header X-Request-ID and in the log."},
+    },
+}
+_ERRORS = {
+    "401": "No token, or one that is not known, has expired or was revoked.",
+    "403": "The token's scopes or its user's role do not reach that far.",
+    "404": "No such thing in a project of yours.",
+    "422": "Understood, and not valid.",
+}
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/api/openapi.json", dependencies=[public()])
+def openapi(request: Request) -> JSONResponse:
+    """The description of the API, for programs."""
+    return JSONResponse(request.app.openapi())
+
+
+def install(app: FastAPI) -> None:
+    """Let ``app.openapi()`` answer with our description."""
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = build(app)
+        return app.openapi_schema
+
+    app.openapi = described  # type: ignore[method-assign]
+
+
+def build(app: FastAPI) -> dict[str, Any]:
+    """The schema of what is under ``/api/``: with the bearer scheme, each operation's scope, and the errors."""
+    schema = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary=SUMMARY,
+        description=TEXT,
+        routes=[route for route in iter_route_contexts(app.routes) if (route.path or "").startswith(PREFIX)],
+        tags=TAGS,
+    )
+    components = schema.setdefault("components", {})
+    components.setdefault("schemas", {})["Problem"] = _PROBLEM
+    for unused in ("HTTPValidationError", "ValidationError"):
+        components["schemas"].pop(unused, None)
+    components["securitySchemes"] = {
+        "token": {"type": "http", "scheme": "bearer", "description": "An API token: `hone_…`."}
+    }
+    scopes = dict(_scopes(app))
+    for path, operations in schema.get("paths", {}).items():
+        for method, operation in operations.items():
+            _describe(operation, scopes.get((path, method.upper())))
+    return schema
+
+
+def _describe(operation: dict[str, Any], scope: str | None) -> None:
+    responses = operation.setdefault("responses", {})
+    for status, meaning in _ERRORS.items():
+        if status != "422" or status in responses:
+            given = responses.get(status, {})
+            told = given.get("description", "") if "content" not in given else ""
+            responses[status] = {
+                "description": told or meaning,
+                "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            }
+    operation["responses"] = dict(sorted(responses.items()))
+    if scope is not None:
+        operation["security"] = [{"token": []}]
+        operation["x-scope"] = scope
+
+
+def _scopes(app: FastAPI) -> Iterator[tuple[tuple[str, str], str]]:
+    for route in iter_route_contexts(app.routes):
+        dependant = getattr(route, "dependant", None)
+        if dependant is None:
+            continue
+        for guard in guards_of(dependant):
+            if guard.rule.scope is not None:
+                for method in route.methods or ():
+                    yield (route.path_format or "", method), guard.rule.scope

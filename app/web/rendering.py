@@ -1,0 +1,153 @@
+"""Templates into answers: a page, or for HTMX a named block of it.
+
+Every macro of ``templates/components/`` is in the namespace ``ui``, in pages and blocks alike, without an import (a
+block is rendered without the top of its template, where an import would stand).
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from fastapi import Request
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2_fragments import render_block
+from markupsafe import Markup
+from sqlalchemy.orm import Session
+from starlette.responses import HTMLResponse
+
+from app.web import assets
+from app.web.csrf import FIELD, token_for_forms
+from app.web.markdown import render_markdown
+from app.web.replies import Tone, is_htmx, take_flash
+
+TEMPLATES = Path(__file__).resolve().parent.parent.parent / "templates"
+
+PageContext = Callable[[Request, Session], Mapping[str, Any]]
+"""What every full page needs to know from a noun (the navigation); ``app.state.page_context`` is a list of them."""
+
+
+class Renderer:
+    """Renders for one request. Called with a template's name and what it shows."""
+
+    def __init__(self, request: Request, db: Session | None) -> None:
+        self._request = request
+        self._db = db
+
+    def __call__(
+        self,
+        template: str,
+        *,
+        block: str | None = None,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        notice: str | None = None,
+        tone: Tone = "good",
+        **context: Any,
+    ) -> HTMLResponse:
+        """The answer.
+
+        Args:
+            template: for example ``rounds/page.html``.
+            block: what HTMX gets instead of the whole page.
+            status: HTTP status; a form with errors is sent again with 422.
+            headers: further headers (``HX-Push-Url`` …).
+            notice: for HTMX, a message for the page's live region; on a full page it is shown at the top.
+            tone: how the notice is meant.
+            **context: what the template reads. ``errors`` (field → message) may be left out or hold few of the fields.
+        """
+        context["errors"] = defaultdict(str, context.get("errors") or {})
+        answer_headers = {"Vary": "HX-Request", **(headers or {})}
+        if block is not None and is_htmx(self._request):
+            if notice is not None:
+                answer_headers["HX-Trigger"] = json.dumps({"hone:notice": {"text": notice, "tone": tone}})
+            html = render_block(environment(), template, block, {**self._base(), **context})
+        else:
+            flash = {"text": notice, "tone": tone} if notice is not None else take_flash(self._request)
+            page = {**self._base(), "flash": flash, **self._from_nouns(), **context}
+            html = environment().get_template(template).render(page)
+        return HTMLResponse(html, status_code=status, headers=answer_headers)
+
+    def _base(self) -> dict[str, Any]:
+        state = self._request.state
+        token = token_for_forms(self._request)
+        return {
+            "request": self._request,
+            "path": self._request.url.path,
+            "principal": getattr(state, "principal", None),
+            "project_context": getattr(state, "project_context", None),
+            "csp_nonce": getattr(state, "csp_nonce", ""),
+            "csrf_token": token,
+            "csrf_field": Markup('<input type="hidden" name="{}" value="{}">').format(FIELD, token),
+            "nav": SimpleNamespace(projects=[], current=None, role=None),
+        }
+
+    def _from_nouns(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if self._db is not None:
+            for provide in self._request.app.state.page_context:
+                found.update(provide(self._request, self._db))
+        return found
+
+
+@lru_cache
+def environment() -> Environment:
+    """The one environment: everything is escaped, a missing name is an error."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals["static"] = assets.url
+    made.filters["markdown"] = lambda text: Markup(render_markdown(text))  # noqa: S704 - sanitised by render_markdown
+    made.filters["ago"] = ago
+    made.filters["when"] = when
+    made.filters["thousands"] = lambda number: f"{number:,}"
+    macros: dict[str, Any] = {}
+    made.globals["ui"] = SimpleNamespace()
+    for name in sorted(made.list_templates(filter_func=lambda name: name.startswith("components/"))):
+        module = made.get_template(name).module
+        macros.update({key: value for key, value in vars(module).items() if not key.startswith("_")})
+        made.globals["ui"] = SimpleNamespace(**macros)
+    return made
+
+
+def when(moment: datetime | None) -> Markup:
+    """A ``<time>`` that says the moment in UTC; ``base.js`` turns it into the reader's own time zone."""
+    if moment is None:
+        return Markup("–")
+    utc = moment.astimezone(UTC)
+    return Markup('<time datetime="{}" data-local>{}</time>').format(utc.isoformat(), f"{utc:%-d %b %Y, %H:%M} UTC")
+
+
+def ago(moment: datetime | None, now: datetime | None = None) -> Markup:
+    """A ``<time>`` that says how long ago it was, with the moment itself as its title."""
+    if moment is None:
+        return Markup("never")
+    utc = moment.astimezone(UTC)
+    seconds = ((now or datetime.now(UTC)) - utc).total_seconds()
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        utc.isoformat(), f"{utc:%-d %b %Y, %H:%M} UTC", _distance(seconds)
+    )
+
+
+def _distance(seconds: float) -> str:
+    form = "in {}" if seconds < 0 else "{} ago"
+    seconds = abs(seconds)
+    if seconds < 45:
+        return "just now"
+    for unit, length, up_to in (("minute", 60, 3600), ("hour", 3600, 86_400), ("day", 86_400, 30 * 86_400)):
+        if seconds < up_to * 0.97:
+            count = max(1, round(seconds / length))
+            return form.format(f"{count} {unit}{'' if count == 1 else 's'}")
+    months = max(1, round(seconds / (30.44 * 86_400)))
+    if months < 12:
+        return form.format(f"{months} month{'' if months == 1 else 's'}")
+    years = round(months / 12)
+    return form.format(f"{years} year{'' if years == 1 else 's'}")
