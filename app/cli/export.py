@@ -1,12 +1,15 @@
 """``hone export``."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from sqlalchemy import select
 
-from app.cli.common import BadInputError, DataOption, attached
+from app.cli.common import BadInputError, DataOption, attached, transaction_on
+from app.db.tables import Project
 
 
 def export(
@@ -22,22 +25,21 @@ def export(
 ) -> None:
     """Write what people chose as JSON Lines, one object a line. What was voted is never locked in."""
     with attached(data, "hone export") as settings:
-        from app.db.session import make_engine, make_session_factory
-        from app.preferences import export as exports
+        from app.preferences.export import export_rows
 
-        engine = make_engine(settings)
-        try:
-            with make_session_factory(engine)() as db:
-                lines = exports.lines(db, project_slug=project, format=format_)
-                if output is None:
-                    sys.stdout.writelines(lines)
-                    return
-                try:
-                    with output.open("x", encoding="utf-8") as file:
-                        file.writelines(lines)
-                except FileExistsError:
-                    raise BadInputError(f"{output} exists already: choose another name") from None
-                except OSError as error:
-                    raise BadInputError(f"{output} cannot be written ({(error.strerror or '').lower()})") from error
-        finally:
-            engine.dispose()
+        with transaction_on(settings) as db:
+            row = db.scalar(select(Project).where(Project.slug == project))
+            if row is None:
+                known = ", ".join(db.scalars(select(Project.slug).order_by(Project.slug))) or "none yet"
+                raise BadInputError(f"there is no project {project!r}; there are: {known}")
+            lines = (json.dumps(one, ensure_ascii=False) + "\n" for one in export_rows(db, row, format_))
+            if output is None:
+                sys.stdout.writelines(lines)
+                return
+            try:
+                with output.open("x", encoding="utf-8") as file:
+                    file.writelines(lines)
+            except FileExistsError:
+                raise BadInputError(f"{output} exists already: choose another name") from None
+            except OSError as error:
+                raise BadInputError(f"{output} cannot be written ({(error.strerror or '').lower()})") from error

@@ -9,11 +9,16 @@ from app.cli.common import DataOption, attached, console
 
 
 def migrate(data: DataOption = None) -> None:
-    """Bring the database to the newest revision. `hone up` does this by itself; servers of your own need it once."""
+    """Bring the database to the newest revision, and make the folders of the data directory.
+
+    `hone up` does this by itself; with servers of your own, run it before each new release starts.
+    """
     from app.db.session import make_engine
     from app.local import migrations
+    from app.local.lock import prepare_data_directory
 
     with attached(data, "hone migrate") as settings:
+        prepare_data_directory(settings.data)
         engine = make_engine(settings)
         try:
             before = migrations.current(engine)

@@ -74,15 +74,19 @@ def is_locked(data: Path) -> bool:
     return False
 
 
+FOLDERS = ("run", "logs", "versions", "jobs", "reference")
+"""What every data directory has, beside what the embedded servers make themselves."""
+
+
 def prepare_data_directory(data: Path) -> None:
-    """Make the data directory, private to this account, if there is none; see that it can be written.
+    """Make the data directory and its folders, private to this account, where missing; see that it can be written.
 
     Raises:
         LocalError: it cannot be made or written.
     """
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name in ("run", "logs"):
+        for name in FOLDERS:
             (data / name).mkdir(mode=0o700, exist_ok=True)
         probe = data / "run" / f".writable-{os.getpid()}"
         probe.write_bytes(b"")

@@ -150,8 +150,6 @@ class Supervisor:
 
     def _start_programs(self) -> None:
         settings = self.settings
-        for folder in (settings.versions_dir, settings.jobs_dir, settings.reference_dir):
-            folder.mkdir(mode=0o700, exist_ok=True)
         if not settings.engine_url:
             port = net.free_port()
             secret = settings.engine_secret.get_secret_value() or secrets.token_urlsafe(32)
