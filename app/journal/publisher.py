@@ -63,6 +63,11 @@ class Publisher:
             self._pause(str(error))
         return len(sent)
 
+    def close(self) -> None:
+        """Let go of the connection and the thread; returns when a send under way has ended."""
+        self._thread.shutdown(cancel_futures=True)
+        self._app.close()
+
     def _send(self, wakeups: list[Wakeup], sent: list[Wakeup]) -> None:
         with self._app.producer_or_acquire(None) as producer:
             for wakeup in wakeups:

@@ -68,17 +68,22 @@ def _scheduled(db: Session, now: datetime) -> list[Project]:
 
 def _due_by_schedule(db: Session, project: Project, now: datetime) -> bool:
     """Claim this time of the schedule, whether a round can start or not; the next one comes in its turn."""
+    try:
+        following: datetime | None = next_time(str(project.round_schedule), now)
+    except ValueError as error:  # it was checked when it was set; whoever wrote past that check gets no rounds
+        logger.warning("the schedule of %s cannot be read, and is left alone from now on: %s", project.slug, error)
+        following = None
     claimed = db.scalar(
         update(Project)
         .where(Project.id == project.id, Project.next_round_at == project.next_round_at)
-        .values(next_round_at=next_time(str(project.round_schedule), now))
+        .values(next_round_at=following)
         .returning(Project.id)
         .execution_options(synchronize_session=False)
     )
     if claimed is None:
         return False
     db.refresh(project)
-    return _request(db, project, "schedule")
+    return following is not None and _request(db, project, "schedule")
 
 
 def _counting(db: Session) -> list[Project]:

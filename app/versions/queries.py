@@ -63,7 +63,6 @@ def predecessor(db: Session, project: Project) -> Version | None:
         .where(
             Version.project_id == project.id,
             Version.state == "retired",
-            Version.promoted_at.is_not(None),
             Version.number < now.number,
         )
         .order_by(Version.number.desc())
