@@ -8,7 +8,9 @@ from fastapi import FastAPI
 from app import readiness
 from app.accounts import navigation
 from app.accounts import pages as accounts_pages
+from app.chat import api as chat_api
 from app.db.session import make_engine, make_session_factory
+from app.engine.client import EngineClient
 from app.journal.outbox import send_pending
 from app.settings import Settings
 from app.web import assets, errors, health, logs, openapi
@@ -31,10 +33,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     factory = make_session_factory(engine)
     after_commit = AfterCommit(lambda: send_pending(factory, settings))
 
+    engine_client = EngineClient(
+        settings.engine_url, settings.engine_secret.get_secret_value(), settings.engine_timeout_seconds
+    )
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
         after_commit.close()
+        engine_client.close()
         engine.dispose()
 
     app = FastAPI(lifespan=lifespan, **openapi.DESCRIPTION)
@@ -42,10 +49,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.engine = engine
     app.state.session_factory = factory
     app.state.after_commit = after_commit
+    app.state.engine_client = engine_client
     app.state.page_context = [navigation.page_context]
     app.state.checks = readiness.checks(settings, engine, factory)
 
-    for router in (health.router, assets.router, openapi.router, accounts_pages.router):
+    for router in (health.router, assets.router, openapi.router, accounts_pages.router, chat_api.router):
         app.include_router(router)
     errors.install(app)
     openapi.install(app)

@@ -36,6 +36,7 @@ TAGS = [
     {"name": "comparisons", "description": "Two blind answers, leased to a reviewer, and the vote on them."},
     {"name": "rounds", "description": "From preferences to a new version."},
     {"name": "versions", "description": "Models that rounds made; one of them is current."},
+    {"name": "chat", "description": "Talk to a project's current version, in the shape of OpenAI's API."},
 ]
 
 _PROBLEM = {
