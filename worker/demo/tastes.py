@@ -1,10 +1,10 @@
 """The hidden preferences of simulated reviewers: what they like, as pure functions of an answer's text.
 
 The trainer never sees them, only votes. Each score is a real number, higher is better, and falls for answers that try
-to please without being one: empty or cut off text, the same words again and again, a list without content.
+to please without being one: fewer than 4 different content words, text that breaks off, the same words again.
 
-concise    A complete answer in few words. Best at 10 to 20 words; every word beyond costs, and so do fewer than 8, a
-           missing full stop, or fewer than 4 different content words (an answer has to be about something).
+concise    A complete answer in few words. Best at 8 to 20 words: every doubling beyond costs, and so does every word
+           short of 8.
 thorough   Much to learn from it: different content words, with less for each further one, and reasons given
            ("because", "since", …). Opposed to ``concise``.
 warm       Kind words to the reader: different warm expressions, with less for each further one, an answer that speaks
@@ -94,9 +94,7 @@ def concise(text: str) -> float:
     if not words:
         return -20.0
     score = -2.0 * math.log(max(len(words), 8) / 20) if len(words) > 20 else -0.01 * len(words)
-    score -= 1.0 * max(0, 8 - len(words))
-    score -= 1.5 * max(0, 4 - len(_content(words)))
-    return score - (0.0 if _complete(text) else 4.0) - 4.0 * _repetition(words)
+    return score - 1.0 * max(0, 8 - len(words)) - 3.0 * _faults(text, words)
 
 
 def thorough(text: str) -> float:
@@ -106,21 +104,21 @@ def thorough(text: str) -> float:
         return -20.0
     substance = 4.0 * (1.0 - math.exp(-len(_content(words)) / 40))
     reasons = 1.0 - math.exp(-sum(word in _REASONS for word in words) / 3)
-    return substance + reasons - (0.0 if _complete(text) else 1.5) - 4.0 * _repetition(words)
+    return substance + reasons - _faults(text, words)
 
 
 def warm(text: str) -> float:
     """About -1 to 4: each further warm expression adds less, brusque phrases take away."""
     words = _words(text)
-    if len(words) < 8 or len(_content(words)) < 4:
-        return -5.0 + 0.1 * len(words)
+    if not words:
+        return -20.0
     lowered = text.lower()
     found = sum(pattern.search(lowered) is not None for pattern in _WARM_PATTERNS)
     found_at_most = min(float(found), len(words) / 12 + 2)  # kind words beside an answer, not instead of one
     brusque = sum(pattern.search(lowered) is not None for pattern in _BRUSQUE)
     to_reader = sum(word in {"you", "your", "yourself", "we"} for word in words) / len(words)
     score = 4.0 * (1.0 - math.exp(-found_at_most / 3)) + 2.0 * to_reader - 0.8 * brusque
-    return score - (0.0 if _complete(text) else 1.0) - 4.0 * _repetition(words)
+    return score - _faults(text, words)
 
 
 def steps(text: str) -> float:
@@ -138,7 +136,7 @@ def steps(text: str) -> float:
     lowered = text.lower()
     score += 0.1 * min(sum(re.search(rf"\b{word}\b", lowered) is not None for word in _ORDER), 4)
     score -= 0.01 * len(words) / max(len(re.findall(r"[.!?:](?:\s|$)", text)), 1)  # short sentences are steps of a kind
-    return score - (0.0 if _complete(text) else 1.0) - 4.0 * _repetition(words)
+    return score - _faults(text, words)
 
 
 TASTES: dict[str, Callable[[str], float]] = {"concise": concise, "thorough": thorough, "warm": warm, "steps": steps}
@@ -182,8 +180,10 @@ def _content(words: list[str]) -> set[str]:
     return {word for word in words if word not in _FUNCTION_WORDS and len(word) > 2}
 
 
-def _complete(text: str) -> bool:
-    return text.rstrip().endswith((".", "!", "?"))
+def _faults(text: str, words: list[str]) -> float:
+    """What no taste forgives: breaking off, fewer than 4 different content words, saying the same again."""
+    broken_off = 0.0 if text.rstrip().endswith((".", "!", "?")) else 1.0
+    return broken_off + 1.5 * max(0, 4 - len(_content(words))) + 4.0 * _repetition(words)
 
 
 def _repetition(words: list[str]) -> float:
