@@ -12,7 +12,16 @@ from app.chat import api as chat_api
 from app.db.session import make_engine, make_session_factory
 from app.engine.client import EngineClient
 from app.journal.outbox import send_pending
+from app.projects import api as projects_api
+from app.projects import members_pages, settings_pages
+from app.projects import pages as projects_pages
+from app.prompts import api as prompts_api
+from app.prompts import pages as prompts_pages
+from app.rounds import api as rounds_api
+from app.rounds import pages as rounds_pages
 from app.settings import Settings
+from app.versions import api as versions_api
+from app.versions import pages as versions_pages
 from app.web import assets, errors, health, logs, openapi
 from app.web.after_commit import AfterCommit
 from app.web.limits import BodyCap, SameOrigin
@@ -55,6 +64,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     for router in (health.router, assets.router, openapi.router, accounts_pages.router, chat_api.router):
         app.include_router(router)
+    for room in (projects_api, prompts_api, rounds_api, versions_api, projects_pages, settings_pages, members_pages):
+        app.include_router(room.router)
+    for room in (prompts_pages, rounds_pages, versions_pages):
+        app.include_router(room.router)
     errors.install(app)
     openapi.install(app)
 

@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.db.tables import Membership, Project, User
+from app.errors import NotFoundError
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,18 @@ def mine(db: Session, *, user_id: UUID, is_site_admin: bool, after: UUID | None 
         query = query.where(Project.id < after)
     rows = db.execute(query.order_by(Project.id.desc()).limit(limit)).all()
     return [Mine(project, "admin" if is_site_admin else role or "reviewer") for project, role in rows]
+
+
+def member(db: Session, project: Project, user_id: UUID) -> Member:
+    """Somebody in the project. Raises NotFoundError for anybody else."""
+    found = db.execute(
+        select(User, Membership.role)
+        .join(Membership, Membership.user_id == User.id)
+        .where(Membership.project_id == project.id, User.id == user_id)
+    ).one_or_none()
+    if found is None:
+        raise NotFoundError(f"{project.name} has no member {user_id}.", mend="Look in the list of members.")
+    return Member(*found.tuple())
 
 
 def members(db: Session, project: Project) -> list[Member]:

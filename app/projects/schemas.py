@@ -126,3 +126,53 @@ class ProjectOut(BaseModel):
     next_round_at: datetime | None
     refill_problem: str | None
     created_at: datetime
+
+
+class ProjectChange(BaseModel):
+    """Settings to change; those left out stay. `sampling` and `training` are replaced as a whole."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"round_every_votes": 200, "training": TRAINING_EXAMPLE}]},
+    )
+
+    name: Any = Field(default=None, description="As in a new project; so are the others.")
+    base_model: Any = Field(default=None, description="Can be changed until version 1 exists.")
+    guidelines: Any = None
+    sampling: Any = None
+    training: Any = None
+    votes_per_comparison: Any = None
+    buffer_size: Any = None
+    lease_seconds: Any = None
+    held_out_percent: Any = None
+    promotion: Any = None
+    min_round_votes: Any = None
+    round_every_votes: Any = None
+    round_schedule: Any = None
+
+
+class ProjectPage(BaseModel):
+    """Some projects, newest first."""
+
+    items: list[ProjectOut]
+    next_cursor: UUID | None = Field(description="Give it as `cursor` to go on; null at the end.")
+
+
+class MemberIn(BaseModel):
+    """Who takes part, and as what."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"email": "ann@example.org", "role": "reviewer"}]}
+    )
+
+    email: str = Field(max_length=320, description="The address of an account that exists.")
+    role: Role
+
+
+class MemberOut(BaseModel):
+    """A person in a project."""
+
+    user_id: UUID
+    email: str
+    name: str
+    role: Role

@@ -31,3 +31,11 @@ class VersionPage(BaseModel):
 
     items: list[VersionOut]
     next_cursor: int | None = Field(description="Give it as `cursor` to go on; null at the end.")
+
+
+class RejectIn(BaseModel):
+    """Why a candidate is put aside."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"reason": "Answers are too long."}]})
+
+    reason: str = Field(default="", max_length=1000, description="Kept in the audit log.")

@@ -1,0 +1,100 @@
+"""Projects and their members in the API."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+
+from app.accounts import access
+from app.accounts.principal import Principal, ProjectContext
+from app.projects import queries, service
+from app.projects.schemas import MemberIn, MemberOut, ProjectChange, ProjectIn, ProjectOut, ProjectPage
+from app.rounds.service import request_import
+from app.web.deps import Db
+from app.web.problems import problem
+
+router = APIRouter(prefix="/api/v1/projects", tags=["projects"])
+
+_INVALID = "`invalid_project`: `errors` names every field with what is wrong."
+_LAST = "`last_admin`: a project keeps at least one admin."
+
+
+@router.post("", status_code=201, responses={422: problem(_INVALID)})
+def create(
+    body: ProjectIn, me: Annotated[Principal, access.api_site_admin("projects:write")], db: Db, response: Response
+) -> ProjectOut:
+    """Make a project. You become its admin.
+
+    The base model is brought in as version 1 by a round of its own (number 0), in the background: follow it with
+    `GET /api/v1/projects/{slug}/rounds`. Only site admins may do this. What cannot be used is refused, with every
+    error at once in `errors`: a model directory without safetensors, an unknown loss, a setting the loss does not read.
+    """
+    project = service.create_project(db, **body.model_dump(), created_by=me.user_id)
+    request_import(db, project, requested_by=me.user_id)
+    response.headers["Location"] = f"/api/v1/projects/{project.slug}"
+    return ProjectOut.model_validate(project)
+
+
+@router.get("")
+def list_projects(
+    me: Annotated[Principal, access.api("projects:read")],
+    db: Db,
+    cursor: Annotated[UUID | None, Query(description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> ProjectPage:
+    """The projects you take part in, newest first. Site admins take part in all."""
+    found = queries.mine(db, user_id=me.user_id, is_site_admin=me.is_site_admin, after=cursor, limit=limit + 1)
+    items = [ProjectOut.model_validate(item.project) for item in found[:limit]]
+    return ProjectPage(items=items, next_cursor=items[-1].id if len(found) > limit else None)
+
+
+@router.get("/{slug}")
+def read(here: Annotated[ProjectContext, access.api_reviewer("projects:read")]) -> ProjectOut:
+    """A project with its settings."""
+    return ProjectOut.model_validate(here.project)
+
+
+@router.patch("/{slug}", responses={409: problem("`base_model_fixed`."), 422: problem(_INVALID)})
+def change(
+    body: ProjectChange, here: Annotated[ProjectContext, access.api_admin("projects:write")], db: Db
+) -> ProjectOut:
+    """Change settings; those left out stay. Pairs and rounds that exist already keep the settings they began with.
+
+    Another base model is possible only until version 1 exists (409 `base_model_fixed` after that).
+    """
+    project = service.update_project(
+        db, here.project, actor=here.principal.user_id, **body.model_dump(exclude_unset=True)
+    )
+    return ProjectOut.model_validate(project)
+
+
+@router.get("/{slug}/members")
+def list_members(here: Annotated[ProjectContext, access.api_admin("projects:read")], db: Db) -> list[MemberOut]:
+    """Everybody in the project."""
+    return [_member(member) for member in queries.members(db, here.project)]
+
+
+@router.put("/{slug}/members", responses={409: problem(_LAST)})
+def set_member(
+    body: MemberIn, here: Annotated[ProjectContext, access.api_admin("projects:write")], db: Db
+) -> MemberOut:
+    """Add somebody, or change their role. They need an account first (404 `unknown_person`).
+
+    The last admin of a project stays one (409 `last_admin`).
+    """
+    user = service.person(db, body.email)
+    service.set_member(db, here.project, user, body.role, actor=here.principal.user_id)
+    return _member(queries.Member(user, body.role))
+
+
+@router.delete("/{slug}/members/{user_id}", status_code=204, responses={409: problem(_LAST)})
+def remove_member(user_id: UUID, here: Annotated[ProjectContext, access.api_admin("projects:write")], db: Db) -> None:
+    """Take somebody out of the project. Their votes stay."""
+    service.remove_member(
+        db, here.project, queries.member(db, here.project, user_id).user, actor=here.principal.user_id
+    )
+
+
+def _member(member: queries.Member) -> MemberOut:
+    user = member.user
+    return MemberOut.model_validate({"user_id": user.id, "email": user.email, "name": user.name, "role": member.role})

@@ -1,0 +1,289 @@
+"""The form of a project's settings: its fields, what was typed, and what is wrong with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from app.db.tables import Project
+from app.projects.schemas import ProjectIn
+from app.projects.validation import FieldError
+from app.rounds.spec import LOSS_SETTINGS, METHODS, REFERENCES, TrainingSettings
+
+Choices = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One input. ``name`` is dotted as errors name it; ``only``: another field, and the values of it
+    (separated by spaces) for which this one is read."""
+
+    name: str
+    label: str
+    hint: str = ""
+    kind: Literal["text", "number", "textarea", "select"] = "number"
+    choices: Choices = ()
+    placeholder: str = ""
+    required: bool = False
+    only: tuple[str, str] | None = None
+
+    @property
+    def wide(self) -> bool:
+        """Whether it takes a whole line."""
+        return self.kind == "textarea" or self.required
+
+    @property
+    def rows(self) -> int:
+        """Lines of a textarea."""
+        return 10 if self.name == "guidelines" else 3
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Fields under one heading; ``open`` ones are shown from the start."""
+
+    title: str
+    hint: str
+    fields: tuple[Field, ...]
+    open: bool = False
+
+
+def _written(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return "\n".join(map(str, value))
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _default(name: str) -> str:
+    return _written(getattr(TrainingSettings(), name))
+
+
+_LOSS_NAMES = {"sigmoid": "DPO", "dpop": "DPO-Positive (holds up the chosen answer)"}
+_SETTING_NAMES = {"beta": "β (beta)", "dpop_lambda": "λ (lambda)"}
+
+
+def _loss_fields() -> tuple[Field, ...]:
+    """A field for each setting that some loss reads, shown for the losses that read it."""
+    rules = {name: rule for settings in LOSS_SETTINGS.values() for name, rule in settings.items()}
+    made = []
+    for name, rule in rules.items():
+        reading = [loss for loss, settings in LOSS_SETTINGS.items() if name in settings]
+        defaults = ", ".join(f"{LOSS_SETTINGS[loss][name].default:g} for {loss}" for loss in reading)
+        made.append(
+            Field(
+                f"training.loss_settings.{name}",
+                _SETTING_NAMES.get(name, name),
+                f"{rule.meaning.partition(': ')[2].capitalize()}. Default {defaults}.",
+                only=None if len(reading) == len(LOSS_SETTINGS) else ("training.loss", " ".join(reading)),
+            )
+        )
+    return tuple(made)
+
+
+_LORA = ("training.method", "lora")
+
+SECTIONS = (
+    Section(
+        "What it is",
+        "",
+        (
+            Field("name", "Name", kind="text", required=True),
+            Field(
+                "base_model",
+                "Base model",
+                "A directory on the server with safetensors weights, or a hub id such as owner/name. "
+                "Version 1 is made of it.",
+                kind="text",
+                required=True,
+            ),
+            Field(
+                "guidelines",
+                "Guidelines for reviewers",
+                "What makes an answer better here? Markdown. Reviewers can read it beside every pair.",
+                kind="textarea",
+            ),
+        ),
+        open=True,
+    ),
+    Section(
+        "Reviewing",
+        "How pairs reach people.",
+        (
+            Field("votes_per_comparison", "Votes per comparison", "How many reviewers see each pair."),
+            Field("buffer_size", "Pairs kept ready", "So that nobody waits for the model."),
+            Field("lease_seconds", "Reservation, seconds", "A pair shown to somebody is kept for them this long."),
+            Field(
+                "held_out_percent",
+                "Held out, percent",
+                "Share of new prompts whose votes measure progress and never train.",
+            ),
+        ),
+    ),
+    Section(
+        "Sampling",
+        "How the current version is asked for answers.",
+        (
+            Field("sampling.temperature", "Temperature", "Higher is more varied. Above 0, or both answers are equal."),
+            Field("sampling.top_p", "Top p", "1 keeps every token."),
+            Field("sampling.top_k", "Top k", "0 keeps every token."),
+            Field("sampling.max_tokens", "Longest answer, tokens"),
+            Field("sampling.stop", "Stop texts", "One per line. An answer ends where one of them begins.", "textarea"),
+        ),
+    ),
+    Section(
+        "Training",
+        "What a round does with the votes. Empty fields take the default.",
+        (
+            Field(
+                "training.loss",
+                "Loss",
+                kind="select",
+                choices=tuple((name, _LOSS_NAMES.get(name, name)) for name in LOSS_SETTINGS),
+            ),
+            *_loss_fields(),
+            Field(
+                "training.method",
+                "Method",
+                kind="select",
+                choices=tuple((name, {"lora": "LoRA adapter", "full": "Every weight"}[name]) for name in METHODS),
+            ),
+            Field("training.lora_rank", "LoRA rank", placeholder=_default("lora_rank"), only=_LORA),
+            Field("training.lora_alpha", "LoRA alpha", placeholder=_default("lora_alpha"), only=_LORA),
+            Field("training.lora_dropout", "LoRA dropout", placeholder=_default("lora_dropout"), only=_LORA),
+            Field("training.learning_rate", "Learning rate", "Default 1e-4 for LoRA, 5e-6 for every weight."),
+            Field("training.epochs", "Epochs", "Times each vote is read.", placeholder=_default("epochs")),
+            Field("training.max_steps", "Most steps", "Ends training early.", placeholder="no limit"),
+            Field("training.pairs_per_step", "Pairs per step", placeholder=_default("pairs_per_step")),
+            Field(
+                "training.reference",
+                "Reference model",
+                "What the policy is held to.",
+                "select",
+                tuple((name, {"parent": "The version before", "base": "Version 1"}[name]) for name in REFERENCES),
+            ),
+            Field("training.seed", "Seed", placeholder=_default("seed")),
+        ),
+    ),
+    Section(
+        "Rounds",
+        "When a round starts by itself, and what becomes of its version.",
+        (
+            Field("min_round_votes", "Fewest new votes", "A round starts with no fewer."),
+            Field("round_every_votes", "Every so many new votes", placeholder="not by itself"),
+            Field(
+                "round_schedule",
+                "Schedule",
+                "A crontab in UTC: minute, hour, day, month, weekday. 0 3 * * * is every night at 3:00.",
+                "text",
+                placeholder="no schedule",
+            ),
+            Field(
+                "promotion",
+                "A new version becomes current",
+                kind="select",
+                choices=(
+                    ("manual", "when an admin promotes it"),
+                    ("after_round", "after every round"),
+                    ("gate", "if its figures pass the gate"),
+                ),
+            ),
+        ),
+    ),
+)
+FIELDS = {field.name: field for section in SECTIONS for field in section.fields}
+
+_TEXTS = frozenset({"name", "base_model", "guidelines", "slug", "promotion", "round_schedule"})
+_NULLABLE = frozenset({"round_every_votes", "round_schedule"})
+_KEPT = frozenset(name for name in TrainingSettings().to_dict() if f"training.{name}" not in FIELDS) - {"loss_settings"}
+"""Training settings that the form does not show; a change through the form leaves them as they are."""
+
+
+@dataclass(slots=True)
+class FormState:
+    """What stands in the form, as text, and what is wrong."""
+
+    values: dict[str, str]
+    errors: dict[str, str] = field(default_factory=dict)
+    general: list[str] = field(default_factory=list)
+    """Errors that belong to no field of the form."""
+
+    def add_errors(self, errors: list[FieldError]) -> None:
+        """Put each error at its field, or at the longest field name that begins its own."""
+        for error in errors:
+            name = error.field
+            while name and name not in FIELDS:
+                name = name.rpartition(".")[0]
+            if name:
+                self.errors.setdefault(name, error.message)
+            else:
+                self.general.append(f"{error.field}: {error.message}")
+
+    def wrong_in(self, section: Section) -> bool:
+        """Whether one of the section's fields has an error, so that it must be open."""
+        return any(item.name in self.errors for item in section.fields)
+
+
+def blank() -> FormState:
+    """The form of a new project, defaults filled in where they do not depend on another field."""
+    defaults = ProjectIn.model_construct(name="", base_model="").model_dump(exclude={"training", "slug"})
+    return FormState({name: _written(value) for name, value in _flat(defaults).items()})
+
+
+def of_project(project: Project) -> FormState:
+    """The form of an existing project's settings."""
+    stored = {name: getattr(project, name) for name in ProjectIn.model_fields if name != "slug"}
+    return FormState({name: _written(value) for name, value in _flat(stored).items()})
+
+
+def read(form: Mapping[str, Any], *, training: Mapping[str, Any] | None = None) -> tuple[FormState, dict[str, Any]]:
+    """What was typed, and the same as arguments of the service.
+
+    Numbers that are none stay texts, so that the service refuses them by name; empty fields are left out.
+
+    Args:
+        training: the stored training settings; those that the form does not show are carried over.
+    """
+    typed = {name: str(form.get(name, "")).replace("\r\n", "\n") for name in FIELDS}
+    values: dict[str, Any] = {name: text if name in _TEXTS else _number(text) for name, text in typed.items()}
+    values["sampling.stop"] = [line for line in typed["sampling.stop"].split("\n") if line]
+    for name, text in typed.items():
+        if not text.strip():
+            values[name] = None
+    kept = {
+        name: value
+        for name, value in (training or {}).items()
+        if name in _KEPT and (typed["training.method"] == "lora" or not name.startswith("lora_"))
+    }
+    arguments: dict[str, Any] = {"sampling": {}, "training": kept | {"loss_settings": {}}}
+    for name, value in values.items():
+        if value is not None or name in _NULLABLE:
+            _put(arguments, name.split("."), value)
+    for needed in ("name", "base_model", "guidelines"):
+        arguments.setdefault(needed, "")
+    return FormState(typed), arguments
+
+
+def _put(target: dict[str, Any], path: list[str], value: Any) -> None:
+    for name in path[:-1]:
+        target = target[name]
+    target[path[-1]] = value
+
+
+def _number(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text.strip())
+        except ValueError:
+            continue
+    return text.strip()
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,101 @@
+"""The list of projects, a project's first page, and its export."""
+
+import json
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import HTMLResponse, Response, StreamingResponse
+
+from app.accounts import access
+from app.accounts.principal import Principal, ProjectContext
+from app.comparisons.queries import progress
+from app.db.tables import Project
+from app.insights.queries import overview
+from app.preferences.export import FORMATS, ExportFormatUnknownError, export_rows
+from app.projects import queries
+from app.rounds import service as rounds
+from app.web.deps import Db, Render, see_other
+
+router = APIRouter(include_in_schema=False)
+
+EXPORT_NAMES = {
+    "trl": "TRL (prompt, chosen, rejected)",
+    "arena": "Arena battles, ties included",
+    "groups": "Hone's trainer, token ids included",
+}
+
+
+@router.get("/")
+def home(
+    me: Annotated[Principal, access.signed_in()],
+    request: Request,
+    db: Db,
+    render: Render,
+    show_all: Annotated[bool, Query(alias="all")] = False,
+) -> Response:
+    """The projects somebody takes part in; who has one goes straight there, unless asking for all."""
+    mine = queries.mine(db, user_id=me.user_id, is_site_admin=me.is_site_admin)
+    if len(mine) == 1 and not show_all:
+        return see_other(request, f"/p/{mine[0].project.slug}")
+    shown = [(item, overview(db, item.project)) for item in mine]
+    return render("projects/list.html", projects=shown)
+
+
+@router.get("/p/{slug}")
+def project_page(here: Annotated[ProjectContext, access.reviewer()], db: Db, render: Render) -> HTMLResponse:
+    """What matters now: for admins the loop's state and what to do next, for reviewers the way to the next pair."""
+    project = here.project
+    return render(
+        "projects/overview.html",
+        block="status",
+        project=project,
+        is_admin=here.is_admin,
+        figures=overview(db, project),
+        own=progress(db, project=project, reviewer_id=here.principal.user_id),
+        exports=EXPORT_NAMES,
+    )
+
+
+@router.post("/p/{slug}/import")
+def import_base(here: Annotated[ProjectContext, access.admin()], request: Request, db: Db) -> Response:
+    """Bring in the base model as version 1: try the failed import again, or start one."""
+    actor = here.principal.user_id
+    last = overview(db, here.project).import_round
+    if last is not None and last.state == "failed":
+        rounds.retry(db, last, actor=actor)
+    else:
+        rounds.request_import(db, here.project, requested_by=actor)
+    return see_other(request, f"/p/{here.project.slug}", flash="The base model is being imported.")
+
+
+@router.get("/p/{slug}/export")
+def export(
+    here: Annotated[ProjectContext, access.admin()],
+    request: Request,
+    format: str = "trl",  # noqa: A002 - the address
+) -> Response:
+    """Everything people chose, as JSON Lines, sent row by row."""
+    return stream_export(request, here.project, format)
+
+
+def stream_export(request: Request, project: Project, export_format: str) -> Response:
+    """The export as a download; it reads in a session of its own, which lives as long as the answer.
+
+    Raises:
+        ExportFormatUnknownError: not one of the known formats.
+    """
+    if export_format not in FORMATS:
+        raise ExportFormatUnknownError(export_format)
+
+    def lines() -> Iterator[str]:
+        with request.app.state.session_factory() as db:
+            for row in export_rows(db, project, export_format):
+                yield json.dumps(row, ensure_ascii=False) + "\n"
+
+    name = f"{project.slug}-{export_format}.jsonl"
+    return StreamingResponse(
+        lines(),
+        media_type="application/jsonl",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )

@@ -1,0 +1,71 @@
+"""Making a project and changing its settings: one form for both."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse, Response
+
+from app.accounts import access
+from app.accounts.principal import Principal, ProjectContext
+from app.projects import forms, service
+from app.projects.validation import FieldError, ProjectInvalidError
+from app.rounds.service import request_import
+from app.web.deps import Db, Fields, Render, see_other
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/projects/new")
+def new(_me: Annotated[Principal, access.site_admin()], render: Render) -> HTMLResponse:
+    """An empty form, defaults filled in."""
+    return render("projects/new.html", form=forms.blank(), sections=forms.SECTIONS, fixed=())
+
+
+@router.post("/projects/new")
+def create(
+    me: Annotated[Principal, access.site_admin()], request: Request, fields: Fields, db: Db, render: Render
+) -> Response:
+    """Make the project and have its base model imported; or show the form again with what is wrong."""
+    form, values = forms.read(fields)
+    try:
+        project = service.create_project(db, **values, created_by=me.user_id)
+    except ProjectInvalidError as error:
+        form.add_errors(error.errors)
+        return render("projects/new.html", status=422, form=form, sections=forms.SECTIONS, fixed=())
+    request_import(db, project, requested_by=me.user_id)
+    told = f"{project.name} is made. Its base model is being imported; add prompts meanwhile."
+    return see_other(request, f"/p/{project.slug}", flash=told)
+
+
+@router.get("/p/{slug}/settings")
+def edit(here: Annotated[ProjectContext, access.admin()], db: Db, render: Render) -> HTMLResponse:
+    """The settings as they are."""
+    return render("projects/settings.html", **_shown(db, here, forms.of_project(here.project)))
+
+
+@router.post("/p/{slug}/settings")
+def change(
+    here: Annotated[ProjectContext, access.admin()], request: Request, fields: Fields, db: Db, render: Render
+) -> Response:
+    """Change them all, or show the form again with what is wrong."""
+    project = here.project
+    form, values = forms.read(fields, training=project.training)
+    try:
+        service.update_project(db, project, actor=here.principal.user_id, **values)
+    except ProjectInvalidError as error:
+        form.add_errors(error.errors)
+    except service.BaseModelFixedError as error:
+        form.add_errors([FieldError("base_model", f"{error.message}. {error.mend}")])
+    else:
+        told = "Saved. Rounds that start from now on use these settings."
+        return see_other(request, f"/p/{project.slug}/settings", flash=told)
+    return render("projects/settings.html", status=422, **_shown(db, here, form))
+
+
+def _shown(db: Db, here: ProjectContext, form: forms.FormState) -> dict[str, Any]:
+    return {
+        "project": here.project,
+        "form": form,
+        "sections": forms.SECTIONS,
+        "fixed": {"base_model"} if service.has_version(db, here.project) else set(),
+    }

@@ -1,0 +1,72 @@
+"""Rounds in the API."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+
+from app.accounts import access
+from app.accounts.principal import Principal, ProjectContext
+from app.db.tables import Round
+from app.rounds import queries, service
+from app.rounds.schemas import EventOut, RoundDetail, RoundOut, RoundPage
+from app.web.deps import Db
+from app.web.problems import problem
+
+router = APIRouter(prefix="/api/v1", tags=["rounds"])
+
+_NOT_NOW = "`round_already_active`, `too_few_votes` (with `votes` and `needed`), or `no_current_version`."
+
+
+@router.post("/projects/{slug}/rounds", status_code=202, responses={409: problem(_NOT_NOW)})
+def start(here: Annotated[ProjectContext, access.api_admin("rounds:write")], db: Db, response: Response) -> RoundOut:
+    """Start a round: train from the current version on the votes so far.
+
+    It runs in the background; follow it with `GET /api/v1/rounds/{id}`. Refused with 409: `round_already_active`
+    (one at a time), `too_few_votes` (with `votes` and `needed`), `no_current_version`.
+    """
+    round_ = service.request_round(db, here.project, trigger="api", requested_by=here.principal.user_id)
+    response.headers["Location"] = f"/api/v1/rounds/{round_.id}"
+    return RoundOut.model_validate(round_)
+
+
+@router.get("/projects/{slug}/rounds")
+def list_rounds(
+    here: Annotated[ProjectContext, access.api_reviewer("rounds:read")],
+    db: Db,
+    cursor: Annotated[int | None, Query(description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> RoundPage:
+    """Rounds of the project, newest first. Number 0 brought in the base model."""
+    page = queries.page(db, here.project, before=cursor, limit=limit)
+    return RoundPage(items=[RoundOut.model_validate(row) for row in page.rounds], next_cursor=page.next_cursor)
+
+
+@router.get("/rounds/{round_id}")
+def read(round_id: UUID, me: Annotated[Principal, access.api_by_id("rounds:read", "reviewer")], db: Db) -> RoundDetail:
+    """A round: its state, progress, and after a failure why it failed, what to do, and the end of the log."""
+    round_ = queries.get(db, round_id)
+    access.require_role(db, me, round_.project_id, "reviewer")
+    return _detail(db, round_)
+
+
+@router.post("/rounds/{round_id}/cancel", responses={409: problem("`round_not_active`.")})
+def cancel(round_id: UUID, me: Annotated[Principal, access.api_by_id("rounds:write", "admin")], db: Db) -> RoundOut:
+    """Stop a round. One that waits ends at once, one that runs within seconds. No vote is lost."""
+    round_ = queries.get(db, round_id)
+    access.require_role(db, me, round_.project_id, "admin")
+    return RoundOut.model_validate(service.cancel(db, round_, actor=me.user_id))
+
+
+@router.post("/rounds/{round_id}/retry", responses={409: problem("`round_not_retryable`, `round_already_active`.")})
+def retry(round_id: UUID, me: Annotated[Principal, access.api_by_id("rounds:write", "admin")], db: Db) -> RoundOut:
+    """Try a failed round again, on the same snapshot and from its last checkpoint."""
+    round_ = queries.get(db, round_id)
+    access.require_role(db, me, round_.project_id, "admin")
+    return RoundOut.model_validate(service.retry(db, round_, actor=me.user_id))
+
+
+def _detail(db: Db, round_: Round) -> RoundDetail:
+    shown = RoundOut.model_validate(round_).model_dump()
+    events = [EventOut.model_validate(event) for event in queries.events(db, round_)]
+    return RoundDetail(**shown, log_tail=round_.log_tail, events=events)

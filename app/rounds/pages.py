@@ -1,0 +1,113 @@
+"""A project's rounds: the list with its button, and a round's page, which follows it while it runs."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import HTMLResponse, Response
+
+from app.accounts import access
+from app.accounts.principal import ProjectContext
+from app.db.tables import Round, User
+from app.insights.queries import Overview, overview
+from app.rounds import queries, service
+from app.rounds.figures import STEPS, figures
+from app.rounds.states import ACTIVE
+from app.versions import queries as versions
+from app.web.deps import AppSettings, Db, Render, is_htmx, see_other
+
+router = APIRouter(prefix="/p/{slug}/rounds", include_in_schema=False)
+
+Here = Annotated[ProjectContext, access.admin()]
+
+
+@router.get("")
+def rounds(here: Here, db: Db, render: Render, cursor: Annotated[int | None, Query()] = None) -> HTMLResponse:
+    """All rounds, newest first, and the button that starts one or the reason why it cannot."""
+    now = overview(db, here.project)
+    return render(
+        "rounds/list.html",
+        project=here.project,
+        figures=now,
+        not_now=why_not(here, now),
+        page=queries.page(db, here.project, before=cursor, limit=30),
+        numbers=_numbers(db, here),
+    )
+
+
+@router.post("")
+def start(here: Here, request: Request, db: Db) -> Response:
+    """Start a round, and go to its page."""
+    round_ = service.request_round(db, here.project, trigger="button", requested_by=here.principal.user_id)
+    return see_other(request, _url(here, round_))
+
+
+@router.get("/{number}")
+def round_page(
+    here: Here,
+    number: int,
+    request: Request,
+    db: Db,
+    settings: AppSettings,
+    render: Render,
+    seen: Annotated[str, Query(max_length=20)] = "",
+) -> Response:
+    """A round: what it does now, its figures so far, and what happened to it.
+
+    The page asks again while the round is active, and says which state it shows (``seen``): when that has changed,
+    the whole page is loaded anew, for its buttons have changed, too.
+    """
+    round_ = queries.by_number(db, here.project, number)
+    if is_htmx(request) and seen != round_.state:
+        return Response(status_code=204, headers={"HX-Refresh": "true"})
+    requested_by = db.get(User, round_.requested_by) if round_.requested_by else None
+    return render(
+        "rounds/page.html",
+        block="live",
+        project=here.project,
+        round=round_,
+        active=round_.state in ACTIVE,
+        steps=STEPS,
+        events=queries.events(db, round_),
+        numbers=_numbers(db, here),
+        requested_by=requested_by,
+        figures=figures(queries.metrics(settings.jobs_dir, round_)),
+    )
+
+
+@router.post("/{number}/cancel")
+def cancel(here: Here, number: int, request: Request, db: Db) -> Response:
+    """Stop the round."""
+    round_ = service.cancel(db, queries.by_number(db, here.project, number), actor=here.principal.user_id)
+    ended = round_.state == "cancelled"
+    told = "The round was cancelled." if ended else "The round stops within a few seconds."
+    return see_other(request, _url(here, round_), flash=f"{told} Every vote is kept.", tone="info")
+
+
+@router.post("/{number}/retry")
+def retry(here: Here, number: int, request: Request, db: Db) -> Response:
+    """Try a failed round again."""
+    round_ = service.retry(db, queries.by_number(db, here.project, number), actor=here.principal.user_id)
+    return see_other(
+        request, _url(here, round_), flash="The round starts again, from its last checkpoint if there is one."
+    )
+
+
+def why_not(here: ProjectContext, now: Overview) -> str | None:
+    """Why no round can be started now, in words; None where one can."""
+    needed = here.project.min_round_votes
+    if now.active_round is not None:
+        return f"Round {now.active_round.number} is still {now.active_round.state}."
+    if now.current is None:
+        return "There is no model to start from yet."
+    if now.votes_new < needed:
+        return f"{needed - now.votes_new} more new votes are needed: {now.votes_new} of {needed}."
+    return None
+
+
+def _numbers(db: Db, here: ProjectContext) -> dict[Any, int]:
+    """The number of every version by its id."""
+    return {item.version.id: item.version.number for item in versions.lineage(db, here.project)}
+
+
+def _url(here: ProjectContext, round_: Round) -> str:
+    return f"/p/{here.project.slug}/rounds/{round_.number}"

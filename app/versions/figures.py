@@ -1,0 +1,103 @@
+"""A version's figures as people read them, each with what it rests on."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.db.tables import Version
+
+_Z95 = 1.959964
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share of some pairs, with a 95 % interval (Wilson)."""
+
+    value: float
+    low: float
+    high: float
+    pairs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One condition of the gate."""
+
+    name: str
+    passed: bool
+    told: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What the gate said of a candidate."""
+
+    passed: bool
+    checks: list[Check]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionFigures:
+    """What the list of versions shows; None where it was not measured."""
+
+    accuracy: Share | None
+    """Held-out votes that the version agrees with, by its log-ratios."""
+    margin: float | None
+    """Mean log-ratio of chosen minus rejected answers over held-out votes, nats."""
+    kl: float | None
+    """Estimate of KL(reference ‖ version) per held-out answer, nats."""
+    length_delta: float | None
+    """Tokens that chosen answers are longer than rejected ones in the votes it learned from."""
+    preferences: int | None
+    """Preferences it was trained on."""
+    alarm: str | None
+    """The trainer's warning of likelihood displacement."""
+    gate: Gate | None
+
+
+def figures(version: Version) -> VersionFigures:
+    """The figures that the version's round left behind; all None for an imported model."""
+    metrics = version.metrics
+    train, held_out = _part(metrics, "train"), _part(_part(metrics, "eval"), "end")
+    accuracy, pairs = _number(held_out, "accuracy"), _number(held_out, "pairs")
+    chosen, rejected = _number(train, "chosen_tokens"), _number(train, "rejected_tokens")
+    preferences = _number(train, "preferences")
+    alarm = metrics.get("displacement_alarm")
+    return VersionFigures(
+        accuracy=wilson(accuracy, int(pairs)) if accuracy is not None and pairs else None,
+        margin=_number(held_out, "margin"),
+        kl=_number(held_out, "kl"),
+        length_delta=chosen - rejected if chosen is not None and rejected is not None else None,
+        preferences=int(preferences) if preferences is not None else None,
+        alarm=alarm if isinstance(alarm, str) else None,
+        gate=_gate(_part(metrics, "gate")),
+    )
+
+
+def wilson(share: float, pairs: int) -> Share:
+    """The 95 % Wilson interval of ``share`` over ``pairs``; a tie counts half."""
+    spread = _Z95**2 / pairs
+    middle = (share + spread / 2) / (1 + spread)
+    half = _Z95 / (1 + spread) * math.sqrt(share * (1 - share) / pairs + spread / (4 * pairs))
+    return Share(share, max(0.0, middle - half), min(1.0, middle + half), pairs)
+
+
+def _gate(data: Mapping[str, Any]) -> Gate | None:
+    if "passed" not in data:
+        return None
+    checks = [
+        Check(str(item.get("name", "")), bool(item.get("passed")), str(item.get("message", "")))
+        for item in data.get("checks", [])
+    ]
+    return Gate(bool(data["passed"]), checks)
+
+
+def _part(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = data.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _number(data: Mapping[str, Any], name: str) -> float | None:
+    value = data.get(name)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
