@@ -1,0 +1,168 @@
+"""A backup brings back what there was; what is not whole, or would overwrite, is refused before anything changes."""
+
+import gzip
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from app.local import backup, migrations
+from app.local.archive import BackupError
+from app.settings import Settings
+
+
+@pytest.fixture
+def source(fresh_database: str, tmp_path: Path) -> Settings:
+    """An installation with a user and a version."""
+    settings = Settings(data=tmp_path / "source", database_url=fresh_database)
+    version = settings.versions_dir / "0193-a-version"
+    version.mkdir(parents=True)
+    (version / "model.safetensors").write_bytes(bytes(range(256)) * 4096)
+    (version / "manifest.json").write_text("{}")
+    add_user(settings, "kept@example.org")
+    return settings
+
+
+@pytest.fixture
+def target(empty_database: str, tmp_path: Path) -> Settings:
+    """A new, empty installation."""
+    return Settings(data=tmp_path / "target", database_url=empty_database)
+
+
+@pytest.fixture
+def file(source: Settings, tmp_path: Path) -> Path:
+    """A backup of ``source``."""
+    made = tmp_path / "hone.tar.gz"
+    backup.back_up(source, made)
+    return made
+
+
+def add_user(settings: Settings, email: str) -> None:
+    run(settings, f"insert into users (id, email, name, password_hash, is_site_admin, is_active) values "
+                  f"(gen_random_uuid(), '{email}', '', 'x', false, true)")  # fmt: skip
+
+
+def run(settings: Settings, statement: str) -> None:
+    engine = create_engine(settings.database_url)
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+
+def users(settings: Settings) -> list[str]:
+    engine = create_engine(settings.database_url)
+    with engine.connect() as connection:
+        found = list(connection.scalars(text("select email from users order by email")))
+    engine.dispose()
+    return found
+
+
+def rewritten(file: Path, name: str, content: bytes) -> Path:
+    """A copy of a backup in which one member has other content, or that has one member more."""
+    made = file.with_name(f"changed-{file.name}")
+    with tarfile.open(file) as before, tarfile.open(made, "w:gz") as after:
+        names = before.getnames()
+        for member in [*before.getmembers(), *([tarfile.TarInfo(name)] if name not in names else [])]:
+            stream = before.extractfile(member) if member.name in names else None
+            data = content if member.name == name else (stream.read() if stream else b"")
+            member.size = len(data)
+            after.addfile(member, io.BytesIO(data))
+    return made
+
+
+def test_round_trip(source: Settings, target: Settings, file: Path) -> None:
+    assert file.stat().st_mode & 0o777 == 0o600
+    add_user(source, "later@example.org")
+    listing = backup.restore(target, file, force=False)
+    assert users(target) == ["kept@example.org"]
+    restored = {path.name: path.read_bytes() for path in (target.versions_dir / "0193-a-version").iterdir()}
+    assert restored == {path.name: path.read_bytes() for path in (source.versions_dir / "0193-a-version").iterdir()}
+    engine = create_engine(target.database_url)
+    assert migrations.current(engine) == migrations.head() == listing.revision
+    engine.dispose()
+    assert sorted(path.name for path in target.data.iterdir()) == ["versions"], "scratch files were left behind"
+    add_user(target, "new@example.org")  # what was restored can be written to
+
+
+def test_nothing_is_overwritten_without_force(source: Settings, file: Path, tmp_path: Path) -> None:
+    add_user(source, "later@example.org")
+    with pytest.raises(BackupError, match="exists already"):
+        backup.back_up(source, file)
+    with pytest.raises(BackupError, match="holds users already"):
+        backup.restore(source, file, force=False)
+    run(source, "delete from users")
+    with pytest.raises(BackupError, match="is not empty"):
+        backup.restore(source, file, force=False)
+    add_user(source, "later@example.org")
+    (source.versions_dir / "newer").mkdir()
+    backup.restore(source, file, force=True)
+    assert users(source) == ["kept@example.org"]
+    assert [path.name for path in source.versions_dir.iterdir()] == ["0193-a-version"]
+    aside = list(source.data.glob("versions.before-restore-*"))
+    assert sorted(path.name for path in aside[0].iterdir()) == ["0193-a-version", "newer"]
+
+
+def test_a_changed_file_is_named_and_nothing_is_touched(target: Settings, file: Path) -> None:
+    migrated = create_engine(target.database_url)
+    migrations.upgrade(migrated)
+    migrated.dispose()
+    add_user(target, "there@example.org")
+    name = "versions/0193-a-version/model.safetensors"
+    with pytest.raises(BackupError, match=rf"{name} in .* is not what was backed up"):
+        backup.restore(target, rewritten(file, name, b"other"), force=True)
+    assert users(target) == ["there@example.org"]
+    assert not target.versions_dir.exists()
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/outside", "versions/../../outside", "versions/unlisted"])
+def test_what_is_not_listed_is_never_written(target: Settings, file: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(BackupError, match="do not trust it"):
+        backup.restore(target, rewritten(file, name, b"x"), force=False)
+    assert not list(tmp_path.rglob("outside"))
+
+
+def test_a_listed_path_that_leads_outside_is_refused(target: Settings, file: Path, tmp_path: Path) -> None:
+    with tarfile.open(file) as archive:
+        stream = archive.extractfile("backup.json")
+        assert stream is not None
+        listing = json.loads(stream.read())
+    listing["files"]["../outside"] = {"bytes": 1, "sha256": "0"}
+    changed = rewritten(rewritten(file, "backup.json", json.dumps(listing).encode()), "../outside", b"x")
+    with pytest.raises(BackupError, match="do not trust it"):
+        backup.restore(target, changed, force=False)
+    assert not list(tmp_path.rglob("outside"))
+
+
+def test_a_newer_hones_backup_is_refused(target: Settings, file: Path) -> None:
+    with tarfile.open(file) as archive:
+        stream = archive.extractfile("backup.json")
+        assert stream is not None
+        listing = json.loads(stream.read()) | {"revision": "9999", "hone": "9.9"}
+    with pytest.raises(BackupError, match=r"made by Hone 9.9 .* update Hone first"):
+        backup.restore(target, rewritten(file, "backup.json", json.dumps(listing).encode()), force=False)
+
+
+def broken_files(file: Path) -> Iterator[tuple[str, bytes, str]]:
+    whole = file.read_bytes()
+    yield "cut off", whole[: len(whole) // 2], "take another copy"
+    yield "text", b"hello", "no whole backup"
+    yield "empty tar", gzip.compress(b"\0" * 10240), "not a backup made by"
+
+
+def test_files_that_are_no_backup(target: Settings, file: Path, tmp_path: Path) -> None:
+    for name, content, message in broken_files(file):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(BackupError, match=message):
+            backup.restore(target, path, force=False)
+    with pytest.raises(BackupError, match="cannot be read"):
+        backup.restore(target, tmp_path / "missing", force=False)
+
+
+def test_a_backup_that_cannot_be_written_leaves_nothing(source: Settings) -> None:
+    with pytest.raises(BackupError, match="cannot be written"):
+        backup.back_up(source, Path("/proc/hone.tar.gz"))

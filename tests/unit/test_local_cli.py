@@ -1,0 +1,173 @@
+"""The command: every bad input is one line that says what to do, with status 2; what it makes is really there."""
+
+import io
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from app.accounts.keys import digest
+from app.accounts.passwords import verify_password
+from app.cli import main
+from app.db.base import utcnow
+from app.db.session import make_session_factory, transaction
+from app.db.tables import OutboxMessage, Round
+from tests.factories import rows
+
+
+@pytest.fixture
+def configured(fresh_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Commands find this test's database and an empty data directory."""
+    monkeypatch.setenv("HONE_DATABASE_URL", fresh_database)
+    monkeypatch.setenv("HONE_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def hone(*arguments: str) -> int:
+    """Run a command in this process; its exit status."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["up", "--port", "eighty"], "--port"),
+        (["up", "--port", "70000"], "65535"),
+        (["up", "--host", "no.such.host.invalid"], "--host 127.0.0.1"),
+        (["up", "--data", "/dev/null/x"], "choose another with --data"),
+        (["nope"], "No such command 'nope'"),
+        (["users", "create"], "--email"),
+        (["users", "create", "--email", "nonsense"], "name@example.org"),
+        (["users", "password", "--email", "who@example.org"], "no account has the address"),
+        (["token", "create", "--user", "who@example.org", "--scope", "chat"], "no account has the address"),
+        (["export", "--project", "nope"], "there is no project 'nope'"),
+        (["export", "--project", "nope", "--format", "csv"], "trl"),
+        (["backup", "/proc/hone.tar.gz"], "cannot be written"),
+        (["restore", "/no/such/file"], "cannot be read"),
+    ],
+)
+def test_bad_input_is_one_line_with_what_to_do(
+    configured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    assert hone(*arguments) == 2
+    said = capsys.readouterr()
+    assert says in said.err
+    assert said.err.startswith("hone: ")
+    assert said.err.count("\n") == 1, said.err
+
+
+def test_a_setting_that_means_nothing_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HONE_ENGINE_TIMEOUT_SECONDS", "soon")
+    assert hone("doctor") == 2
+    assert "HONE_ENGINE_TIMEOUT_SECONDS" in capsys.readouterr().err
+
+
+def test_a_database_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("HONE_DATABASE_URL", "postgresql://hone:secret-word@127.0.0.1:1/hone")
+    assert hone("users", "create", "--email", "a@example.org") == 2
+    said = capsys.readouterr().err
+    assert "HONE_DATABASE_URL" in said
+    assert "secret-word" not in said
+    assert said.count("\n") == 1
+
+
+def test_an_account_with_a_password_made_up_then_another_from_standard_input(
+    configured: Path, fresh_engine: Engine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert hone("users", "create", "--email", "Ann@Example.org", "--admin", "--name", "Ann") == 0
+    made_up = capsys.readouterr().out.splitlines()[-1]
+    row = text("select password_hash, is_site_admin, name from users where email = 'ann@example.org'")
+    with fresh_engine.connect() as connection:
+        hashed, is_admin, name = connection.execute(row).one()
+    assert (is_admin, name) == (True, "Ann")
+    assert verify_password(hashed, made_up)
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("a very good password\n"))
+    assert hone("users", "password", "--email", "ann@example.org", "--password-stdin") == 0
+    assert "a very good password" not in capsys.readouterr().out
+    with fresh_engine.connect() as connection:
+        assert verify_password(connection.execute(row).one()[0], "a very good password")
+
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert hone("users", "password", "--email", "ann@example.org", "--password-stdin") == 2
+
+
+def test_a_token_is_the_last_line_and_only_its_hash_is_kept(
+    configured: Path, fresh_engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with transaction(make_session_factory(fresh_engine)) as db:
+        rows.make_user(db, email="bob@example.org")
+    arguments = ["--user", "bob@example.org", "--scope", "votes:write", "--scope", "chat", "--expires-days", "30"]
+    assert hone("token", "create", *arguments) == 0
+    secret = capsys.readouterr().out.splitlines()[-1]
+    with fresh_engine.connect() as connection:
+        hashed, scopes, days = connection.execute(
+            text("select token_hash, scopes, expires_at - now() > interval '29 days' from api_tokens")
+        ).one()
+    assert hashed == digest(secret)
+    assert set(scopes) == {"votes:write", "chat"}
+    assert days
+    assert hone("token", "create", "--user", "bob@example.org", "--scope", "everything") == 2
+    assert "Choose among" in capsys.readouterr().err
+
+
+def test_export_writes_a_line_for_each_choice_and_never_over_a_file(
+    configured: Path, fresh_engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with transaction(make_session_factory(fresh_engine)) as db:
+        project = rows.make_project(db, slug="tone")
+        comparison = rows.make_comparison(db, project)
+        rows.make_vote(db, comparison, choice="a")
+    target = tmp_path / "out.jsonl"
+    assert hone("export", "--project", "tone", "--format", "trl", "--output", str(target)) == 0
+    lines = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [set(line) for line in lines] == [{"prompt", "chosen", "rejected"}]
+    assert hone("export", "--project", "tone", "--output", str(target)) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert hone("export", "--project", "tone", "--format", "arena") == 0
+    assert json.loads(capsys.readouterr().out)["winner"] == "model_a"
+
+
+def test_doctor_finds_what_is_wrong_and_says_how_to_mend_it(
+    configured: Path, fresh_engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hone("doctor") == 1
+    assert "does not exist" in capsys.readouterr().out
+    configured.mkdir()
+    assert hone("doctor") == 0
+    capsys.readouterr()
+    with transaction(make_session_factory(fresh_engine)) as db:
+        project = rows.make_project(db, slug="tone")
+        rows.make_version(db, project, state="current")
+        an_hour_ago = utcnow() - timedelta(hours=1)
+        db.add(OutboxMessage(task="hone.refill", due_at=an_hour_ago))
+        db.add(Round(project_id=project.id, number=1, trigger="button", created_at=an_hour_ago))
+    assert hone("doctor", "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    wrong = {finding["part"]: finding for finding in report["findings"] if finding["state"] == "wrong"}
+    assert set(wrong) == {"wake-ups", "rounds", "versions"}
+    assert "waited for 60 min" in wrong["wake-ups"]["seen"]
+    assert "tone, round 1: queued" in wrong["rounds"]["seen"]
+    assert "tone, version 1" in wrong["versions"]["seen"]
+    assert all(finding["mend"] for finding in wrong.values())
+    with fresh_engine.begin() as connection:
+        connection.execute(text("update alembic_version set version_num = '0001'"))
+    assert hone("doctor") == 1
+    assert "hone migrate" in capsys.readouterr().out
+
+
+def test_help_says_what_hone_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert hone("--help") == 0
+    said = capsys.readouterr().out
+    for command in ("up", "doctor", "users", "token", "export", "backup", "restore", "train", "simulate", "migrate"):
+        assert f" {command} " in said
+    assert hone("up", "--help") == 0
+    said = capsys.readouterr().out
+    for flag in ("--data", "--host", "--port", "--demo", "Ctrl-C"):
+        assert flag in said
