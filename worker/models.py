@@ -5,7 +5,9 @@ Weights are safetensors only and no code of a model's own is ever run. Heavy lib
 
 import json
 import shutil
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -109,11 +111,20 @@ def load_weights(
     if not (directory / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{directory}: no {ADAPTER_WEIGHTS}; adapters are loaded from safetensors only")
     base = _load_full(info.base_directory(directory), dtype, device, attention)
-    model = PeftModel.from_pretrained(
-        base, str(directory), is_trainable=trainable_adapter, torch_device=str(device), local_files_only=True
-    )
+    with old_names_of_peft():
+        model = PeftModel.from_pretrained(
+            base, str(directory), is_trainable=trainable_adapter, torch_device=str(device), local_files_only=True
+        )
     model.train(False)
     return model
+
+
+@contextmanager
+def old_names_of_peft() -> Iterator[None]:
+    """Silence transformers about a name that PEFT 0.21 still asks for; may go when PEFT asks for the new one."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        yield
 
 
 def libraries() -> dict[str, str]:

@@ -13,7 +13,7 @@ from torch import nn
 
 from app.rounds.spec import ALL_LINEAR, ModelRef, TrainingSettings
 from app.versions.manifest import Base, VersionInfo
-from worker.models import ADAPTER_CONFIG, GENERATION_CONFIG, TOKENIZER_FILES, load_weights
+from worker.models import ADAPTER_CONFIG, GENERATION_CONFIG, TOKENIZER_FILES, load_weights, old_names_of_peft
 from worker.trainer import flex
 from worker.trainer.errors import RefusedError
 
@@ -118,7 +118,8 @@ def make_trainable(policy: Policy, settings: TrainingSettings) -> Policy:
         target_modules=targets,
         fan_in_fan_out=any(isinstance(m, Conv1D) and n.split(".")[-1] in targets for n, m in model.named_modules()),
     )
-    wrapped = get_peft_model(model, config)
+    with old_names_of_peft():
+        wrapped = get_peft_model(model, config)
     wrapped.eval()
     return replace(policy, model=wrapped)
 

@@ -35,6 +35,6 @@ def bar(console: Console) -> Iterator[Listener]:
             if event["kind"] not in ("phase", "train") or not console.is_terminal:
                 line = describe(event)
                 if line:
-                    console.print(Text(line))
+                    console.print(Text(line), soft_wrap=True)
 
         yield listen

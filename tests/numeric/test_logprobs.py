@@ -1,0 +1,106 @@
+"""Chunked log-probs and their gradients against a plain log-softmax."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from worker.trainer.logprobs import Head, token_logps
+
+N, D, V = 7, 4, 11
+
+
+def inputs(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(N, D, generator=generator, dtype=dtype)
+    weight, bias = (torch.randn(*shape, generator=generator, dtype=dtype) for shape in ((V, D), (V,)))
+    return hidden, weight, bias, torch.randint(V, (N,), generator=generator)
+
+
+def naive(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, head: Head) -> Tensor:
+    logits = (hidden @ weight.T + bias) * head.scale
+    if head.softcap:
+        logits = head.softcap * torch.tanh(logits / head.softcap)
+    return logits.log_softmax(-1)[torch.arange(N), targets]
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["frozen head", "trained head"])
+@pytest.mark.parametrize(("scale", "softcap"), [(1.0, None), (0.3, None), (1.0, 2.0), (0.5, 3.0)])
+@pytest.mark.parametrize("chunk", [V, 3 * V, 100 * V])
+def test_values_and_gradients(trained: bool, scale: float, softcap: float | None, chunk: int) -> None:
+    hidden, weight, bias, targets = inputs()
+    linear = nn.Linear(D, V, dtype=torch.float64)
+    with torch.no_grad():
+        linear.weight.copy_(weight)
+        linear.bias.copy_(bias)
+    linear.requires_grad_(trained)
+    head = Head(linear, scale, softcap)
+    ours, theirs = hidden.clone().requires_grad_(), hidden.clone().requires_grad_()
+    expected_weight, expected_bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+
+    got = token_logps(ours, targets, head, chunk)
+    expected = naive(theirs, expected_weight, expected_bias, targets, head)
+    torch.testing.assert_close(got, expected)
+
+    upstream = torch.linspace(-1, 1, N, dtype=torch.float64)
+    got.backward(upstream)
+    expected.backward(upstream)
+    torch.testing.assert_close(ours.grad, theirs.grad)
+    if trained:
+        torch.testing.assert_close(linear.weight.grad, expected_weight.grad)
+        torch.testing.assert_close(linear.bias.grad, expected_bias.grad)
+    else:
+        assert linear.weight.grad is None
+
+
+def test_gradcheck() -> None:
+    hidden, weight, bias, targets = inputs()
+    linear = nn.Linear(D, V, dtype=torch.float64)
+
+    def logps(h: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        linear.weight, linear.bias = nn.Parameter(w), nn.Parameter(b)
+        return token_logps(h, targets, Head(linear, 0.7, 2.0), 2 * V)
+
+    assert torch.autograd.gradcheck(lambda h: logps(h, weight, bias), (hidden.requires_grad_(),))
+
+
+def test_a_head_that_is_more_than_linear_is_recomputed_and_right() -> None:
+    hidden, weight, bias, targets = inputs()
+    linear = nn.Linear(D, V, dtype=torch.float64)
+    with torch.no_grad():
+        linear.weight.copy_(weight)
+        linear.bias.copy_(bias)
+    ours = hidden.clone().requires_grad_()
+    got = token_logps(ours, targets, Head(nn.Sequential(linear)), 2 * V)
+    expected = naive(hidden, weight, bias, targets, Head(linear))
+    torch.testing.assert_close(got, expected)
+    got.sum().backward()
+    assert ours.grad is not None
+
+
+def test_no_more_logits_than_the_chunk_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every product with the head, forward and backward, has at most the chunk's rows."""
+    hidden, _, _, targets = inputs(torch.float32)
+    linear = nn.Linear(D, V)
+    rows: list[int] = []
+    original = nn.functional.linear
+
+    def spy(piece: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        rows.append(len(piece))
+        return original(piece, weight, bias)
+
+    monkeypatch.setattr(nn.functional, "linear", spy)
+    token_logps(hidden.requires_grad_(), targets, Head(linear), 2 * V).sum().backward()
+    assert rows == [2, 2, 2, 1] * 2
+
+
+def test_sums_are_fp32_under_bfloat16() -> None:
+    """A bf16 log-softmax would be off by its 8 bits; the products' rounding is all that may remain."""
+    hidden, weight, _, targets = inputs(torch.float32)
+    linear = nn.Linear(D, V, bias=False)
+    linear.weight = nn.Parameter(weight.bfloat16().float())
+    hidden = hidden.bfloat16().float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = token_logps(hidden, targets, Head(linear))
+    logits = (hidden.bfloat16() @ linear.weight.bfloat16().T).float()
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, logits.log_softmax(-1)[torch.arange(N), targets])
