@@ -1,16 +1,21 @@
 """The composition root: settings in, an application out. Run as ``uvicorn app.main:create_app --factory``."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from sqlalchemy.exc import DBAPIError
+from starlette.concurrency import run_in_threadpool
 
-from app import readiness
+from app import api_docs, readiness
 from app.accounts import navigation
 from app.accounts import pages as accounts_pages
+from app.accounts.service import ensure_first_admin
 from app.chat import api as chat_api
-from app.db.session import make_engine, make_session_factory
+from app.db.session import SessionFactory, make_engine, make_session_factory, transaction
 from app.engine.client import EngineClient
+from app.errors import DomainError
 from app.journal.outbox import send_pending
 from app.projects import api as projects_api
 from app.projects import members_pages, settings_pages
@@ -27,6 +32,15 @@ from app.web.after_commit import AfterCommit
 from app.web.limits import BodyCap, SameOrigin
 from app.web.logs import RequestLog
 from app.web.security import SecurityHeaders
+
+ROOMS = (
+    *(health, assets, openapi, api_docs, accounts_pages, chat_api),
+    *(projects_pages, settings_pages, members_pages, prompts_pages, rounds_pages, versions_pages),
+    *(projects_api, prompts_api, rounds_api, versions_api),
+)
+"""Modules with a ``router``; where two routes match, the first one answers."""
+
+log = logging.getLogger("hone.web")
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -48,6 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(_first_admin, factory, settings)
         yield
         after_commit.close()
         engine_client.close()
@@ -60,13 +75,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.after_commit = after_commit
     app.state.engine_client = engine_client
     app.state.page_context = [navigation.page_context]
-    app.state.checks = readiness.checks(settings, engine, factory)
+    app.state.checks = readiness.checks(engine, factory, engine_client)
 
-    for router in (health.router, assets.router, openapi.router, accounts_pages.router, chat_api.router):
-        app.include_router(router)
-    for room in (projects_api, prompts_api, rounds_api, versions_api, projects_pages, settings_pages, members_pages):
-        app.include_router(room.router)
-    for room in (prompts_pages, rounds_pages, versions_pages):
+    for room in ROOMS:
         app.include_router(room.router)
     errors.install(app)
     openapi.install(app)
@@ -78,3 +89,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(SecurityHeaders, secure=settings.secure_cookies)
     app.add_middleware(RequestLog)
     return app
+
+
+def _first_admin(factory: SessionFactory, settings: Settings) -> None:
+    """Make HONE_ADMIN_EMAIL an admin of a new installation. Without a database yet the server starts all the same."""
+    try:
+        with transaction(factory) as db:
+            made = ensure_first_admin(db, settings)
+    except (DBAPIError, DomainError) as error:
+        log.warning("the first admin could not be made: %s", error)
+    else:
+        if made is not None:
+            log.info("the first admin is user %s, with HONE_ADMIN_PASSWORD", made.id)

@@ -2,30 +2,27 @@
 
 from collections.abc import Callable
 
-import httpx
 from sqlalchemy import Engine, exists, select, text
 from sqlalchemy.orm import aliased
 
 from app.db.session import SessionFactory, transaction
 from app.db.tables import Project, Version
+from app.engine.client import EngineClient
 from app.local import migrations
-from app.settings import Settings
 from app.web.health import Check
-
-_ENGINE_SECONDS = 2.0
 
 
 class NotReadyError(Exception):
     """A check failed; the message says what to do."""
 
 
-def checks(settings: Settings, engine: Engine, factory: SessionFactory) -> list[Check]:
+def checks(engine: Engine, factory: SessionFactory, engine_client: EngineClient) -> list[Check]:
     """In the order in which they are worth reading."""
     return [
         Check("database", _database(engine)),
         Check("migrations", _migrations(engine)),
         Check("versions", _versions(factory)),
-        Check("engine", _sampling_engine(settings), needed=False),
+        Check("engine", _sampling_engine(engine_client), needed=False),
     ]
 
 
@@ -70,12 +67,10 @@ def _versions(factory: SessionFactory) -> Callable[[], str]:
     return look
 
 
-def _sampling_engine(settings: Settings) -> Callable[[], str]:
+def _sampling_engine(client: EngineClient) -> Callable[[], str]:
     def look() -> str:
-        if not settings.engine_url:
-            raise NotReadyError("no engine is configured: set HONE_ENGINE_URL")
-        url = f"{settings.engine_url.rstrip('/')}/health"
-        httpx.get(url, timeout=_ENGINE_SECONDS).raise_for_status()
+        if not client.health():
+            raise NotReadyError("the engine does not answer; the buffer of comparisons lasts until it does")
         return "answers"
 
     return look

@@ -28,7 +28,9 @@ from app.web.replies import is_htmx, path_of, safe_next, see_other
 log = logging.getLogger("hone.web")
 
 LOGIN = "/login"
-_API_PREFIXES = ("/api/", "/v1/")
+_OPENAI_PREFIX = "/v1/"
+"""Clients of OpenAI's API look for an ``error`` there, beside the rest."""
+_API_PREFIXES = ("/api/", _OPENAI_PREFIX)
 _PROBES = ("/healthz", "/readyz")
 
 
@@ -117,6 +119,8 @@ def problem_json(request: Request, problem: DomainError, headers: dict[str, str]
         "request_id": getattr(request.state, "request_id", None),
     }
     body.update({key: value for key, value in problem.extra.items() if key not in body})
+    if request.url.path.startswith(_OPENAI_PREFIX):
+        body["error"] = {"message": problem.message, "type": problem.title, "code": problem.code, "param": None}
     if problem.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     text = json.dumps(body, ensure_ascii=False, default=str)

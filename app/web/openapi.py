@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 
 from app.web.guard import guards_of, public
 
-PREFIX = "/api/"
+PREFIXES = ("/api/", "/v1/")
 SUMMARY = "Submit prompts, collect preferences, start rounds and promote versions."
 DESCRIPTION: dict[str, Any] = {
     "title": "Hone API",
@@ -36,6 +36,7 @@ TAGS = [
     {"name": "comparisons", "description": "Two blind answers, leased to a reviewer, and the vote on them."},
     {"name": "rounds", "description": "From preferences to a new version."},
     {"name": "versions", "description": "Models that rounds made; one of them is current."},
+    {"name": "chat", "description": "Talk to a project's current version, with any client of OpenAI's API."},
     {"name": "chat", "description": "Talk to a project's current version, in the shape of OpenAI's API."},
 ]
 
@@ -80,13 +81,13 @@ def install(app: FastAPI) -> None:
 
 
 def build(app: FastAPI) -> dict[str, Any]:
-    """The schema of what is under ``/api/``: with the bearer scheme, each operation's scope, and the errors."""
+    """The schema of ``/api/`` and ``/v1/``, with the bearer scheme, each operation's scope, and the errors."""
     schema = get_openapi(
         title=app.title,
         version=app.version,
         summary=SUMMARY,
         description=TEXT,
-        routes=[route for route in iter_route_contexts(app.routes) if (route.path or "").startswith(PREFIX)],
+        routes=[route for route in iter_route_contexts(app.routes) if (route.path or "").startswith(PREFIXES)],
         tags=TAGS,
     )
     components = schema.setdefault("components", {})

@@ -106,6 +106,7 @@ def environment() -> Environment:
     )
     made.globals["static"] = assets.url
     made.filters["markdown"] = lambda text: Markup(render_markdown(text))  # noqa: S704 - sanitised by render_markdown
+    made.filters["attributes"] = attributes
     made.filters["ago"] = ago
     made.filters["when"] = when
     made.filters["thousands"] = lambda number: f"{number:,}"
@@ -116,6 +117,14 @@ def environment() -> Environment:
         macros.update({key: value for key, value in vars(module).items() if not key.startswith("_")})
         made.globals["ui"] = SimpleNamespace(**macros)
     return made
+
+
+def attributes(values: Mapping[str, Any]) -> Markup:
+    """HTML attributes, each with a space before it: True is the bare name, False and None are left out."""
+    shown = [(name, value) for name, value in values.items() if value is not None and value is not False]
+    return Markup("").join(
+        Markup(" {}").format(name) if value is True else Markup(' {}="{}"').format(name, value) for name, value in shown
+    )
 
 
 def when(moment: datetime | None) -> Markup:
