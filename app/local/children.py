@@ -1,5 +1,7 @@
 """The processes of a stack: started in order, restarted when they die, stopped in reverse order in bounded time."""
 
+import contextlib
+import os
 import signal
 import subprocess
 import time
@@ -84,7 +86,7 @@ class Children:
         for child in self._children:
             child.log.rotate()
             if child.process is not None and child.process.poll() is not None:
-                self._died(child, child.process.returncode, now)
+                self._died(child, child.process, now)
                 changed = True
             if child.process is None and now >= child.next_start:
                 try:
@@ -103,7 +105,10 @@ class Children:
                 child.stop()
                 self._say(f"{child.name} stopped ({time.monotonic() - began:.1f} s)")
 
-    def _died(self, child: Child, status: int, now: float) -> None:
+    def _died(self, child: Child, process: subprocess.Popen[bytes], now: float) -> None:
+        status = process.returncode
+        with contextlib.suppress(ProcessLookupError):  # what it had started must not work beside its successor
+            os.killpg(process.pid, signal.SIGKILL)
         child.process = None
         if now - child.started >= STEADY_SECONDS:
             child.failures = 0

@@ -48,6 +48,25 @@ def test_a_child_that_is_killed_starts_again_and_says_so(tmp_path: Path) -> None
     assert not psutil.pid_exists(first)
 
 
+def test_what_a_dead_child_had_started_does_not_live_on_beside_its_successor(tmp_path: Path) -> None:
+    children = Children(lambda _: None)
+    code = (
+        "import subprocess, sys, time\n"
+        "inner = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "print(inner.pid, flush=True)\n"
+        "time.sleep(60)"
+    )
+    children.add(child(tmp_path, "parent", code))
+    children.was_ready = True
+    log = tmp_path / "parent.log"
+    wait_for(lambda: log.read_text().strip())
+    inner = psutil.Process(int(log.read_text()))
+    os.kill(children.pids()["parent"], signal.SIGKILL)
+    wait_for(children.tend)
+    wait_for(lambda: not inner.is_running() or inner.status() == psutil.STATUS_ZOMBIE)
+    children.stop()
+
+
 def test_one_that_keeps_dying_is_given_more_and_more_time(tmp_path: Path) -> None:
     said: list[str] = []
     children = Children(said.append)
