@@ -3,7 +3,11 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
+# The first that runs (a name on the PATH may be a shim for a version that is not installed) and is new enough.
+ifndef PYTHON
+PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3; do \
+  "$$name" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$name"; break; }; done)
+endif
 VENV ?= .venv
 BIN := $(VENV)/bin
 DATA ?= hone-data
@@ -39,11 +43,11 @@ install: $(VENV)/.installed ## Make .venv with the pinned set that Hone runs on
 dev: $(VENV)/.installed-dev ## Make .venv with what the tests and checks need on top
 
 $(VENV)/.python:
-	@if [ -z "$(PYTHON)" ]; then echo "make: no python3 found: install Python 3.11 or 3.12, or say PYTHON=/path/to/python" >&2; exit 1; fi
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "make: $(PYTHON) is older than Python 3.11: say PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@if [ -z "$(PYTHON)" ]; then \
+	  echo "make: no Python 3.11 or newer with its venv module was found: install one (on Debian and Ubuntu," >&2; \
+	  echo "      apt install python3 python3-venv), or name yours: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
 	@echo "making $(VENV) with $(PYTHON)"
-	@$(PYTHON) -m venv $(VENV) || { echo "make: no venv module: on Debian and Ubuntu, apt install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
 $(VENV)/.torch: $(VENV)/.python constraints.txt
