@@ -56,6 +56,12 @@ class Settings(BaseSettings):
     round_lease_seconds: float = Field(
         default=30.0, gt=0, description="A round whose worker has been silent this long is taken over."
     )
+    round_limit_seconds: float = Field(
+        default=7 * 86_400.0, gt=0, description="Longest time one attempt at a round may take; then it fails."
+    )
+    trainer_silence_seconds: float = Field(
+        default=1800.0, gt=0, description="A trainer that reports nothing for this long is taken for hung and ended."
+    )
     reconcile_seconds: float = Field(
         default=10.0, gt=0, le=60, description="How often beat looks in Postgres for work that is due."
     )

@@ -11,25 +11,27 @@ from app.db.tables import Project, Round, Version
 from app.journal import audit
 from app.journal.outbox import enqueue
 from app.journal.queues import REFILL
-from app.rounds import leases
+from app.rounds import events, leases
 from app.rounds.errors import (
     NothingToRollBackToError,
     VersionDamagedError,
     VersionNotPromotableError,
     VersionNotRejectableError,
 )
+from app.rounds.gate import judge
 from app.settings import Settings
-from app.versions.files import directory, verify_whole
-from app.versions.manifest import ManifestError, VersionInfo
-from app.versions.queries import predecessor
+from app.versions.files import check_base, directory
+from app.versions.manifest import ManifestError, VersionInfo, verify
+from app.versions.queries import current, predecessor
 
 
 def register_version(
     db: Session, round_: Round, token: UUID, *, version_id: UUID, digest: str, info: VersionInfo
 ) -> Version:
-    """Write down the published version that a round made, and end the round, in the caller's transaction.
+    """Write down the published, verified version that a round made, and end the round, in the caller's transaction.
 
-    The import's version becomes the current one; a trained one is a candidate until it is promoted.
+    The import's version becomes the current one. A trained one is a candidate; the project's rule may promote it in
+    the same transaction, unless the version it was trained from is no longer the current one.
 
     Raises:
         LeaseLostError: the round is not held with ``token`` any more; nothing was written.
@@ -64,8 +66,8 @@ def register_version(
         digest=digest,
     )
     if round_.kind == "import":
-        _make_current(db, project, version, actor=round_.requested_by, action="version.import")
-    return version
+        return _make_current(db, project, version, actor=round_.requested_by, action="version.import")
+    return _follow_rule(db, project, round_, version)
 
 
 def promote(
@@ -82,7 +84,8 @@ def promote(
     """
     folder = directory(settings.versions_dir, version.id)
     try:
-        digest, _ = verify_whole(folder)
+        digest = verify(folder)
+        check_base(folder)
     except ManifestError as error:
         raise VersionDamagedError(str(error), mend="Restore its directory from a backup, or train it again.") from error
     if digest != version.digest:
@@ -134,6 +137,27 @@ def reject(db: Session, version: Version, *, actor: UUID | None, reason: str = "
         subject=f"version:{version.id}",
         **data,
     )
+    return version
+
+
+def _follow_rule(db: Session, project: Project, round_: Round, version: Version) -> Version:
+    """Promote the fresh candidate if the project's rule says so; what the gate saw is kept with it either way."""
+    promotion = db.scalar(select(Project.promotion).where(Project.id == project.id))
+    if promotion == "manual":
+        return version
+    verdict = judge(version.metrics)
+    version.metrics = version.metrics | {"gate": verdict.to_dict()}
+    db.flush()
+    now = current(db, project)
+    if now is not None and now.id != version.parent_id:
+        text = f"not promoted: version {now.number} became the current one while this one was trained"
+    elif promotion == "gate" and not verdict.passed:
+        text = f"the gate did not promote version {version.number}: {'; '.join(verdict.reasons)}"
+    else:
+        action = "version.promote_after_round" if promotion == "after_round" else "version.pass_gate"
+        events.add(db, round_.id, "note", text=f"version {version.number} was promoted", rule=promotion)
+        return _make_current(db, project, version, actor=None, action=action)
+    events.add(db, round_.id, "note", text=text, rule=promotion)
     return version
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from uuid import UUID
 
-from app.versions.manifest import ManifestError, VersionInfo, read_digest, verify
+from app.versions.manifest import ManifestError, VersionInfo, read_digest
 
 GENERATION_CONFIG = "generation_config.json"
 
@@ -14,23 +14,20 @@ def directory(versions_dir: Path, version_id: UUID) -> Path:
     return versions_dir / str(version_id)
 
 
-def verify_whole(folder: Path) -> tuple[str, VersionInfo]:
-    """Verify a version's files, and that the base under an adapter is there and is the right one.
+def check_base(folder: Path) -> None:
+    """Make sure that the base under an adapter is there and is the one it stands on; nothing to do for a full version.
 
-    Returns:
-        its digest, and its version.json.
+    The base is a version of its own, whose files were hashed when it was registered and are again when it is loaded.
 
     Raises:
         ManifestError: what is missing or differs.
     """
-    digest = verify(folder)
     info = VersionInfo.read(folder)
     if info.kind == "adapter":
         base = info.base_directory(folder)
         found = read_digest(base)
         if info.base is not None and info.base.digest not in (None, found):
             raise ManifestError(f"{base}: digest {found}, the adapter in {folder} stands on {info.base.digest}")
-    return digest, info
 
 
 def end_tokens(folder: Path) -> frozenset[int]:

@@ -1,0 +1,50 @@
+"""What the jobs of one worker process share: settings, the database, and whether the worker is being stopped."""
+
+import mmap
+from dataclasses import dataclass, field
+from random import Random, SystemRandom
+
+from app.db.session import SessionFactory, make_engine, make_session_factory
+from app.engine.client import EngineClient
+from app.settings import Settings
+
+
+class StopFlag:
+    """A byte of memory that the worker's parent process shares with its children.
+
+    Celery tells a pool's processes nothing of a warm shutdown; a job of hours looks here to know that it must end.
+    """
+
+    def __init__(self) -> None:
+        self._byte = mmap.mmap(-1, 1)  # anonymous and shared: it survives the fork
+
+    def set(self) -> None:
+        """Ask all jobs to come to an end that can be taken up again."""
+        self._byte[0] = 1
+
+    def __bool__(self) -> bool:
+        """Whether that was asked."""
+        return self._byte[0] == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Built once in every process that runs jobs, after the fork."""
+
+    settings: Settings
+    factory: SessionFactory
+    stopping: StopFlag = field(default_factory=StopFlag)
+    rng: Random = field(default_factory=SystemRandom)
+    """Seeds of sampling, sides and jitter come from here."""
+
+    @classmethod
+    def build(cls, settings: Settings, stopping: StopFlag | None = None) -> "Context":
+        """A context with connections of its own."""
+        return cls(settings, make_session_factory(make_engine(settings)), stopping or StopFlag())
+
+    def engine(self) -> EngineClient:
+        """A client of the sampling engine, for a ``with``."""
+        settings = self.settings
+        return EngineClient(
+            settings.engine_url, settings.engine_secret.get_secret_value(), settings.engine_timeout_seconds
+        )
