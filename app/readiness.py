@@ -5,10 +5,10 @@ from collections.abc import Callable
 from sqlalchemy import Engine, exists, select, text
 from sqlalchemy.orm import aliased
 
+from app.db import migrations
 from app.db.session import SessionFactory, transaction
 from app.db.tables import Project, Version
 from app.engine.client import EngineClient
-from app.local import migrations
 from app.web.health import Check
 
 

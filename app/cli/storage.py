@@ -13,8 +13,8 @@ def migrate(data: DataOption = None) -> None:
 
     `hone up` does this by itself; with servers of your own, run it before each new release starts.
     """
+    from app.db import migrations
     from app.db.session import make_engine
-    from app.local import migrations
     from app.local.lock import prepare_data_directory
 
     with attached(data, "hone migrate") as settings:

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 
 from pydantic import SecretStr
 
+from app.db import migrations
 from app.db.session import make_engine
-from app.local import migrations, stack
+from app.local import stack
 from app.local.errors import LocalError
 from app.local.lock import DataLock, is_locked
 from app.local.postgres import EmbeddedPostgres

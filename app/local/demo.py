@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, func, select
 
 from app.accounts import service as accounts
+from app.db.migrations import ROOT
 from app.db.session import make_session_factory, transaction
 from app.db.tables import Comparison, Project
 from app.local.errors import StackError
-from app.local.migrations import ROOT
 from app.projects import service as projects
 from app.prompts import service as prompts
 from app.prompts.upload import parse_upload

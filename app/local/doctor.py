@@ -11,10 +11,11 @@ import redis
 from sqlalchemy import Engine, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.db import migrations
 from app.db.base import utcnow
 from app.db.session import make_engine
 from app.db.tables import OutboxMessage, Project, Round, Version
-from app.local import migrations, net, stack
+from app.local import net, stack
 from app.local.lock import is_locked
 from app.settings import Settings
 from app.versions import manifest

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from app.db.migrations import ROOT
 from app.local import commands
-from app.local.migrations import ROOT
 from app.settings import Settings
 
 TEXT = (ROOT / "docker-compose.yml").read_text()

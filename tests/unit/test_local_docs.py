@@ -6,7 +6,7 @@ from pydantic import SecretStr
 from typer.main import get_command
 
 from app.cli.root import app
-from app.local.migrations import ROOT
+from app.db.migrations import ROOT
 from app.settings import Settings
 
 TEXT = (ROOT / "docs" / "operators.md").read_text()

@@ -5,9 +5,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, inspect
 
-from app.db import tables  # noqa: F401 - registers every table
+from app.db import (
+    migrations,
+    tables,  # noqa: F401 - registers every table
+)
 from app.db.base import Base
-from app.local import migrations
 
 
 def test_the_tables_are_what_the_code_declares(fresh_database: str) -> None:
