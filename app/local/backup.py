@@ -13,8 +13,9 @@ from alembic.util import CommandError
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.engine import make_url
 
+from app.db import migrations
 from app.db.session import make_engine
-from app.local import archive, migrations
+from app.local import archive
 from app.local.archive import DUMP, BackupError, Listing
 from app.local.postgres_files import programs
 from app.settings import Settings

@@ -18,8 +18,9 @@ from typing import IO
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
+from app.db import migrations
 from app.db.session import make_engine
-from app.local import commands, demo, first_run, migrations, net, stack
+from app.local import commands, demo, first_run, net, stack
 from app.local.children import Child, Children, Starter
 from app.local.console import Report
 from app.local.errors import StackError

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from app.local import backup, migrations
+from app.db import migrations
+from app.local import backup
 from app.local.archive import BackupError
 from app.settings import Settings
 
