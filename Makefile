@@ -63,12 +63,12 @@ $(VENV)/.torch: $(VENV)/.python constraints.txt
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.torch pyproject.toml constraints.txt
-	@echo "installing Hone and what it runs on"
+	@echo "installing Hone and what it runs on (a minute or two)"
 	@$(PIP) --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml constraints.txt
-	@echo "installing Hone, what it runs on, and what its tests need"
+	@echo "installing Hone, what it runs on, and what its tests need (a minute or two)"
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
 
