@@ -51,7 +51,8 @@ def member(db: Session, project: Project, user_id: UUID) -> Member:
     ).one_or_none()
     if found is None:
         raise NotFoundError(f"{project.name} has no member {user_id}.", mend="Look in the list of members.")
-    return Member(*found.tuple())
+    user, role = found
+    return Member(user, role)
 
 
 def members(db: Session, project: Project) -> list[Member]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, File, Form, Query, Request, UploadFile
+from starlette.datastructures import UploadFile as ReceivedFile
 from starlette.responses import HTMLResponse, Response
 
 from app.accounts import access
@@ -90,7 +91,7 @@ def upload(
     keep: Annotated[str, Form()] = "good",
 ) -> Response:
     """Add the prompts of a file, and go and see what became of its rows."""
-    if not isinstance(file, UploadFile) or not file.filename:
+    if not isinstance(file, ReceivedFile) or not file.filename:
         return render("prompts/add.html", status=422, **_add(here, settings, keep=keep, refused="Choose a file first."))
     try:
         kept = service.keep_upload(

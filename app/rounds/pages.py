@@ -100,7 +100,9 @@ def why_not(here: ProjectContext, now: Overview) -> str | None:
     if now.current is None:
         return "There is no model to start from yet."
     if now.votes_new < needed:
-        return f"{needed - now.votes_new} more new votes are needed: {now.votes_new} of {needed}."
+        missing = needed - now.votes_new
+        more = "1 more new vote is" if missing == 1 else f"{missing:,} more new votes are"
+        return f"{more} needed: {now.votes_new:,} of {needed:,}."
     return None
 
 

@@ -1,0 +1,353 @@
+"""What admins and reviewers find on the pages of a project, and what forms do with good and bad input."""
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from app.db.session import transaction
+from app.db.tables import Membership, Project, Prompt, Round
+from app.projects import forms
+from app.rounds.service import request_round
+from tests.factories import rows
+from tests.fixtures.portal import Caller, Portal
+
+
+@pytest.fixture
+def ann(portal: Portal) -> Caller:
+    """A site admin with a browser, and a project ``tone`` of hers."""
+    user = portal.user("ann@example.org", is_site_admin=True)
+    portal.project("Tone", user, guidelines="Be *kind*.", min_round_votes=2)
+    return portal.browser(user)
+
+
+def stored(portal: Portal) -> Project:
+    with portal.db() as db:
+        return db.scalars(select(Project).where(Project.slug == "tone")).one()
+
+
+def ready(portal: Portal, votes: int = 0) -> None:
+    """A current version, a pair in the queue, and votes."""
+    with transaction(portal.factory) as db:
+        project = db.scalars(select(Project)).one()
+        version = rows.make_version(db, project, number=1)
+        rows.make_comparison(db, project, version=version)
+        for _ in range(votes):
+            rows.make_vote(db, rows.make_comparison(db, project, version=version))
+
+
+def test_the_first_page_leads_to_the_first_project(portal: Portal) -> None:
+    admin = portal.browser(portal.user("ann@example.org", is_site_admin=True))
+    assert "Create the first project" in admin.get("/").text
+    reviewer = portal.browser(portal.user("bo@example.org"))
+    text = reviewer.get("/").text
+    assert "Ask an admin to add you" in text
+    assert "/projects/new" not in text
+
+
+def test_who_has_one_project_goes_straight_there(portal: Portal, ann: Caller) -> None:
+    assert ann.get("/").headers["location"] == "/p/tone"
+    assert "/p/tone/compare" in ann.get("/?all=1").text
+
+
+def filled(portal: Portal, **changes: str) -> dict[str, str]:
+    return forms.blank().values | {"name": "New", "base_model": "owner/model"} | changes
+
+
+def test_a_project_is_made_by_the_form(portal: Portal) -> None:
+    admin = portal.browser(portal.user("ann@example.org", is_site_admin=True))
+    page = admin.get("/projects/new").text
+    names = set(re.findall(r'<(?:input|select|textarea) id="([^"]+)" name="\1"', page))
+    assert names == set(forms.FIELDS)
+    data = filled(portal, **{"training.loss": "dpop", "training.learning_rate": "2e-4", "sampling.stop": "###\n\nEnd"})
+    answer = admin.post("/projects/new", data)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/p/new")
+    with portal.db() as db:
+        project = db.scalars(select(Project)).one()
+        assert (project.training["loss"], project.training["learning_rate"]) == ("dpop", 2e-4)
+        assert project.sampling["stop"] == ["###", "End"]
+        assert db.scalars(select(Round.kind)).all() == ["import"]
+    assert "The base model is being imported" in admin.get("/p/new").text
+
+
+def test_a_bad_form_comes_back_with_everything_typed_and_each_error_at_its_field(portal: Portal) -> None:
+    admin = portal.browser(portal.user("ann@example.org", is_site_admin=True))
+    data = filled(
+        portal,
+        base_model="/no/such/model",
+        buffer_size="many",
+        round_schedule="daily",
+        **{"training.loss": "sigmoid", "training.loss_settings.dpop_lambda": "5", "sampling.temperature": "0"},
+    )
+    answer = admin.post("/projects/new", data)
+    assert answer.status_code == 422
+    errors = dict(re.findall(r'<p class="error" id="([^"]+)-error">([^<]+)</p>', answer.text))
+    assert set(errors) == {
+        "base_model",
+        "buffer_size",
+        "round_schedule",
+        "training.loss_settings.dpop_lambda",
+        "sampling.temperature",
+    }
+    assert "does not exist on the server" in errors["base_model"]
+    assert "does not read it; it reads beta" in errors["training.loss_settings.dpop_lambda"]
+    assert 'value="/no/such/model"' in answer.text
+    assert 'value="many"' in answer.text
+    with portal.db() as db:
+        assert db.scalars(select(Project)).all() == []
+
+
+def test_the_settings_form_saves_what_it_shows(portal: Portal, ann: Caller) -> None:
+    with transaction(portal.factory) as db:
+        project = db.scalars(select(Project)).one()
+        project.training = project.training | {"weight_decay": 0.05}
+    before = stored(portal)
+    values = forms.of_project(before).values
+    assert ann.post("/p/tone/settings", values).status_code == 303
+    after = stored(portal)
+    for name in ("training", "sampling", "name", "guidelines", "round_schedule", "base_model"):
+        assert getattr(after, name) == getattr(before, name), name
+    changed = values | {"training.method": "full", "training.lora_rank": "", "training.lora_alpha": "",
+                        "training.lora_dropout": "", "round_schedule": "0 3 * * *"}  # fmt: skip
+    assert ann.post("/p/tone/settings", changed).status_code == 303
+    after = stored(portal)
+    assert after.training["method"] == "full"
+    assert after.training["weight_decay"] == 0.05
+    assert after.next_round_at is not None
+    refused = ann.post("/p/tone/settings", changed | {"name": ""})
+    assert refused.status_code == 422
+    assert stored(portal).name == "Tone"
+
+
+def test_the_base_model_is_fixed_once_there_is_a_version(portal: Portal, ann: Caller) -> None:
+    ready(portal)
+    assert "Version 1 was made of it" in ann.get("/p/tone/settings").text
+    values = forms.of_project(stored(portal)).values | {"base_model": "owner/other"}
+    answer = ann.post("/p/tone/settings", values)
+    assert answer.status_code == 422
+    assert "Make a new project for another base model" in answer.text
+    assert stored(portal).base_model == "owner/model"
+
+
+def test_members_are_added_by_address(portal: Portal, ann: Caller) -> None:
+    portal.user("bo@example.org")
+    assert ann.post("/p/tone/members", {"email": " Bo@Example.org", "role": "reviewer"}).status_code == 303
+    assert "bo@example.org" in ann.get("/p/tone/members").text
+    unknown = ann.post("/p/tone/members", {"email": "nobody@example.org", "role": "reviewer"})
+    assert unknown.status_code == 422
+    assert "no account has the address" in unknown.text
+    last = ann.post(f"/p/tone/members/{ann.user_id}/remove")
+    assert last.status_code == 409
+    with portal.db() as db:
+        bo = db.scalars(select(Membership.user_id).where(Membership.role == "reviewer")).one()
+    assert ann.post(f"/p/tone/members/{bo}/role", {"role": "admin"}).status_code == 303
+    assert ann.post(f"/p/tone/members/{ann.user_id}/remove").status_code == 303
+    with portal.db() as db:
+        assert db.scalars(select(Membership.user_id)).all() == [bo]
+
+
+def upload(caller: Caller, name: str, data: bytes, keep: str = "good") -> Any:
+    return caller.post("/p/tone/prompts/upload", {"keep": keep}, files={"file": (name, io.BytesIO(data))})
+
+
+GOOD_AND_BAD = b'{"prompt": "One"}\nnot json\n{"prompt": "Two"}\n{"prompt": ""}\n'
+
+
+def count(portal: Portal) -> int:
+    with portal.db() as db:
+        return db.scalar(select(func.count()).select_from(Prompt)) or 0
+
+
+def test_an_upload_keeps_the_good_rows_and_shows_the_bad_ones(portal: Portal, ann: Caller) -> None:
+    answer = upload(ann, "mine.jsonl", GOOD_AND_BAD)
+    assert answer.status_code == 303
+    page = ann.get(answer.headers["location"])
+    assert "2 of 4 rows of mine.jsonl could not be kept" in page.text
+    assert re.findall(r'<th scope="row" class="num">(\d+)</th>', page.text) == ["2", "4"]
+    assert "this is not JSON" in page.text
+    assert count(portal) == 2
+    table = ann.get(f"{answer.headers['location']}/errors.csv")
+    assert table.headers["content-disposition"] == 'attachment; filename="bad-rows.csv"'
+    assert [line.split(",")[0] for line in table.text.splitlines()] == ["line", "2", "4"]
+
+
+def test_all_or_nothing_keeps_nothing_and_says_so(portal: Portal, ann: Caller) -> None:
+    answer = upload(ann, "mine.jsonl", GOOD_AND_BAD, keep="all")
+    page = ann.get(answer.headers["location"]).text
+    assert "Nothing of mine.jsonl was kept" in page
+    assert "Good rows not kept" in page
+    assert count(portal) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "status", "says"),
+    [
+        ("mine.xlsx", b"PK", 422, "neither .jsonl nor .csv"),
+        ("mine.jsonl", b"", 422, "has no rows"),
+        ("mine.csv", b"question\na\n", 422, "must name one column"),
+        ("mine.csv", "prompt\na\n".encode("utf-16"), 422, "UTF-16"),
+        ("mine.jsonl", b'{"prompt": "x"}\n' * 50_001, 413, "more than 50,000 rows"),
+        ("mine.jsonl", b"x" * (2**20 + 1), 413, "1.0 MiB"),
+        ("", b"", 422, "Choose a file first"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_in_plain_words(
+    portal: Portal, ann: Caller, name: str, data: bytes, status: int, says: str
+) -> None:
+    answer = upload(ann, name, data)
+    assert answer.status_code == status
+    assert says in answer.text.replace("&#39;", "'")
+    assert count(portal) == 0
+
+
+def test_one_prompt_is_added_archived_and_used_again(portal: Portal, ann: Caller) -> None:
+    assert ann.post("/p/tone/prompts/new", {"prompt": "How?", "system": "Be brief."}).status_code == 303
+    empty = ann.post("/p/tone/prompts/new", {"prompt": " ", "system": "kept"})
+    assert (empty.status_code, "Write a prompt first." in empty.text, "kept" in empty.text) == (422, True, True)
+    with portal.db() as db:
+        prompt = db.scalars(select(Prompt)).one()
+    assert prompt.messages == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "How?"}]
+    assert "How?" in ann.get("/p/tone/prompts").text
+    ann.post(f"/p/tone/prompts/{prompt.id}/archive")
+    assert "How?" not in ann.get("/p/tone/prompts").text
+    assert "How?" in ann.get("/p/tone/prompts?show=archived").text
+    ann.post(f"/p/tone/prompts/{prompt.id}/unarchive")
+    table = ann.get("/p/tone/prompts?search=how", headers={"HX-Request": "true"}).text
+    assert "How?" in table
+    assert "<html" not in table
+
+
+def test_prompts_are_text_and_never_markup(portal: Portal, ann: Caller) -> None:
+    ann.post("/p/tone/prompts/new", {"prompt": "<script>alert(1)</script><b hx-get=/x>"})
+    text = ann.get("/p/tone/prompts").text
+    assert "<script>alert" not in text
+    assert "&lt;b hx-get" in text
+
+
+def test_a_round_starts_from_its_button_only_when_it_can(portal: Portal, ann: Caller) -> None:
+    assert "There is no model to start from yet." in ann.get("/p/tone/rounds").text
+    ready(portal, votes=1)
+    page = ann.get("/p/tone/rounds").text
+    assert "1 more new vote is needed: 1 of 2." in page
+    assert re.search(r"<button[^>]* disabled[^>]*>Start a round", page)
+    assert ann.post("/p/tone/rounds").status_code == 409
+    ready_votes(portal, 1)
+    assert not re.search(r"<button[^>]* disabled", ann.get("/p/tone/rounds").text)
+    started = ann.post("/p/tone/rounds")
+    assert (started.status_code, started.headers["location"]) == (303, "/p/tone/rounds/1")
+    assert "Round 1 is still queued." in ann.get("/p/tone/rounds").text
+
+
+def ready_votes(portal: Portal, votes: int) -> None:
+    with transaction(portal.factory) as db:
+        project = db.scalars(select(Project)).one()
+        for _ in range(votes):
+            rows.make_vote(db, rows.make_comparison(db, project))
+
+
+def test_a_rounds_page_follows_it_until_it_ends(portal: Portal, ann: Caller) -> None:
+    ready(portal, votes=2)
+    with transaction(portal.factory) as db:
+        project = db.scalars(select(Project)).one()
+        round_ = request_round(db, project, trigger="button", requested_by=ann.user_id)
+        round_.state, round_.progress = "training", {"kind": "train", "step": 2, "progress": 0.25}
+    job = portal.settings.jobs_dir / str(round_.id)
+    job.mkdir(parents=True)
+    lines = [
+        {"kind": "train", "step": n, "steps": 8, "loss": 0.7 - n / 50, "accuracy": 0.5, "margin": 0.1 * n,
+         "chosen_log_ratio": 0.01 * n, "rejected_log_ratio": -0.1 * n}
+        for n in (1, 2)
+    ]  # fmt: skip
+    text = "\n".join(map(json.dumps, lines)) + '\n{"kind": "tra'  # the trainer is writing
+    (job / "metrics.jsonl").write_text(text)
+    htmx = {"HX-Request": "true"}
+    page = ann.get("/p/tone/rounds/1").text
+    assert 'hx-trigger="every 2s"' in page
+    assert "Step 2 of 8" in page
+    assert "25 %" in page
+    assert 'aria-label="Loss. training: from 0.68 at step 1 to 0.66 at step 2."' in page
+    same = ann.get("/p/tone/rounds/1?seen=training", headers=htmx)
+    assert same.text.lstrip().startswith('<div id="live"')
+    with transaction(portal.factory) as db:
+        row = db.scalars(select(Round)).one()
+        row.state, row.error, row.log_tail = "failed", "Out of memory: lower tokens_per_row.", "Killed <b>"
+    changed = ann.get("/p/tone/rounds/1?seen=training", headers=htmx)
+    assert (changed.status_code, changed.headers["hx-refresh"]) == (204, "true")
+    ended = ann.get("/p/tone/rounds/1").text
+    assert "hx-trigger" not in ended
+    assert "Out of memory: lower tokens_per_row." in ended
+    assert "Killed &lt;b&gt;" in ended
+    assert ann.post("/p/tone/rounds/1/retry").status_code == 303
+    assert ann.post("/p/tone/rounds/1/cancel").status_code == 303
+    assert "cancelled" in ann.get("/p/tone/rounds/1").text
+
+
+def test_a_failed_import_is_on_the_first_page_with_its_reason_and_a_button(portal: Portal, ann: Caller) -> None:
+    assert "has not been imported" in ann.get("/p/tone").text
+    assert ann.post("/p/tone/import").status_code == 303
+    with transaction(portal.factory) as db:
+        row = db.scalars(select(Round)).one()
+        row.state, row.error = "failed", "owner/model was not found on the hub."
+    page = ann.get("/p/tone").text
+    assert "owner/model was not found on the hub." in page
+    assert "Try again" in page
+    assert ann.post("/p/tone/import").status_code == 303
+    with portal.db() as db:
+        assert [(row.number, row.state) for row in db.scalars(select(Round))] == [(0, "queued")]
+
+
+def test_a_reviewer_finds_the_way_to_the_pairs_and_no_admin_matters(portal: Portal, ann: Caller) -> None:
+    ready(portal)
+    bo = portal.browser(portal.member(stored(portal), "bo@example.org"))
+    page = bo.get("/p/tone").text
+    assert "1 pair of answers waits for you" in page
+    assert "Be <em>kind</em>" in page
+    assert "/export" not in page
+    assert "ersion 1" not in page
+    for url in ("settings", "members", "prompts", "prompts/new", "rounds", "versions", "export"):
+        assert bo.get(f"/p/tone/{url}").status_code == 403, url
+    stranger = portal.browser(portal.user("eve@example.org"))
+    for url in ("", "/settings", "/prompts", "/rounds/1", "/versions"):
+        assert stranger.get(f"/p/tone{url}").status_code == 404, url
+
+
+def test_versions_show_figures_with_their_uncertainty(portal: Portal, ann: Caller) -> None:
+    ready(portal)
+    metrics = {
+        "train": {"preferences": 120, "chosen_tokens": 50.0, "rejected_tokens": 61.5},
+        "eval": {"end": {"accuracy": 0.75, "pairs": 20, "margin": 1.25, "kl": 0.4}},
+        "displacement_alarm": "likelihood displacement: the chosen answers fall",
+    }
+    with transaction(portal.factory) as db:
+        project = db.scalars(select(Project)).one()
+        rows.make_version(db, project, number=2, state="candidate", metrics=metrics)
+    page = ann.get("/p/tone/versions").text
+    # Wilson, 15 of 20: middle (0.75 + z²/40)/(1 + z²/20) = 0.7097, half width 0.1785
+    assert "75 %" in page
+    assert "53–89 %, 20 votes" in page
+    assert "1.25" in page
+    assert "-11.5" in page
+    assert "Likelihood displacement: the chosen answers fall." in page
+    assert ann.post("/p/tone/versions/2/reject", {"reason": "Too curt"}).status_code == 303
+    assert "rejected" in ann.get("/p/tone/versions").text
+    assert ann.post("/p/tone/versions/9/reject").status_code == 404
+    assert ann.post("/p/tone/versions/roll-back").status_code == 409
+
+
+def test_the_export_is_json_lines(portal: Portal, ann: Caller) -> None:
+    ready(portal, votes=2)
+    answer = ann.get("/p/tone/export?format=trl")
+    assert answer.headers["content-disposition"] == 'attachment; filename="tone-trl.jsonl"'
+    exported = [json.loads(line) for line in answer.text.splitlines()]
+    assert len(exported) == 2
+    assert set(exported[0]) == {"prompt", "chosen", "rejected"}
+    assert ann.get("/p/tone/export?format=nope").status_code == 422
+
+
+def test_state_changes_need_the_forms_token(portal: Portal, ann: Caller, tmp_path: Path) -> None:
+    for url in ("/projects/new", "/p/tone/settings", "/p/tone/rounds", "/p/tone/prompts/new", "/p/tone/members"):
+        assert ann.client.post(url, data={"csrf_token": "wrong"}, follow_redirects=False).status_code == 403, url

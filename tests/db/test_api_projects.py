@@ -1,0 +1,168 @@
+"""Projects through the API: what a program sends and what it is told."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from app.db.tables import OutboxMessage, Project, Round
+from tests.factories import rows
+from tests.fixtures.portal import Portal
+
+URL = "/api/v1/projects"
+
+
+def problems(answer: Any) -> dict[str, str]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    return {item["field"]: item["message"] for item in answer.json()["errors"]}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A directory that looks like a model."""
+    directory = tmp_path / "base"
+    directory.mkdir()
+    (directory / "config.json").write_text("{}")
+    (directory / "tokenizer.json").write_text("{}")
+    (directory / "chat_template.jinja").write_text("{{ messages }}")
+    (directory / "model.safetensors").write_bytes(b"")
+    return directory
+
+
+def test_a_site_admin_makes_a_project_and_its_import_is_queued(portal: Portal, model: Path) -> None:
+    ann = portal.token(portal.user("ann@example.org", is_site_admin=True))
+    answer = ann.post(URL, json={"name": "Tone", "base_model": str(model), "training": {"loss": "dpop"}})
+    assert answer.status_code == 201
+    assert answer.headers["location"] == f"{URL}/tone"
+    assert answer.json()["training"]["loss_settings"] == {"beta": 0.3, "dpop_lambda": 50.0}
+    with portal.db() as db:
+        round_ = db.scalars(select(Round)).one()
+        assert (round_.number, round_.kind, round_.state, round_.trigger) == (0, "import", "queued", "setup")
+        assert db.scalars(select(OutboxMessage.task)).all() == ["hone.run_rounds"]
+    assert ann.get(f"{URL}/tone").json() == answer.json()
+    assert [item["slug"] for item in ann.get(URL).json()["items"]] == ["tone"]
+
+
+@pytest.mark.parametrize(
+    ("values", "field", "says"),
+    [
+        ({"training": {"loss": "magic"}}, "training.loss", "known are sigmoid, dpop"),
+        ({"training": {"loss_settings": {"dpop_lambda": 1}}}, "training.loss_settings.dpop_lambda", "does not read it"),
+        ({"base_model": "/no/such/model"}, "base_model", "does not exist on the server"),
+        ({"base_model": "model"}, "base_model", "neither a hub id"),
+        ({"round_schedule": "hourly"}, "round_schedule", "a crontab has 5"),
+        ({"buffer_size": 0}, "buffer_size", "greater than or equal to 1"),
+        ({"sampling": {"temperature": 3}}, "sampling.temperature", "less than or equal to 2"),
+        ({"colour": "red"}, "colour", "not permitted"),
+    ],
+)
+def test_bad_settings_are_named(portal: Portal, values: dict[str, Any], field: str, says: str) -> None:
+    ann = portal.token(portal.user("ann@example.org", is_site_admin=True))
+    answer = ann.post(URL, json={"name": "Tone", "base_model": "owner/model"} | values)
+    assert answer.status_code == 422
+    assert list(problems(answer)) == [field]
+    assert says in problems(answer)[field]
+    with portal.db() as db:
+        assert db.scalars(select(Project)).all() == []
+        assert db.scalars(select(Round)).all() == []
+
+
+def test_a_model_directory_without_safetensors_is_refused_with_the_way_out(portal: Portal, model: Path) -> None:
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    ann = portal.token(portal.user("ann@example.org", is_site_admin=True))
+    answer = ann.post(URL, json={"name": "Tone", "base_model": str(model)})
+    assert answer.status_code == 422
+    assert answer.json()["code"] == "invalid_project"
+    assert "convert to safetensors" in problems(answer)["base_model"]
+
+
+def test_only_site_admins_make_projects(portal: Portal) -> None:
+    answer = portal.token(portal.user("bo@example.org")).post(URL, json={"name": "T", "base_model": "o/m"})
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+
+
+def test_settings_change_one_by_one(portal: Portal) -> None:
+    ann = portal.user("ann@example.org")
+    portal.project("Tone", ann, buffer_size=7)
+    client = portal.token(ann).client
+    changed = client.patch(f"{URL}/tone", json={"round_every_votes": 50, "name": "Voice"})
+    assert changed.status_code == 200
+    shown = changed.json()
+    assert (shown["name"], shown["slug"], shown["buffer_size"], shown["round_every_votes"]) == ("Voice", "tone", 7, 50)
+    assert client.patch(f"{URL}/tone", json={"round_every_votes": None}).json()["round_every_votes"] is None
+    refused = client.patch(f"{URL}/tone", json={"lease_seconds": 5, "promotion": "never"})
+    assert problems(refused)["lease_seconds"] == "must be at least 10, not 5"
+    assert "'never'" in problems(refused)["promotion"]
+    assert client.patch(f"{URL}/tone", json={"slug": "other"}).status_code == 422
+    with portal.db() as db:
+        rows.make_version(db, db.scalars(select(Project)).one(), number=1)
+        db.commit()
+    fixed = client.patch(f"{URL}/tone", json={"base_model": "owner/other"})
+    assert (fixed.status_code, fixed.json()["code"]) == (409, "base_model_fixed")
+
+
+def test_other_peoples_projects_do_not_exist(portal: Portal) -> None:
+    ann, bo = portal.user("ann@example.org"), portal.user("bo@example.org")
+    portal.project("Tone", ann)
+    portal.project("Other", bo)
+    client = portal.token(ann)
+    assert client.get(f"{URL}/tone").status_code == 200
+    hidden, missing = client.get(f"{URL}/other"), client.get(f"{URL}/nothing")
+    assert hidden.status_code == missing.status_code == 404
+    assert hidden.json()["code"] == missing.json()["code"] == "not_found"
+    assert [item["slug"] for item in client.get(URL).json()["items"]] == ["tone"]
+
+
+def test_projects_come_in_pages(portal: Portal) -> None:
+    ann = portal.user("ann@example.org")
+    for number in range(3):
+        portal.project(f"Project {number}", ann)
+    client = portal.token(ann)
+    first = client.get(URL, params={"limit": 2}).json()
+    second = client.get(URL, params={"limit": 2, "cursor": first["next_cursor"]}).json()
+    assert [item["slug"] for item in first["items"] + second["items"]] == ["project-2", "project-1", "project-0"]
+    assert second["next_cursor"] is None
+
+
+def test_members_are_set_and_removed(portal: Portal) -> None:
+    ann = portal.user("ann@example.org")
+    bo = portal.user("bo@example.org")
+    portal.project("Tone", ann)
+    client = portal.token(ann).client
+    url = f"{URL}/tone/members"
+    assert client.put(url, json={"email": "BO@example.org", "role": "reviewer"}).json()["role"] == "reviewer"
+    assert [item["email"] for item in client.get(url).json()] == ["ann@example.org", "bo@example.org"]
+    unknown = client.put(url, json={"email": "nobody@example.org", "role": "admin"})
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_person")
+    last = client.delete(f"{url}/{ann.id}")
+    assert (last.status_code, last.json()["code"]) == (409, "last_admin")
+    assert client.delete(f"{url}/{bo.id}").status_code == 204
+    assert client.delete(f"{url}/{bo.id}").status_code == 404
+    assert client.put(url, json={"email": "bo@example.org", "role": "owner"}).status_code == 422
+
+
+def test_reviewers_read_but_do_not_change(portal: Portal) -> None:
+    project = portal.project("Tone", portal.user("ann@example.org"))
+    client = portal.token(portal.member(project, "bo@example.org")).client
+    assert client.get(f"{URL}/tone").status_code == 200
+    assert client.patch(f"{URL}/tone", json={"name": "Mine"}).status_code == 403
+    assert client.get(f"{URL}/tone/members").status_code == 403
+
+
+def test_the_api_describes_itself(portal: Portal) -> None:
+    described = portal.token(portal.user("ann@example.org")).get("/api/openapi.json").json()
+    ours = ("projects", "prompts", "rounds", "versions")
+    seen = 0
+    for path, operations in described["paths"].items():
+        for method, operation in operations.items():
+            if operation["tags"][0] not in ours:
+                continue
+            seen += 1
+            assert len(operation["description"]) > 10, f"{method} {path} is not described"
+            if "requestBody" in operation:
+                reference = json.dumps(operation["requestBody"])
+                name = reference.split("#/components/schemas/")[1].split('"')[0]
+                assert described["components"]["schemas"][name].get("examples"), f"{name} has no example"
+    assert seen >= 20
