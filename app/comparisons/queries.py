@@ -48,6 +48,11 @@ def project_of_comparison(db: Session, comparison_id: UUID) -> UUID | None:
     return db.execute(select(Comparison.project_id).where(Comparison.id == comparison_id)).scalar_one_or_none()
 
 
+def is_changeable(db: Session, assignment_id: UUID) -> bool:
+    """Whether no round has learned from what was said of it."""
+    return db.execute(select(Assignment.frozen_at).where(Assignment.id == assignment_id)).scalar_one() is None
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Where a reviewer and the queue stand."""

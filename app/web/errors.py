@@ -167,6 +167,8 @@ def _to_login(request: Request) -> Response:
         response = see_other(request, login)
     else:
         told = "You were signed out in the meantime, so that was not saved. Sign in and send it again."
+        if "hone-kept" in request.headers:  # the page keeps what was posted, and posts it again after the sign-in
+            told = "You were signed out in the meantime. Your choice is kept here and is saved when you have signed in."
         response = see_other(request, login, flash=told, tone="info")
     if is_htmx(request):
         response.status_code = HTTPStatus.UNAUTHORIZED

@@ -14,6 +14,7 @@ let lastPress = 0;
 let sending = false;
 let failures = 0;
 let timer = 0;
+let guidelinesTouched = false; // open for newcomers, closed after their first choice unless they want it open
 
 const store = {
   get() {
@@ -151,6 +152,7 @@ document.addEventListener("htmx:afterRequest", (event) => {
   sending = false;
   const kept = store.get();
   if (xhr.status >= 200 && xhr.status < 400) {
+    if (!guidelinesTouched) document.getElementById("guidelines")?.removeAttribute("open");
     store.set(null);
     failures = 0;
     connection(false);
@@ -250,6 +252,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 document.addEventListener("click", (event) => {
+  if (event.target.closest("#guidelines > summary")) guidelinesTouched = true;
   if (event.target.closest("[data-key=help]")) document.getElementById("keys").showModal();
 });
 document.addEventListener("input", (event) => {

@@ -1,0 +1,120 @@
+"""Comparing in the API: take a pair, vote, take a vote back, look at your own."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Response
+
+from app.accounts import access
+from app.accounts.principal import Principal, ProjectContext
+from app.comparisons import queries, service
+from app.comparisons.records import MAX_KEY_CHARS
+from app.comparisons.schemas import ComparisonOut, MyVoteOut, MyVotesPage, VoteIn, VoteOut
+from app.web.deps import Db
+from app.web.problems import problem
+
+router = APIRouter(prefix="/api/v1", tags=["comparisons"])
+
+
+@router.post(
+    "/projects/{slug}/comparisons/next",
+    response_model=ComparisonOut,
+    responses={204: {"description": "No pair is ready for you at this moment."}},
+)
+def take_next(here: Annotated[ProjectContext, access.api_reviewer("votes:write")], db: Db) -> ComparisonOut | Response:
+    """Take the next pair to judge. 204 when none is ready: ask again in a few seconds.
+
+    The pair is yours until `lease_expires_at`. Until you vote or it expires, you are given the same one again. You are
+    never given a pair twice that you voted on or skipped. Nothing tells which version wrote which answer.
+    """
+    leased = service.lease_next(db, project=here.project, reviewer_id=here.principal.user_id)
+    return Response(status_code=204) if leased is None else ComparisonOut.of(leased)
+
+
+@router.post(
+    "/comparisons/{comparison_id}/votes",
+    status_code=201,
+    responses={
+        409: problem(
+            "`vote_frozen`: a round has learned from it. `idempotency_key_reused`: sent before with another vote."
+        )
+    },
+)
+def vote(
+    comparison_id: UUID,
+    body: VoteIn,
+    me: Annotated[Principal, access.api_by_id("votes:write", "reviewer")],
+    db: Db,
+    response: Response,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            max_length=MAX_KEY_CHARS,
+            description="A random value of your own for this vote. Sent again with the same vote, it counts once and "
+            "is answered as the first time; with another vote it is refused (409 `idempotency_key_reused`).",
+        ),
+    ] = None,
+) -> VoteOut:
+    """Say which answer is better.
+
+    Voting again on the same pair changes your choice, until a round has learned from it (409 `vote_frozen`). A vote
+    after the lease has run out counts if a place is still free, and is otherwise kept as `surplus`. A pair that was
+    never handed to you is 404 `lease_not_found`.
+    """
+    _require_reviewer(db, me, comparison_id)
+    recorded = service.record_vote(
+        db,
+        reviewer_id=me.user_id,
+        comparison_id=comparison_id,
+        choice=body.choice,
+        idempotency_key=idempotency_key,
+        strength=body.strength,
+        comment=body.comment,
+        reason=body.reason,
+        seconds=body.seconds,
+        source="api",
+    )
+    if recorded.replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    return VoteOut.of(recorded)
+
+
+@router.delete(
+    "/comparisons/{comparison_id}/votes/mine",
+    responses={
+        409: problem("`vote_frozen`: a round has learned from it. `nothing_to_undo`: you have not voted on it.")
+    },
+)
+def take_back(
+    comparison_id: UUID, me: Annotated[Principal, access.api_by_id("votes:write", "reviewer")], db: Db
+) -> ComparisonOut:
+    """Take your vote on a pair back. The pair is yours to judge again; repeating this changes nothing.
+
+    Possible until a round has learned from it (409 `vote_frozen`). The history keeps what was taken back.
+    """
+    _require_reviewer(db, me, comparison_id)
+    return ComparisonOut.of(service.undo_vote(db, reviewer_id=me.user_id, comparison_id=comparison_id, source="api"))
+
+
+@router.get("/projects/{slug}/votes")
+def my_votes(
+    here: Annotated[ProjectContext, access.api_reviewer("votes:write")],
+    db: Db,
+    cursor: Annotated[UUID | None, Query(description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> MyVotesPage:
+    """Your own choices, newest first: one line for each pair, with your latest word on it.
+
+    What everybody chose is an export (`hone export`, or the button on the project's page), for admins.
+    """
+    found = queries.answers(
+        db, project_id=here.project.id, reviewer_id=here.principal.user_id, limit=limit + 1, before=cursor
+    )
+    items = [MyVoteOut.from_answer(answer) for answer in found[:limit]]
+    return MyVotesPage(items=items, next_cursor=items[-1].id if len(found) > limit else None)
+
+
+def _require_reviewer(db: Db, me: Principal, comparison_id: UUID) -> None:
+    """Strangers are answered as if there were no such comparison, and so is an id that does not exist."""
+    project_id = queries.project_of_comparison(db, comparison_id)
+    access.require_role(db, me, project_id or comparison_id, "reviewer")
