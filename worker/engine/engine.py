@@ -27,8 +27,9 @@ class Engine:
         self._in_flight = 0
 
     def start(self) -> None:
-        """Start the scheduler's thread."""
+        """Start the threads."""
         self._scheduler.start()
+        self.store.warm()
 
     def stop(self) -> None:
         """Fail what still runs and end the threads."""

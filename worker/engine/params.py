@@ -32,12 +32,12 @@ class SamplingParams:
     prompt_logprobs: int | None = None
 
 
-def uniforms(seed: int, sample_index: int) -> Iterator[float]:
-    """Endless numbers in [0, 1): the i-th decides the i-th token of sample ``sample_index``.
+def uniforms(seed: int, choice: int) -> Iterator[float]:
+    """Endless numbers in [0, 1): the i-th decides the i-th token of the request's choice number ``choice``.
 
-    Philox is counter-based, and its raw stream is fixed by numpy for good: the same (seed, sample, position) gives
+    Philox is counter-based, and its raw stream is fixed by numpy for good: the same (seed, choice, position) gives
     the same number whatever else is being sampled. 52 bits, so that u * total < total in float64 for any total.
     """
-    bits = Philox(key=(seed & _MASK_64) | (sample_index << 64))
+    bits = Philox(key=(seed & _MASK_64) | (choice << 64))
     while True:
         yield from ((bits.random_raw(_BLOCK) >> 12) * 2.0**-52).tolist()

@@ -46,6 +46,10 @@ class VersionStore:
         self._asleep = False
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="engine-loader")
 
+    def warm(self) -> None:
+        """Import the model libraries in the background, so that the first version loads sooner."""
+        self._loader.submit(_import_libraries)
+
     # Using versions
 
     def acquire(self, name: str) -> "Future[Loaded]":
@@ -325,6 +329,12 @@ def _as_engine_error(name: str, error: Exception) -> EngineError:
         kind="server_error",
         param="model",
     )
+
+
+def _import_libraries() -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+    log.debug("engine.warm imported=%s", [AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM])
 
 
 def _give_back(options: Options) -> None:

@@ -50,7 +50,7 @@ class Sample:
         self.logprobs: list[TokenLogprob] = []
         self.finish_reason: FinishReason | None = None
         self.stop_reason: int | str | None = None
-        self.uniforms = uniforms(group.params.seed, index)
+        self.uniforms = uniforms(group.params.seed, choice)
         self.watch: StoppableText | None = None
         self.sent = 0
 
