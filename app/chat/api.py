@@ -27,7 +27,7 @@ class ConversationTooLongError(InvalidError):
 
 @router.post("/chat/completions", summary="Talk to a project's current version")
 def chat_completions(
-    body: ChatRequest, me: Annotated[Principal, access.api("chat")], db: Db, request: Request
+    body: ChatRequest, me: Annotated[Principal, access.api_by_id("chat", "reviewer")], db: Db, request: Request
 ) -> ChatCompletion:
     """Continues a conversation, in the shape of OpenAI's API.
 
