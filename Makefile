@@ -84,7 +84,7 @@ check: dev ## ruff, mypy strict, import contracts, template lint, migration drif
 .PHONY: test
 test: dev ## The whole suite, with real servers and a real browser
 	$(BIN)/python tests/browser/ensure_chromium.py
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+	$(BIN)/python -m pytest -q -n 2 --dist loadscope
 
 .PHONY: clean
 clean: ## Remove .venv and every cache; data directories stay

@@ -28,7 +28,7 @@ def doctor(
     from app.local.doctor import examine
 
     settings = settings_with(data=data)
-    settings = with_stack(settings.model_copy(update={"data": settings.data.absolute()}))
+    settings = with_stack(settings.model_copy(update={"data": settings.data.resolve()}))
     findings = list(examine(settings))
     healthy = all(finding.state != "wrong" for finding in findings)
     if as_json:

@@ -18,17 +18,21 @@ PASS_THROUGH: dict[str, Any] = {
 
 def train(context: typer.Context) -> None:
     """Train on preferences from a file, without server or database: `hone train --help`."""
-    sys.exit(run("worker.trainer.cli", context.args))
+    sys.exit(run("hone train", "worker.trainer.cli", context.args))
 
 
 def simulate(context: typer.Context) -> None:
     """Watch the loop close: simulated reviewers vote, rounds run, win rates rise. `hone simulate --help`."""
-    sys.exit(run("worker.demo.simulate", context.args))
+    sys.exit(run("hone simulate", "worker.demo.simulate", context.args))
 
 
-def run(module: str, arguments: list[str]) -> int:
-    """Run ``python -m module`` with this terminal; Ctrl-C reaches it, and this process waits. Returns its status."""
-    process = subprocess.Popen([sys.executable, "-m", module, *arguments])
+START = "import runpy, sys; sys.argv[0] = {name!r}; runpy.run_module({module!r}, run_name='__main__')"
+"""As ``python -m`` does, under a name that its help can show."""
+
+
+def run(name: str, module: str, arguments: list[str]) -> int:
+    """Run a program with this terminal; Ctrl-C reaches it, and this process waits for it. Returns its status."""
+    process = subprocess.Popen([sys.executable, "-c", START.format(name=name, module=module), *arguments])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it has the same terminal and decides itself
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     status = process.wait()

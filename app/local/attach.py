@@ -28,7 +28,7 @@ def attach(settings: Settings, purpose: str) -> Iterator[Settings]:
     Raises:
         LocalError: none of these is to be had.
     """
-    settings = settings.model_copy(update={"data": settings.data.absolute()})
+    settings = settings.model_copy(update={"data": settings.data.resolve()})
     if settings.database_url:
         yield with_stack(settings)
         return

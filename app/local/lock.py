@@ -60,11 +60,17 @@ class DataLock:
 
 
 def is_locked(data: Path) -> bool:
-    """Whether a process works on this data directory now."""
+    """Whether a process works on this data directory now.
+
+    Raises:
+        LocalError: the data directory belongs to another account.
+    """
     try:
         descriptor = os.open(data / "run" / "lock", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
+    except PermissionError:
+        raise LocalError(f"{data} belongs to another account: run this command as that account") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -56,7 +56,7 @@ class Supervisor:
     """
 
     def __init__(self, settings: Settings, report: Report, *, with_demo: bool) -> None:
-        self.settings = settings.model_copy(update={"data": settings.data.absolute()})
+        self.settings = settings.model_copy(update={"data": settings.data.resolve()})
         self.report = report
         self.demo = with_demo
         self.run = secrets.token_hex(8)
@@ -75,7 +75,8 @@ class Supervisor:
             port = net.require_free_port(self.settings.host, self.settings.port)
             self.settings = self.settings.model_copy(update={"port": port})
             for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(signum, self._on_signal)
+                if signal.getsignal(signum) is not signal.SIG_IGN:  # as nohup has it
+                    signal.signal(signum, self._on_signal)
             try:
                 self._start()
                 self._watch()

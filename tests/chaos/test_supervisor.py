@@ -21,7 +21,7 @@ from app.local.postgres_files import remove_files
 from app.local.process import STACK_MARK, marked
 from app.local.stack import Stack
 
-pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("supervisor")]
+pytestmark = pytest.mark.chaos
 READY_SECONDS = 90.0
 """On a machine that runs other tests at the same time; alone it takes about seven."""
 STOP_SECONDS = 60.0

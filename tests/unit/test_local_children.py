@@ -13,10 +13,11 @@ import psutil
 import pytest
 
 from app.local.children import Child, Children
-from app.local.errors import LockedError, StackError
+from app.local.errors import LocalError, LockedError, StackError
 from app.local.lock import DataLock, is_locked
 from app.local.logs import ChildLog
 from app.local.process import RUN_MARK, marked, spawn, sweep
+from tests.fixtures.forked import in_child
 
 TERM = ((signal.SIGTERM, 0.5),)
 
@@ -152,3 +153,15 @@ def test_the_lock_names_its_holder_and_ends_with_it(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
     with DataLock(tmp_path, "hone up"):
         pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account")
+def test_another_accounts_data_directory_is_said_to_be_so(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+
+    def look_as_nobody() -> None:
+        with pytest.raises(LocalError, match="belongs to another account"):
+            is_locked(tmp_path)
+
+    with DataLock(tmp_path, "hone up"):
+        assert in_child(look_as_nobody, uid=65534, gid=65534) == 0

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -171,3 +173,19 @@ def test_help_says_what_hone_is(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     for flag in ("--data", "--host", "--port", "--demo", "Ctrl-C"):
         assert flag in said
+
+
+def test_train_and_simulate_hand_everything_on(tmp_path: Path) -> None:
+    def hone_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "app.cli", *arguments], check=False, capture_output=True, text=True, cwd=tmp_path
+        )
+
+    shown = hone_process("train", "--help")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "Usage: hone train" in shown.stdout
+    assert "--loss" in shown.stdout
+    refused = hone_process("train", "--model", "/no/such/model", "--data", "x.jsonl", "--output", "y")
+    assert refused.returncode == 2
+    assert "/no/such/model" in refused.stderr
+    assert "Usage: hone simulate" in hone_process("simulate", "--help").stdout

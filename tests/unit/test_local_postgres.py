@@ -6,8 +6,7 @@ import shutil
 import signal
 import stat
 import tempfile
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -18,6 +17,7 @@ from app.local import postgres_files
 from app.local.errors import PostgresError
 from app.local.files import short_folder
 from app.local.postgres import EmbeddedPostgres
+from tests.fixtures.forked import in_child
 
 AS_ROOT = os.geteuid() == 0
 only_root = pytest.mark.skipif(not AS_ROOT, reason="what root must do differently")
@@ -233,22 +233,3 @@ def test_a_long_path_gets_a_short_private_socket_folder(folder: Path) -> None:
             short_folder(deep / "run", "some.sock")
     finally:
         short.rmdir()
-
-
-def in_child(act: Callable[[], None], *, uid: int | None = None, gid: int | None = None) -> int:
-    """Run ``act`` in a forked process, as another account if given; its exit status (negative: a signal)."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            if uid is not None and gid is not None:
-                os.setgroups([])
-                os.setgid(gid)
-                os.setuid(uid)
-            act()
-            status = 0
-        except BaseException:  # noqa: BLE001 - whatever it is, the child ends here
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
