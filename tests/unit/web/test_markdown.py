@@ -1,0 +1,120 @@
+"""Hostile text: whatever a model writes, nothing of it acts."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.web.markdown import MAX_CHARS, TAGS, render_markdown
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<ScRiPt src=//evil.example></sCrIpT>",
+    "<img src=x onerror=alert(1)>",
+    "![x](https://evil.example/pixel.png)",
+    "[a](javascript:alert(1))",
+    "[a](JaVaScRiPt:alert(1))",
+    "[a](&#106;avascript:alert(1))",
+    "[a](data:text/html;base64,PHNjcmlwdD4=)",
+    "[a](vbscript:x)",
+    '[a](https://x.example "onmouseover=alert(1)")',
+    '<div hx-get="/logout" hx-trigger="load">',
+    '<a data-hx-post="/p/demo/rounds" data-hx-trigger="load">x</a>',
+    "<style>body{display:none}</style>",
+    '<p style="position:fixed">',
+    "<iframe src=//evil.example>",
+    "<svg/onload=alert(1)>",
+    "<form action=//evil.example><input name=password>",
+    "</div></main><script>alert(1)</script>",
+    "<math><mi//xlink:href='data:x,<script>alert(1)</script>'>",
+    "<!--<script>alert(1)</script>-->",
+    "`<script>alert(1)</script>`",
+    "```html\n<script>alert(1)</script>\n```",
+    "```x onclick=alert(1)\ncode\n```",
+    "<details open ontoggle=alert(1)>",
+    "<base href=//evil.example>",
+    "| a |\n|---|\n| <img src=x onerror=alert(1)> |",
+    "<http://evil.example/?onload=x>",
+    "<a id=notices class=button>x</a>",
+]
+
+
+class Reader(HTMLParser):
+    """All tags with their attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def assert_harmless(html: str) -> None:
+    (outer, around), *inner = Reader(html).tags
+    assert outer == "div"
+    assert "hx-disable" in around
+    assert html.endswith("</div>")
+    for tag, attributes in inner:
+        assert tag in TAGS, tag
+        assert set(attributes) <= {"href", "title", "rel", "target", "start"}, attributes
+        if "href" in attributes:
+            assert re.match(r"(https?:|mailto:|[^:]*$|[^:]*[/?#])", attributes["href"] or "", re.IGNORECASE), attributes
+            assert attributes["rel"] == "noopener nofollow ugc"
+            assert attributes["target"] == "_blank"
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_known_attacks_do_nothing(text: str) -> None:
+    assert_harmless(render_markdown(text))
+
+
+@given(st.lists(st.sampled_from(HOSTILE) | st.text(max_size=40), max_size=8).map("".join))
+def test_mixtures_of_attacks_do_nothing(text: str) -> None:
+    assert_harmless(render_markdown(text))
+
+
+@given(st.text(alphabet="<>/=\"'`[]()!&#;:- \n\tabdhonxrefsctyljvp*_|~", max_size=120))
+def test_markup_at_random_does_nothing(text: str) -> None:
+    assert_harmless(render_markdown(text))
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=60))
+def test_one_level_of_nesting_never_leaks_a_closing_tag(text: str) -> None:
+    html = render_markdown(text)
+    assert html.count("<div") == html.count("</div>") == 1
+
+
+def test_what_people_write_is_shown() -> None:
+    html = render_markdown(
+        "# Title\n\nA *b* **c** `d`\ne\n\n1. x\n2. y\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n[l](https://x.example)"
+    )
+    assert "<h3>Title</h3>" in html
+    assert "<em>b</em> <strong>c</strong> <code>d</code><br>" in html
+    assert "<li>x</li>" in html
+    assert "<td>2</td>" in html
+    assert '<a href="https://x.example" target="_blank" rel="noopener nofollow ugc">l</a>' in html
+
+
+def test_html_is_shown_as_the_text_it_is() -> None:
+    assert Reader(render_markdown("<b>bold</b> & <i>")).text.strip() == "<b>bold</b> & <i>"
+
+
+def test_very_long_text_is_shown_unformatted() -> None:
+    html = render_markdown("<i>" + "a" * MAX_CHARS)
+    assert 'class="prose plain"' in html
+    assert "&lt;i&gt;" in html
+
+
+def test_deep_nesting_is_no_bomb() -> None:
+    assert_harmless(render_markdown(">" * 5000 + " x"))
+    assert_harmless(render_markdown("[" * 5000))
+    assert_harmless(render_markdown("*a_ " * 2000))
