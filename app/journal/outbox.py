@@ -65,7 +65,10 @@ def send_pending(factory: SessionFactory, settings: Settings, *, publish: Publis
     Never raises for a broker that is down or slow, and never takes longer than about ``SEND_SECONDS``: what was not
     sent stays due. No transaction is open while sending.
     """
-    publish = publish or publisher_for(settings.redis_url, SEND_SECONDS)
+    if publish is None:
+        if not settings.redis_url:  # nobody to tell; whoever starts a worker configures one
+            return 0
+        publish = publisher_for(settings.redis_url, SEND_SECONDS)
     claimed = _claim(factory)
     if not claimed:
         return 0

@@ -1,0 +1,115 @@
+"""The Celery application: ``celery -A worker.celery_app worker``. The one place where the worker reads its settings.
+
+Redis only wakes; what is to be done is in Postgres. So results are not kept, messages are acknowledged before the
+work (a redelivered one finds nothing to do), and a wiped Redis is refilled by the next tick. Neither the parent
+process nor its children import torch: models live in subprocesses.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+from typing import Any
+
+from celery import Celery, signals
+from kombu import Queue
+
+from app.journal.queues import REFILL_QUEUE, ROUNDS_QUEUE, TASK_QUEUES, TICK
+from app.settings import Settings
+from worker.context import Context, StopFlag
+
+logger = logging.getLogger(__name__)
+
+SOFT_SHUTDOWN_SECONDS = 12.0
+"""After a warm stop turned cold, running jobs get this long to come to an end."""
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+settings = Settings()
+stopping = StopFlag()
+_context: Context | None = None
+_parent = os.getpid()
+
+
+def configure(celery: Celery, settings: Settings) -> None:
+    """Broker, queues, beat."""
+    celery.conf.update(
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        timezone="UTC",
+        task_queues=[Queue(ROUNDS_QUEUE), Queue(REFILL_QUEUE)],
+        task_default_queue=REFILL_QUEUE,
+        task_routes={task: {"queue": queue} for task, queue in TASK_QUEUES.items()},
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        worker_concurrency=3,  # a round occupies one process for hours, the others refill
+        worker_soft_shutdown_timeout=SOFT_SHUTDOWN_SECONDS,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=True,
+        broker_connection_retry=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=2.0,
+        broker_transport_options={
+            "visibility_timeout": 3600,
+            "socket_timeout": 5.0,
+            "socket_connect_timeout": 2.0,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        },
+        result_backend_transport_options={"visibility_timeout": 3600},
+        beat_schedule={
+            "tick": {
+                "task": TICK,
+                "schedule": settings.reconcile_seconds,
+                # A tick that was not picked up before the next ones is worth nothing.
+                "options": {"queue": REFILL_QUEUE, "expires": 3 * settings.reconcile_seconds},
+            }
+        },
+        beat_max_loop_interval=min(5.0, settings.reconcile_seconds),
+    )
+
+
+def context() -> Context:
+    """The context of this process. Raises RuntimeError in the parent, which does no work."""
+    if _context is None:
+        raise RuntimeError("this process runs no jobs: its context is built when a pool process starts")
+    return _context
+
+
+app = Celery("hone", broker=settings.redis_url or None, include=["worker.tasks"])
+configure(app, settings)
+
+
+@signals.worker_process_init.connect
+def _start_process(**_: Any) -> None:
+    global _context
+    _end_with_parent()
+    _context = Context.build(settings, stopping)
+
+
+@signals.worker_process_shutdown.connect
+def _stop_process(**_: Any) -> None:
+    if _context is not None:
+        _context.factory.kw["bind"].dispose()
+
+
+@signals.worker_shutting_down.connect
+def _stop_jobs(how: str = "", **_: Any) -> None:
+    stopping.set()
+    logger.info("%s shutdown: rounds write a checkpoint and go on in the next worker", how)
+
+
+@signals.beat_embedded_init.connect
+def _start_beat(**_: Any) -> None:
+    _end_with_parent()
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process when the worker's parent is killed; Celery would let it live on alone."""
+    if sys.platform == "linux" and os.getpid() != _parent:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        if os.getppid() != _parent:  # it died before
+            os._exit(1)

@@ -1,0 +1,71 @@
+"""The reconciler: every few seconds it asks Postgres what is due, and wakes whoever does it.
+
+Everything here may run twice at once (two beats, two workers) and do nothing the second time. It is what brings the
+loop back after Redis was wiped, a message was lost, or a worker was killed.
+"""
+
+import logging
+from uuid import UUID
+
+from sqlalchemy import Text, cast, func, not_, or_, select
+
+from app.comparisons.queries import ready_count
+from app.comparisons.service import expire_leases
+from app.db.session import transaction
+from app.db.tables import OutboxMessage, Project, Prompt, Version
+from app.journal.outbox import enqueue, forget_sent, send_pending
+from app.journal.queues import REFILL
+from app.rounds.due import look
+from worker.context import Context
+from worker.rounds.sweep import sweep
+
+logger = logging.getLogger(__name__)
+
+
+def tick(context: Context) -> None:
+    """Look once: lapsed leases, due rounds and imports, rounds without a worker, low buffers, unsent wake-ups."""
+    with transaction(context.factory) as db:
+        expire_leases(db)
+    with transaction(context.factory) as db:
+        looked = look(db)
+    if looked.rounds or looked.imports:
+        logger.info("due: %d rounds, %d imports", looked.rounds, looked.imports)
+    for project_id in low_projects(context):
+        with transaction(context.factory) as db:
+            enqueue(db, REFILL, project_id)
+    with transaction(context.factory) as db:
+        forget_sent(db)
+    sweep(context)
+    send_pending(context.factory, context.settings)
+
+
+def low_projects(context: Context) -> list[UUID]:
+    """Projects whose buffer is not full, that have a model and prompts, and that nobody fills or backs off from."""
+    now = func.clock_timestamp()
+    has_model = select(Version.id).where(Version.project_id == Project.id, Version.state == "current").exists()
+    has_prompt = (
+        select(Prompt.id)
+        .where(Prompt.project_id == Project.id, Prompt.archived_at.is_(None), Prompt.problem.is_(None))
+        .exists()
+    )
+    asked = (
+        select(OutboxMessage.id)
+        .where(
+            OutboxMessage.sent_at.is_(None),
+            OutboxMessage.task == REFILL,
+            OutboxMessage.args[0].astext == cast(Project.id, Text),
+        )
+        .exists()
+    )
+    with transaction(context.factory) as db:
+        projects = db.scalars(
+            select(Project).where(
+                Project.archived_at.is_(None),
+                or_(Project.refill_lease_until.is_(None), Project.refill_lease_until < now),
+                or_(Project.refill_due_at.is_(None), Project.refill_due_at <= now),
+                has_model,
+                has_prompt,
+                not_(asked),
+            )
+        ).all()
+        return [project.id for project in projects if ready_count(db, project) < project.buffer_size]
