@@ -12,11 +12,9 @@ def web(host: str, port: int) -> list[str]:
             "--no-server-header", "--timeout-graceful-shutdown", "10"]  # fmt: skip
 
 
-def worker(beat_schedule: Path | None = None, concurrency: int | None = None) -> list[str]:
+def worker(beat_schedule: Path | None = None) -> list[str]:
     """The Celery worker; with a schedule file, beat runs in it (one machine only: two beats would tick twice)."""
     command = [PYTHON, "-m", "celery", "-A", "worker.celery_app", "worker", "--loglevel", "INFO"]
-    if concurrency is not None:
-        command += ["--concurrency", str(concurrency)]
     if beat_schedule is not None:
         command += ["--beat", "--schedule", str(beat_schedule)]
     return command

@@ -15,7 +15,7 @@ from app.db import migrations
 from app.db.base import utcnow
 from app.db.session import make_engine
 from app.db.tables import OutboxMessage, Project, Round, Version
-from app.local import net, stack
+from app.local import net, ping, stack
 from app.local.lock import is_locked
 from app.settings import Settings
 from app.versions import manifest
@@ -185,15 +185,10 @@ def _programs(settings: Settings) -> Iterator[Finding]:
 
 
 def _worker(redis_url: str) -> Finding:
-    from celery import Celery
-
     try:
-        with Celery(broker=redis_url) as asking:
-            asking.conf.broker_connection_retry = False
-            answers = asking.control.ping(timeout=2.0)
-    except (OSError, redis.RedisError) as error:
+        names = ping.workers(redis_url, timeout_seconds=2.0)
+    except OSError as error:
         return Finding("worker", "wrong", f"cannot be asked ({error})", "mend Redis first")
-    names = sorted(name for answer in answers or [] for name in answer)
     if not names:
         return Finding("worker", "wrong", "no worker answers", "start it: `hone up` (its log: DATA/logs/worker.log)")
     return Finding("worker", "ok", f"{', '.join(names)} answers")

@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 
 from app.db import migrations
 from app.db.session import make_engine
-from app.local import commands, demo, first_run, net, stack
+from app.local import commands, demo, first_run, net, ping, stack
 from app.local.children import Child, Children, Starter
 from app.local.console import Report
 from app.local.errors import StackError
@@ -34,8 +34,6 @@ from app.local.redis import EmbeddedRedis
 from app.settings import Settings
 
 READY_WARNING_SECONDS = 180.0
-WORKER_PROCESSES = 3
-"""One for a round, which takes minutes; two for refills and ticks."""
 WEB_STOPPING = ((signal.SIGTERM, 15.0),)
 WORKER_STOPPING = ((signal.SIGTERM, 10.0), (signal.SIGQUIT, 15.0))
 """Celery's warm stop, then its cold one; a trainer that is told to stop writes a checkpoint first."""
@@ -163,7 +161,7 @@ class Supervisor:
         else:
             self.report.step("engine", f"yours ({settings.engine_url})")
         schedule = settings.data / "run" / "celerybeat-schedule"
-        self._add_program("worker", commands.worker(schedule, WORKER_PROCESSES), WORKER_STOPPING)
+        self._add_program("worker", commands.worker(schedule), WORKER_STOPPING)
         self._add_program("web", commands.web(settings.host, settings.port), WEB_STOPPING)
 
     def _add_program(self, name: str, command: Sequence[str], stopping: Sequence[tuple[signal.Signals, float]]) -> None:
@@ -187,10 +185,11 @@ class Supervisor:
     # -- running ----------------------------------------------------------------------------------------------
 
     def _wait_until_ready(self, engine: Engine) -> None:
-        """Wait for engine and web (and, in the demo, for the first pairs), tending the children meanwhile."""
+        """Wait for engine, web and worker (and, in the demo, for pairs), tending the children meanwhile."""
         waits: dict[str, Callable[[], bool]] = {
             "engine": lambda: net.status_of(self.settings.engine_url, "/health") == 200,
             "web": lambda: net.status_of(local_url(self.settings), "/readyz") == 200,
+            "worker": lambda: _worker_answers(self.settings),
         }
         if self.demo:
             waits["pairs"] = lambda: demo.ready_pairs(engine) > 0
@@ -207,7 +206,7 @@ class Supervisor:
                 warned = True
                 self.report.line(f"still waiting for {', '.join(waits)}: `hone doctor` says what is wrong")
             self._tend()
-            time.sleep(0.1)
+            time.sleep(0.2)
 
     def _watch(self) -> None:
         while True:
@@ -261,6 +260,13 @@ def addresses(settings: Settings) -> dict[str, str]:
         "HONE_HOST": settings.host,
         "HONE_PORT": str(settings.port),
     }
+
+
+def _worker_answers(settings: Settings) -> bool:
+    try:
+        return bool(ping.workers(settings.redis_url, timeout_seconds=0.3))
+    except OSError:  # Redis is not there yet, or not again
+        return False
 
 
 def _process(process: subprocess.Popen[bytes] | None) -> subprocess.Popen[bytes]:
