@@ -79,7 +79,7 @@ check: dev ## ruff, mypy strict, import contracts, template lint, migration drif
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/djlint templates --check --lint --quiet
-	$(BIN)/python -m pytest -q tests/unit/test_local_migrations.py
+	$(BIN)/python -m pytest -q tests/unit/test_migrations.py
 
 .PHONY: test
 test: dev ## The whole suite, with real servers and a real browser

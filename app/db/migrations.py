@@ -39,4 +39,5 @@ def current(engine: Engine) -> str | None:
     with engine.connect() as connection:
         if not inspect(connection).has_table("alembic_version"):
             return None
-        return connection.scalar(text("select version_num from alembic_version"))
+        revision: str | None = connection.scalar(text("select version_num from alembic_version"))
+        return revision
