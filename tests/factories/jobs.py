@@ -85,6 +85,7 @@ def write_job(
     groups: Sequence[Mapping[str, Any]] | None = None,
     start: Path | None = None,
     reference: Path | None = None,
+    reference_store: Path | None = None,
     **settings: Any,
 ) -> Path:
     """A job directory; settings are ``SETTINGS`` with changes, start is the tiny Llama."""
@@ -98,6 +99,7 @@ def write_job(
         start=model_ref(start),
         reference=model_ref(reference or start),
         snapshot_hash="0" * 64,
+        reference_store=None if reference_store is None else str(reference_store),
     )
     spec.write(directory)
     lines = [json.dumps(item) for item in (groups if groups is not None else make_groups())]
