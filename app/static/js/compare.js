@@ -129,6 +129,8 @@ document.addEventListener("htmx:configRequest", (event) => {
     return;
   }
   if (path === action && !isResend) {
+    const pressed = triggeringEvent?.submitter; // HTMX looks for it inside the form only
+    if (pressed) parameters[pressed.name] = pressed.value;
     parameters.seconds = watch.seconds();
     const { lease, choice, key, comment, seconds } = Object.fromEntries(["lease", "choice", "key", "comment", "seconds"].map((name) => [name, parameters[name] ?? ""]));
     store.set({ values: { lease, choice, key, comment, seconds }, refused: 0 });
