@@ -1,0 +1,116 @@
+"""Files of this field as groups: what is read, how it is tokenised, and how a bad row is named."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from tests.factories.jobs import encode_prompt, make_groups
+from tests.factories.models import tokenizer
+from worker.trainer.data import Group, group_to_dict
+from worker.trainer.dataset import load_groups
+from worker.trainer.errors import RefusedError
+
+EOS = 2
+
+
+def talk(question: str, chosen: str, rejected: str) -> dict[str, Any]:
+    """A conversational row."""
+    return {
+        "prompt": [{"role": "user", "content": question}],
+        "chosen": [{"role": "assistant", "content": chosen}],
+        "rejected": [{"role": "assistant", "content": rejected}],
+    }
+
+
+def write(file: Path, rows: list[Any]) -> Path:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def read(file: Path, eval_fraction: float = 0.0) -> list[Group]:
+    return load_groups(file, tokenizer(), frozenset({EOS}), eval_fraction)
+
+
+def test_conversation_is_the_chat_template(tmp_path: Path) -> None:
+    (group,) = read(write(tmp_path / "a.jsonl", [talk("tea", "boat", "rain")]))
+    assert group.prompt_ids == encode_prompt("tea")
+    words = [tokenizer()(text, add_special_tokens=False)["input_ids"] for text in ("boat", "rain")]
+    assert [c.ids for c in group.completions] == [[*ids, EOS] for ids in words]
+    assert [(c.text, c.end) for c in group.completions] == [("boat", "eos"), ("rain", "eos")]
+    (preference,) = group.preferences
+    assert (preference.a, preference.b, preference.outcome) == (0, 1, "a")
+
+
+def test_rows_of_one_prompt_are_one_group_with_each_answer_once(tmp_path: Path) -> None:
+    rows = [talk("tea", "boat", "rain"), talk("tea", "boat", "walk"), talk("lamp", "boat", "rain")]
+    first, second = read(write(tmp_path / "a.jsonl", rows))
+    assert [c.text for c in first.completions] == ["boat", "rain", "walk"]
+    assert [(p.a, p.b) for p in first.preferences] == [(0, 1), (0, 2)]
+    assert len(second.completions) == 2
+
+
+def test_plain_text_ends_with_the_end_token(tmp_path: Path) -> None:
+    row = {"prompt": "tea ", "chosen": "boat", "rejected": "rain", "margin": 0.5, "weight": 2}
+    (group,) = read(write(tmp_path / "a.jsonl", [row]))
+    assert group.prompt_ids == tokenizer()("tea ")["input_ids"]
+    assert all(c.ids[-1] == EOS for c in group.completions)
+    assert (group.preferences[0].margin, group.preferences[0].weight) == (0.5, 2.0)
+
+
+def test_parquet_is_read_as_json_lines_are(tmp_path: Path) -> None:
+    rows = [talk("tea", "boat", "rain"), talk("lamp", "walk", "rain")]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet") == read(write(tmp_path / "a.jsonl", rows))
+
+
+def test_own_format_is_taken_as_it_is(tmp_path: Path) -> None:
+    groups = make_groups(2, 1)
+    read_back = [group_to_dict(group) for group in read(write(tmp_path / "a.jsonl", groups))]
+    assert read_back == [group | {"labels": [], "rankings": []} for group in groups]
+
+
+def test_held_out_prompts_are_chosen_by_their_hash(tmp_path: Path) -> None:
+    """About the fraction asked for, and the same prompts whatever else is in the file."""
+    rows = [talk(f"tea {number}", "boat", "rain") for number in range(200)]
+    whole = {tuple(g.prompt_ids): g.split for g in read(write(tmp_path / "a.jsonl", rows), 0.2)}
+    half = {tuple(g.prompt_ids): g.split for g in read(write(tmp_path / "b.jsonl", rows[::2]), 0.2)}
+    assert 20 <= list(whole.values()).count("eval") <= 60
+    assert half.items() <= whole.items()
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"prompt": "tea", "chosen": "boat"}, "no 'rejected'"),
+        ({"chosen": "boat", "rejected": "rain"}, "no 'prompt'"),
+        ({"prompt": "tea", "chosen": "boat", "rejected": ["rain"]}, "rejected is list"),
+        ({"prompt": "tea", "chosen": "boat", "rejected": "boat"}, "the same tokens"),
+        ({"prompt": "tea", "chosen": "boat", "rejected": "rain", "weight": -1}, "weight -1 is negative"),
+        ({"prompt": "tea", "chosen": "boat", "rejected": "rain", "margin": "much"}, "margin 'much'"),
+        (talk("tea", "boat", "rain") | {"chosen": [{"role": "assistant"}]}, "chosen holds a message without"),
+        (talk("tea", "boat", "rain") | {"chosen": "boat"}, "chosen is str"),
+        ([1], "holds list, not an object"),
+    ],
+)
+def test_bad_row_is_named_by_file_and_line(tmp_path: Path, row: Any, says: str) -> None:
+    file = write(tmp_path / "rows.jsonl", [talk("tea", "boat", "rain"), row])
+    with pytest.raises(RefusedError, match=f"rows.jsonl line 2: .*{says}"):
+        read(file)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_text("no parquet")
+    (tmp_path / "empty.jsonl").write_text("\n")
+    (tmp_path / "torn.jsonl").write_text('{"prompt": ')
+    for name, says in (
+        ("a.parquet", "Parquet"),
+        ("empty.jsonl", "no rows"),
+        ("torn.jsonl", "line 1: not JSON"),
+        ("absent.jsonl", "cannot be read"),
+    ):
+        with pytest.raises(RefusedError, match=says):
+            read(tmp_path / name)
