@@ -17,6 +17,7 @@ from app.prompts.conversations import ConversationError, normalise
 from app.prompts.upload import MAX_ROWS
 from app.versions.lengths import length_check
 from app.web.deps import AppSettings, Db, Render, see_other
+from app.web.replies import path_of
 
 router = APIRouter(prefix="/p/{slug}/prompts", include_in_schema=False)
 
@@ -136,14 +137,14 @@ def upload_errors(here: Here, db: Db, upload_id: UUID) -> Response:
 def archive(here: Here, request: Request, db: Db, prompt_id: UUID) -> Response:
     """Put a prompt aside."""
     service.archive(db, here.project, prompt_id, actor=here.principal.user_id)
-    return see_other(request, _url(here), flash="Archived. No new pairs are made of it; its votes stay.")
+    return see_other(request, _from(request, here), flash="Archived. No new pairs are made of it; its votes stay.")
 
 
 @router.post("/{prompt_id}/unarchive")
 def unarchive(here: Here, request: Request, db: Db, prompt_id: UUID) -> Response:
     """Take a prompt back into use."""
     service.unarchive(db, here.project, prompt_id, actor=here.principal.user_id)
-    return see_other(request, _url(here), flash="The prompt is in use again.")
+    return see_other(request, _from(request, here), flash="The prompt is in use again.")
 
 
 def _add(here: ProjectContext, settings: AppSettings, **context: Any) -> dict[str, Any]:
@@ -154,6 +155,12 @@ def _add(here: ProjectContext, settings: AppSettings, **context: Any) -> dict[st
 
 def _url(here: ProjectContext) -> str:
     return f"/p/{here.project.slug}/prompts"
+
+
+def _from(request: Request, here: ProjectContext) -> str:
+    """The page of the table somebody came from, with its search."""
+    back = path_of(request.headers.get("referer"))
+    return back if back is not None and back.partition("?")[0] == _url(here) else _url(here)
 
 
 def _told(message: str) -> str:

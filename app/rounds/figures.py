@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.db.tables import Round, RoundEvent
 from app.rounds.charts import Chart, Point, Series, line_chart
 
 STEPS = ("queued", "preparing", "training", "publishing", "done")
@@ -17,6 +18,14 @@ class Figures:
     alarm: str | None
     steps_done: int
     steps_total: int
+
+
+def reached(round_: Round, events: Sequence[RoundEvent]) -> str:
+    """The step a round is in, or was in when it ended."""
+    if round_.state in STEPS:
+        return round_.state
+    ends = [event.from_state for event in events if event.to_state == round_.state]
+    return ends[-1] if ends and ends[-1] in STEPS else STEPS[0]
 
 
 def figures(metrics: Sequence[dict[str, Any]]) -> Figures:

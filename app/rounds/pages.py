@@ -10,7 +10,7 @@ from app.accounts.principal import ProjectContext
 from app.db.tables import Round, User
 from app.insights.queries import Overview, overview
 from app.rounds import queries, service
-from app.rounds.figures import STEPS, figures
+from app.rounds.figures import STEPS, figures, reached
 from app.rounds.states import ACTIVE
 from app.versions import queries as versions
 from app.web.deps import AppSettings, Db, Render, is_htmx, see_other
@@ -59,6 +59,7 @@ def round_page(
     round_ = queries.by_number(db, here.project, number)
     if is_htmx(request) and seen != round_.state:
         return Response(status_code=204, headers={"HX-Refresh": "true"})
+    events = queries.events(db, round_)
     requested_by = db.get(User, round_.requested_by) if round_.requested_by else None
     return render(
         "rounds/page.html",
@@ -67,7 +68,8 @@ def round_page(
         round=round_,
         active=round_.state in ACTIVE,
         steps=STEPS,
-        events=queries.events(db, round_),
+        reached=reached(round_, events),
+        events=events,
         numbers=_numbers(db, here),
         requested_by=requested_by,
         figures=figures(queries.metrics(settings.jobs_dir, round_)),
