@@ -109,6 +109,14 @@ def gone(data: Path) -> bool:
     return not marked(STACK_MARK, str(data))
 
 
+def lives(pid: int) -> bool:
+    """Whether there is such a process; one that only waits to be collected is dead."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_it_comes_up_mends_itself_and_stops_in_order(data: Path, up: Callable[[], Run]) -> None:
     run = up()
     running = run.stack()
@@ -166,7 +174,7 @@ def test_a_killed_supervisor_leaves_no_orphan_and_the_next_goes_on(data: Path, u
     first.process.wait()
     until(lambda: gone(data), 30, lambda: str(marked(STACK_MARK, str(data))))
     for pid in running.children.values():
-        assert not psutil.pid_exists(pid)
+        assert not lives(pid)
     report = hone("doctor", "--data", str(data))
     assert "not running" in report.stdout
 
