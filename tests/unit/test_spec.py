@@ -1,0 +1,112 @@
+"""Settings of a job: checked in one place, none ignored, and the same after a round trip."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.rounds.spec import LOSS_SETTINGS, ExitCode, ModelRef, Spec, SpecError, TrainingSettings
+
+START = ModelRef("/versions/one", "d1", "one")
+
+
+def test_defaults_are_complete() -> None:
+    settings = TrainingSettings.from_dict({})
+    assert (settings.loss, settings.loss_settings) == ("sigmoid", {"beta": 0.1})
+    assert (settings.method, settings.learning_rate, settings.lora_targets) == ("lora", 1e-4, "all-linear")
+
+
+def test_a_loss_brings_its_own_defaults_and_full_training_a_smaller_rate() -> None:
+    settings = TrainingSettings.from_dict({"loss": "dpop", "method": "full", "loss_settings": {"beta": 0.5}})
+    assert settings.loss_settings == {"beta": 0.5, "dpop_lambda": 50.0}
+    assert settings.learning_rate == 5e-6
+    assert not any(name.startswith("lora_") for name in settings.to_dict())
+
+
+def test_dpo_is_another_name_of_sigmoid() -> None:
+    assert TrainingSettings.from_dict({"loss": "dpo"}).loss == "sigmoid"
+
+
+@pytest.mark.parametrize(
+    ("data", "field", "says"),
+    [
+        ({"loss": "best"}, "loss", "known are sigmoid, dpop"),
+        ({"loss": ["sigmoid"]}, "loss", "unknown"),
+        ({"loss_settings": {"dpop_lambda": 1}}, "loss_settings.dpop_lambda", "it reads beta"),
+        ({"loss_settings": {"beta": 0}}, "loss_settings.beta", "above 0"),
+        ({"loss_settings": {"beta": float("nan")}}, "loss_settings.beta", "not a finite number"),
+        ({"loss_settings": 3}, "loss_settings", "must be an object"),
+        ({"method": "full", "lora_rank": 8}, "lora_rank", "means nothing for method 'full'"),
+        ({"lora_rank": 0}, "lora_rank", "from 1 to 1024"),
+        ({"lora_rank": 2.5}, "lora_rank", "whole number"),
+        ({"lora_targets": "some"}, "lora_targets", "neither 'all-linear' nor a list"),
+        ({"epochs": True}, "epochs", "not a finite number"),
+        ({"learning_rate": "1e-4"}, "learning_rate", "not a finite number"),
+        ({"learning_rate": 0}, "learning_rate", "above 0"),
+        ({"schedule": "steep"}, "schedule", "known are linear, cosine, constant"),
+        ({"batch": 3}, "batch", "unknown setting"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(data: dict[str, Any], field: str, says: str) -> None:
+    with pytest.raises(SpecError, match=says) as caught:
+        TrainingSettings.from_dict(data)
+    assert caught.value.field == field
+    assert str(caught.value) == f"{field}: {caught.value.message}"
+
+
+@given(
+    loss=st.sampled_from(sorted(LOSS_SETTINGS)),
+    method=st.sampled_from(["lora", "full"]),
+    numbers=st.fixed_dictionaries(
+        {},
+        optional={
+            "epochs": st.integers(1, 1000),
+            "max_steps": st.none() | st.integers(1, 10**7),
+            "warmup_ratio": st.floats(0, 1),
+            "seed": st.integers(0, 2**31 - 1),
+            "dtype": st.sampled_from(["auto", "float32", "bfloat16"]),
+            "max_length": st.none() | st.integers(8, 4096),
+        },
+    ),
+)
+def test_settings_come_back_as_they_were(loss: str, method: str, numbers: dict[str, Any]) -> None:
+    settings = TrainingSettings.from_dict({"loss": loss, "method": method} | numbers)
+    assert TrainingSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+
+
+def test_spec_comes_back_from_disk(tmp_path: Path) -> None:
+    spec = Spec(TrainingSettings.from_dict({"loss": "dpop"}), START, START, snapshot_hash="abc", reference_store="/r")
+    spec.write(tmp_path)
+    assert Spec.read(tmp_path) == spec
+    assert Spec.from_dict(spec.to_dict()) == spec
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"schema": 2}, "schema"),
+        ({"start": {"path": "/x"}}, "start"),
+        ({"start": {"path": "/x", "digest": ""}}, "start.digest"),
+        ({"reference": {"path": "/x", "digest": "d", "colour": "red"}}, "reference.colour"),
+        ({"settings": {"epochs": 0}}, "epochs"),
+        ({"snapshot_hash": 3}, "snapshot_hash"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_bad_spec_is_refused_by_field(changes: dict[str, Any], field: str) -> None:
+    spec = Spec(TrainingSettings.from_dict({}), START, START).to_dict()
+    with pytest.raises(SpecError) as caught:
+        Spec.from_dict(spec | changes)
+    assert caught.value.field == field
+
+
+def test_missing_spec(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="cannot be read"):
+        Spec.read(tmp_path)
+
+
+def test_exit_codes_are_what_the_worker_expects() -> None:
+    assert [int(code) for code in ExitCode] == [0, 1, 2, 3, 4, 5, 6, 143]
