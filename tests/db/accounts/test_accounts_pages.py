@@ -1,0 +1,273 @@
+"""Signing in, the account, and the list of people, as a browser sees them."""
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import select, update
+
+from app.accounts.service import create_user
+from app.db.base import utcnow
+from app.db.session import transaction
+from app.db.tables import ApiToken, AuditEntry, LoginFailure, User, UserSession
+from tests.fixtures.portal import Caller, Portal
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture
+def ada(portal: Portal) -> User:
+    with transaction(portal.factory) as db:
+        return create_user(db, email="ada@example.org", password=PASSWORD, name="Ada")
+
+
+@pytest.fixture
+def browser(portal: Portal) -> Iterator[TestClient]:
+    with TestClient(portal.app, raise_server_exceptions=False, follow_redirects=False) as client:
+        yield client
+
+
+@pytest.fixture
+def boss(portal: Portal) -> Caller:
+    return portal.browser(portal.user("boss@example.org", is_site_admin=True))
+
+
+def csrf(page: Any) -> str:
+    return str(re.findall(r'name="csrf_token" value="([^"]+)"', page.text)[-1])
+
+
+def sign_in(browser: TestClient, password: str = PASSWORD, **fields: str) -> Any:
+    data = {"csrf_token": csrf(browser.get("/login")), "email": "ada@example.org", "password": password}
+    return browser.post("/login", data=data | fields)
+
+
+def secret_of(answer: Any) -> str:
+    return str(re.findall(r'readonly value="([^"]+)"', answer.text)[0])
+
+
+def test_signing_in_and_out(browser: TestClient, ada: User) -> None:
+    answer = sign_in(browser, next="/account")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/account")
+    cookie = answer.headers["set-cookie"]
+    assert "hone_session=" in cookie
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    page = browser.get("/account")
+    assert "ada@example.org" in page.text
+    assert page.headers["cache-control"] == "no-store"
+    out = browser.post("/logout", data={"csrf_token": csrf(page)})
+    assert out.headers["location"] == "/login"
+    assert "You are signed out." in browser.get("/login").text
+    assert "You are signed out." not in browser.get("/login").text, "a message is shown once"
+    assert browser.get("/account").status_code == 303
+
+
+def test_a_key_that_was_signed_out_is_dead(portal: Portal, browser: TestClient, ada: User) -> None:
+    sign_in(browser)
+    key = browser.cookies["hone_session"]
+    browser.post("/logout", data={"csrf_token": csrf(browser.get("/account"))})
+    browser.cookies.set("hone_session", key)
+    assert browser.get("/account").status_code == 303
+
+
+def test_a_wrong_password_is_counted_although_it_is_refused(portal: Portal, browser: TestClient, ada: User) -> None:
+    answer = sign_in(browser, "wrong", next="/account")
+    assert answer.status_code == 401
+    assert "No active user has this email and this password." in answer.text
+    assert 'value="ada@example.org"' in answer.text
+    assert 'name="next" value="/account"' in answer.text
+    assert "wrong" not in answer.text.split("<form")[1]
+    with portal.db() as db:
+        assert len(db.scalars(select(LoginFailure)).all()) == 1
+
+
+def test_after_too_many_the_page_says_how_long(browser: TestClient, ada: User) -> None:
+    for _ in range(5):
+        assert sign_in(browser, "wrong").status_code == 401
+    answer = sign_in(browser)
+    assert answer.status_code == 429
+    assert int(answer.headers["retry-after"]) > 0
+    assert "Wait 15 minutes" in answer.text
+
+
+def test_signing_in_changes_the_key(portal: Portal, browser: TestClient, ada: User) -> None:
+    sign_in(browser)
+    first = browser.cookies["hone_session"]
+    browser.cookies.delete("hone_form")
+    page = browser.get("/account")
+    again = browser.post("/login", data={"csrf_token": csrf(page), "email": "ada@example.org", "password": PASSWORD})
+    assert again.status_code == 303
+    assert browser.cookies["hone_session"] != first
+    with portal.db() as db:
+        assert len(db.scalars(select(UserSession)).all()) == 1
+
+
+def test_nobody_is_signed_in_as_somebody_else_from_another_site(browser: TestClient, ada: User) -> None:
+    """Sign-in CSRF: an attacker's page posts the attacker's own password."""
+    known = {"email": "ada@example.org", "password": PASSWORD}
+    assert browser.post("/login", data=known).status_code == 403
+    theirs = csrf(browser.get("/login"))
+    browser.cookies.clear()
+    assert browser.post("/login", data={**known, "csrf_token": theirs}).status_code == 403
+    browser.get("/login")
+    assert browser.post("/login", data={**known, "csrf_token": theirs}).status_code == 403
+    mine = csrf(browser.get("/login"))
+    elsewhere = {"Sec-Fetch-Site": "cross-site"}
+    assert browser.post("/login", data={**known, "csrf_token": mine}, headers=elsewhere).status_code == 403
+
+
+@pytest.mark.parametrize("target", ["https://evil.example", "//evil.example", "/\\evil.example"])
+def test_signing_in_leads_nowhere_else(browser: TestClient, ada: User, target: str) -> None:
+    assert "evil" not in browser.get("/login", params={"next": target}).text
+    assert sign_in(browser, next=target).headers["location"] == "/"
+
+
+def test_somebody_signed_in_does_not_see_the_form(browser: TestClient, ada: User) -> None:
+    sign_in(browser)
+    assert browser.get("/login?next=/account").headers["location"] == "/account"
+
+
+def test_a_session_slides_while_it_is_used_and_ends_when_not(portal: Portal, browser: TestClient, ada: User) -> None:
+    sign_in(browser)
+
+    def expires_in(days: float) -> None:
+        with transaction(portal.factory) as db:
+            db.execute(update(UserSession).values(expires_at=utcnow() + timedelta(days=days)))
+
+    expires_in(1)
+    assert "hone_session=" in browser.get("/account").headers["set-cookie"]
+    with portal.db() as db:
+        left = db.scalars(select(UserSession)).one().expires_at - utcnow()
+    assert left > timedelta(days=portal.settings.session_days - 1)
+    assert "set-cookie" not in browser.get("/account").headers, "not with every request"
+    expires_in(-0.001)
+    assert browser.get("/account").status_code == 303
+
+
+def test_a_deactivated_person_is_out_at_once(portal: Portal, ada: User, boss: Caller) -> None:
+    here, program = portal.browser(ada), portal.token(ada)
+    assert here.get("/account").status_code == 200
+    assert program.get("/api/v1/projects").status_code == 200
+    assert boss.post(f"/admin/users/{ada.id}/active", {"active": "0"}).status_code == 303
+    assert here.get("/account").status_code == 303
+    assert program.get("/api/v1/projects").status_code == 401
+
+
+def test_changing_the_password(portal: Portal, browser: TestClient, ada: User) -> None:
+    sign_in(browser)
+    elsewhere = portal.browser(ada)
+    new = "another horse battery"
+
+    def change(**fields: str) -> Any:
+        data = {"current": PASSWORD, "password": new, "repeat": new, "csrf_token": csrf(browser.get("/account"))}
+        return browser.post("/account/password", data=data | fields)
+
+    assert "The two new passwords differ." in change(repeat="x" * 12).text
+    assert "This is not your current password." in change(current="wrong").text
+    assert "between 10 and 1024" in change(password="short", repeat="short").text
+    key = browser.cookies["hone_session"]
+    assert change().status_code == 303
+    assert browser.cookies["hone_session"] != key
+    assert "Your password is changed." in browser.get("/account").text
+    assert elsewhere.get("/account").status_code == 303
+    with portal.db() as db:
+        assert db.scalars(select(AuditEntry.action)).all() == ["user.password"]
+
+
+def test_a_token_from_making_to_revoking(portal: Portal, browser: TestClient, ada: User) -> None:
+    sign_in(browser)
+    token = csrf(browser.get("/account"))
+    data = {"name": "Nightly <b>", "scopes": ["projects:read", "chat"], "days": "30", "csrf_token": token}
+    made = browser.post("/account/tokens", data=data)
+    assert made.status_code == 200
+    assert "Nightly &lt;b&gt;" in made.text
+    secret = secret_of(made)
+    assert secret not in browser.get("/account").text, "shown once"
+    headers = {"Authorization": f"Bearer {secret}"}
+    assert browser.get("/api/v1/projects", headers=headers).status_code == 200
+    with portal.db() as db:
+        stored = db.scalars(select(ApiToken)).one()
+        assert stored.last_used_at is not None
+        assert timedelta(days=29) < stored.expires_at - utcnow() < timedelta(days=31)  # type: ignore[operator]
+    assert browser.post(f"/account/tokens/{stored.id}/revoke", data={"csrf_token": token}).status_code == 303
+    assert browser.get("/api/v1/projects", headers=headers).status_code == 401
+    assert stored.prefix not in browser.get("/account").text
+
+
+def test_a_token_that_has_expired_opens_nothing(portal: Portal, ada: User) -> None:
+    program = portal.token(ada)
+    with transaction(portal.factory) as db:
+        db.execute(update(ApiToken).values(expires_at=utcnow() - timedelta(seconds=1)))
+    assert program.get("/api/v1/projects").json()["code"] == "not_signed_in"
+
+
+def test_a_token_form_with_errors_keeps_what_was_typed(browser: TestClient, ada: User) -> None:
+    sign_in(browser)
+    token = csrf(browser.get("/account"))
+    answer = browser.post("/account/tokens", data={"name": "Nightly", "days": "30", "csrf_token": token})
+    assert answer.status_code == 422
+    assert "The token has no scope." in answer.text
+    assert 'value="Nightly"' in answer.text
+    assert '<option value="30" selected>' in answer.text
+    odd = browser.post("/account/tokens", data={"name": "N", "scopes": "chat", "days": "9999", "csrf_token": token})
+    assert odd.status_code == 422
+
+
+def test_a_new_person_signs_in_with_the_password_that_was_shown(browser: TestClient, boss: Caller) -> None:
+    made = boss.post("/admin/users", {"email": "Ada@Example.org", "name": "Ada"})
+    assert made.status_code == 200
+    password = secret_of(made)
+    assert len(password) == 20
+    assert password not in boss.get("/admin/users").text
+    assert sign_in(browser, password).status_code == 303
+    taken = boss.post("/admin/users", {"email": "ada@example.org"})
+    assert taken.status_code == 409
+    assert "There is a user ada@example.org already." in taken.text
+
+
+def test_a_new_password_for_somebody(portal: Portal, browser: TestClient, ada: User, boss: Caller) -> None:
+    here = portal.browser(ada)
+    password = secret_of(boss.post(f"/admin/users/{ada.id}/password"))
+    assert here.get("/account").status_code == 303
+    assert sign_in(browser).status_code == 401
+    assert sign_in(browser, password).status_code == 303
+
+
+def test_making_site_admins(portal: Portal, ada: User, boss: Caller) -> None:
+    here = portal.browser(ada)
+    assert here.get("/admin/users").status_code == 403
+    boss.post(f"/admin/users/{ada.id}/site-admin", {"site_admin": "1"})
+    assert here.get("/admin/users").status_code == 200
+    here.post(f"/admin/users/{boss.user_id}/site-admin", {"site_admin": "0"})
+    last = here.post(f"/admin/users/{ada.id}/active", {"active": "0"})
+    assert last.status_code == 409
+    assert "is the only site admin" in last.text
+    with portal.db() as db:
+        actions = db.scalars(select(AuditEntry.action).order_by(AuditEntry.id)).all()
+    assert actions == ["user.site_admin", "user.no_site_admin"]
+
+
+def test_many_people_come_in_pages(portal: Portal, boss: Caller) -> None:
+    for number in range(60):
+        portal.user(f"p{number:02}@example.org")
+    first, second = boss.get("/admin/users").text, boss.get("/admin/users?page=2").text
+    assert "p00@example.org" in first
+    assert "p59@example.org" not in first
+    assert "p59@example.org" in second
+    assert "Page 2 of 2" in second
+    assert boss.get("/admin/users?page=0").status_code == 422
+
+
+def test_the_header_shows_only_ones_own_projects(portal: Portal, ada: User, boss: Caller) -> None:
+    portal.project("Secret plans")
+    portal.project("Kitchen", ada)
+    mine = portal.browser(ada).get("/account").text
+    assert "Kitchen" in mine
+    assert "Secret plans" not in mine
+    assert "/admin/users" not in mine
+    everybody = boss.get("/account").text
+    assert "Secret plans" in everybody
+    assert "/admin/users" in everybody
