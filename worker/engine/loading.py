@@ -15,7 +15,15 @@ from app.versions.manifest import ManifestError, VersionInfo, read_digest, verif
 from worker.engine.fit import make_lane
 from worker.engine.lane import Lane
 from worker.engine.slots import Reserve
-from worker.models import ADAPTER_WEIGHTS, GENERATION_CONFIG, ModelError, load_tokenizer, load_weights, verify_base
+from worker.models import (
+    ADAPTER_WEIGHTS,
+    GENERATION_CONFIG,
+    ModelError,
+    load_tokenizer,
+    load_weights,
+    old_names_of_peft,
+    verify_base,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +160,10 @@ def _with_adapter(model: Any, directory: Path) -> Any:
 
     if not (directory / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{directory}: no {ADAPTER_WEIGHTS}; adapters are loaded from safetensors only")
-    wrapped = PeftModel.from_pretrained(
-        model, str(directory), is_trainable=False, torch_device=str(model.device), local_files_only=True
-    )
+    with old_names_of_peft():
+        wrapped = PeftModel.from_pretrained(
+            model, str(directory), is_trainable=False, torch_device=str(model.device), local_files_only=True
+        )
     wrapped.requires_grad_(requires_grad=False)
     wrapped.train(mode=False)
     return wrapped.get_base_model()

@@ -10,6 +10,7 @@ import torch
 from app.versions.manifest import Base, VersionInfo, read_digest, write_manifest
 from tests.factories.models import CONTEXT_LENGTH, copy_version, random_model, tokenizer, version_directory
 from tests.worker.engine.running import EngineProcess
+from worker.models import old_names_of_peft
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -22,7 +23,9 @@ def write_adapter(directory: Path, base: Path, seed: int) -> None:
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
-    model = get_peft_model(random_model("llama"), LoraConfig(r=4, lora_alpha=64, target_modules=["q_proj", "v_proj"]))
+    config = LoraConfig(r=4, lora_alpha=64, target_modules=["q_proj", "v_proj"])
+    with old_names_of_peft():
+        model = get_peft_model(random_model("llama"), config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:

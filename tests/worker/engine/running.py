@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,12 +112,6 @@ class EngineProcess:
                 time.sleep(0.05)
         raise AssertionError(f"the engine is not ready: {self.log.read_text()}")
 
-    def wait_idle(self, seconds: float = 10) -> None:
-        """Wait until the log holds a line for every request in flight; used after a disconnect."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and "outcome=cancelled" not in self.log.read_text():
-            time.sleep(0.02)
-
     def stop(self) -> int:
         """SIGTERM; returns the exit code."""
         self.http.close()
@@ -127,10 +120,3 @@ class EngineProcess:
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code
-
-
-def in_background(work: Any) -> threading.Thread:
-    """A started thread."""
-    thread = threading.Thread(target=work)
-    thread.start()
-    return thread
