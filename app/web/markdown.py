@@ -16,17 +16,23 @@ TAGS = {
 }  # fmt: skip
 _ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}}
 _SCHEMES = {"http", "https", "mailto"}
-_HEADINGS = {"h1": "h3", "h2": "h4", "h3": "h5", "h4": "h6", "h5": "h6", "h6": "h6"}
-"""A page has one first heading, and it is not the model's to write."""
+_HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+_FIRST_LEVEL = 3
+"""A page has one first heading and second ones of its own; those of a text come below, without leaving one out."""
 MAX_CHARS = 200_000
 """Longer text is shown as it is, unformatted."""
 
 
-def render_markdown(text: str) -> str:
-    """HTML that is safe to put anywhere on a page, wrapped in one ``<div class="prose" hx-disable>``."""
+def render_markdown(text: str, *, breaks: bool = True) -> str:
+    """HTML that is safe to put anywhere on a page, wrapped in one ``<div class="prose" hx-disable>``.
+
+    Args:
+        text: whatever a model or a person wrote.
+        breaks: keep single line breaks, as in a chat; False joins the lines of a paragraph, as in documentation.
+    """
     if len(text) > MAX_CHARS:
         return f'<div class="prose plain" hx-disable>{nh3.clean_text(text)}</div>'
-    dirty = _parser().render(text)
+    dirty = _parser(breaks).render(text)
     clean = nh3.clean(
         dirty,
         tags=TAGS,
@@ -41,13 +47,18 @@ def render_markdown(text: str) -> str:
 
 
 @lru_cache
-def _parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"html": False, "linkify": False, "breaks": True, "maxNesting": 30})
+def _parser(breaks: bool) -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False, "linkify": False, "breaks": breaks, "maxNesting": 30})
     parser.enable(["table", "strikethrough"]).disable(["image"])
     parser.core.ruler.push("lower_headings", _lower_headings)
     return parser
 
 
 def _lower_headings(state: object) -> None:
-    for token in state.tokens:  # type: ignore[attr-defined]
-        token.tag = _HEADINGS.get(token.tag, token.tag)
+    tokens = [token for token in state.tokens if token.tag in _HEADINGS]  # type: ignore[attr-defined]
+    ranks = {tag: rank for rank, tag in enumerate(sorted({token.tag for token in tokens}))}
+    level = _FIRST_LEVEL - 1
+    for token in tokens:  # an opening and a closing one each
+        if token.type == "heading_open":
+            level = min(_FIRST_LEVEL + ranks[token.tag], level + 1, 6)
+        token.tag = f"h{level}"

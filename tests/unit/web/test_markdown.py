@@ -118,3 +118,8 @@ def test_deep_nesting_is_no_bomb() -> None:
     assert_harmless(render_markdown(">" * 5000 + " x"))
     assert_harmless(render_markdown("[" * 5000))
     assert_harmless(render_markdown("*a_ " * 2000))
+
+
+def test_headings_follow_each_other_without_leaving_a_level_out() -> None:
+    html = render_markdown("### a\n# b\n## c\n#### d\n# e")
+    assert re.findall(r"<h(\d)>(\w)</h\1>", html) == [("3", "a"), ("3", "b"), ("4", "c"), ("5", "d"), ("3", "e")]
