@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import iter_route_contexts
+from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.responses import JSONResponse
 
 from app.web.guard import guards_of, public
@@ -97,14 +97,21 @@ def build(app: FastAPI) -> dict[str, Any]:
     components["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer", "description": "An API token: `hone_…`."}
     }
-    scopes = dict(_scopes(app))
+    declared = dict(_declared(app))
     for path, operations in schema.get("paths", {}).items():
         for method, operation in operations.items():
-            _describe(operation, scopes.get((path, method.upper())))
+            route = declared.get((path, method.upper()))
+            if route is not None:
+                _describe(operation, route)
     return schema
 
 
-def _describe(operation: dict[str, Any], scope: str | None) -> None:
+def _describe(operation: dict[str, Any], route: RouteContext) -> None:
+    if route.summary is None:  # the first sentence of the docstring says more than the function's name
+        first, _, rest = operation.get("description", "").partition("\n")
+        if first:
+            operation["summary"] = first.rstrip(".")
+            operation["description"] = rest.strip() or first
     responses = operation.setdefault("responses", {})
     for status, meaning in _ERRORS.items():
         if status != "422" or status in responses:
@@ -115,17 +122,14 @@ def _describe(operation: dict[str, Any], scope: str | None) -> None:
                 "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
             }
     operation["responses"] = dict(sorted(responses.items()))
+    scope = next((guard.rule.scope for guard in guards_of(route.dependant)), None)
     if scope is not None:
         operation["security"] = [{"token": []}]
         operation["x-scope"] = scope
 
 
-def _scopes(app: FastAPI) -> Iterator[tuple[tuple[str, str], str]]:
+def _declared(app: FastAPI) -> Iterator[tuple[tuple[str, str], RouteContext]]:
     for route in iter_route_contexts(app.routes):
-        dependant = getattr(route, "dependant", None)
-        if dependant is None:
-            continue
-        for guard in guards_of(dependant):
-            if guard.rule.scope is not None:
-                for method in route.methods or ():
-                    yield (route.path_format or "", method), guard.rule.scope
+        if hasattr(route, "dependant"):
+            for method in route.methods or ():
+                yield (route.path_format or "", method), route

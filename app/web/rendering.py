@@ -105,7 +105,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals["static"] = assets.url
-    made.filters["markdown"] = lambda text: Markup(render_markdown(text))  # noqa: S704 - sanitised by render_markdown
+    made.filters["markdown"] = markdown
     made.filters["attributes"] = attributes
     made.filters["ago"] = ago
     made.filters["when"] = when
@@ -117,6 +117,11 @@ def environment() -> Environment:
         macros.update({key: value for key, value in vars(module).items() if not key.startswith("_")})
         made.globals["ui"] = SimpleNamespace(**macros)
     return made
+
+
+def markdown(text: str, *, breaks: bool = True) -> Markup:
+    """Hostile text as harmless HTML."""
+    return Markup(render_markdown(text, breaks=breaks))  # noqa: S704 - sanitised by render_markdown
 
 
 def attributes(values: Mapping[str, Any]) -> Markup:
