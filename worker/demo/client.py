@@ -76,7 +76,7 @@ class Client:
     def next_pair(self, slug: str) -> Pair | None:
         """Lease the next comparison, or None when none is ready."""
         found = self.call("POST", f"/api/v1/projects/{slug}/comparisons/next")
-        return None if found is None else Pair(found["id"], found["a"]["text"], found["b"]["text"])
+        return None if found is None else Pair(found["id"], found["a"], found["b"])
 
     def vote(self, pair: Pair, choice: str) -> None:
         """Record a choice; sent again with the same key if the connection fails."""

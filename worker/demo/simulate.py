@@ -75,12 +75,12 @@ def train(run: Run, number: int, progress: Progress) -> None:
     last, seen = time.monotonic(), ""
     while True:
         state = run.admin.round(round_id)
-        progress.update(task, completed=100 * float((state.get("progress") or {}).get("fraction") or 0.0))
+        progress.update(task, completed=100 * float(state["progress"].get("progress") or 0.0))
         if state["state"] == "done":
             break
         if state["state"] in {"failed", "cancelled"}:
-            raise SimulationError(f"round {number} {state['state']}: {state.get('error') or 'no reason given'}")
-        if (now := json.dumps([state["state"], state.get("progress")])) != seen:
+            raise SimulationError(f"round {number} {state['state']}: {state['error']}")
+        if (now := json.dumps([state["state"], state["progress"]])) != seen:
             last, seen = time.monotonic(), now
         elif time.monotonic() - last > PATIENCE_SECONDS:
             raise SimulationError(
