@@ -96,6 +96,12 @@ def _stop_process(**_: Any) -> None:
         _context.factory.kw["bind"].dispose()
 
 
+@signals.worker_ready.connect
+def _look_at_once(**_: Any) -> None:
+    """What waited for a worker need not wait for the first tick of beat as well."""
+    app.send_task(TICK, expires=3 * settings.reconcile_seconds)
+
+
 @signals.worker_shutting_down.connect
 def _stop_jobs(how: str = "", **_: Any) -> None:
     stopping.set()
