@@ -24,7 +24,6 @@ class Share:
 class Check:
     """One condition of the gate."""
 
-    name: str
     passed: bool
     told: str
 
@@ -83,14 +82,25 @@ def wilson(share: float, pairs: int) -> Share:
     return Share(share, max(0.0, middle - half), min(1.0, middle + half), pairs)
 
 
-def _gate(data: Mapping[str, Any]) -> Gate | None:
-    if "passed" not in data:
+def _gate(seen: Mapping[str, Any]) -> Gate | None:
+    """The verdict of ``app.rounds.gate`` as a list of conditions, each with what was measured and what was asked."""
+    if "passed" not in seen:
         return None
-    checks = [
-        Check(str(item.get("name", "")), bool(item.get("passed")), str(item.get("message", "")))
-        for item in data.get("checks", [])
-    ]
-    return Gate(bool(data["passed"]), checks)
+    accuracy, pairs, kl = _number(seen, "accuracy"), _number(seen, "held_out_pairs"), _number(seen, "kl")
+    least, most = _number(seen, "min_accuracy") or 0.0, _number(seen, "max_kl") or math.inf
+    if accuracy is None or not pairs:
+        agrees = Check(False, "There are no votes on held-out prompts to judge it by.")
+    else:
+        told = f"It agrees with {accuracy:.0%} of {pairs:,.0f} held-out votes; at least {least:.0%} are asked for."
+        agrees = Check(accuracy >= least, told)
+    if kl is None:
+        near = Check(False, "Its distance from the reference could not be measured.")
+    else:
+        near = Check(kl <= most, f"It is {kl:.2f} nats an answer from the reference; at most {most:g} are allowed.")
+    fell = isinstance(seen.get("displacement_alarm"), str)
+    told = "Chosen answers lost likelihood: see the warning." if fell else "Chosen answers kept their likelihood."
+    holds = Check(not fell, told)
+    return Gate(bool(seen["passed"]), [agrees, near, holds])
 
 
 def _part(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:

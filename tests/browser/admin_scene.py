@@ -115,17 +115,14 @@ def _versions(db: Session, project: Project) -> tuple[Version, Version, Version]
         db, project, number=2, state="current", created_at=now - 3 * day, promoted_at=now - 2 * day, kind="adapter",
         parent_id=one.id, base_id=one.id, metrics=figures(0.72, 0.84, 0.31, 104),
     )  # fmt: skip
-    gate = {
-        "passed": False,
-        "checks": [
-            {"name": "agreement", "passed": True, "message": "Agrees with 78 % of 23 held-out votes (at least 55 %)."},
-            {"name": "kl", "passed": False, "message": "KL 2.41 nats per answer (at most 2)."},
-        ],
-    }
     alarm = (
         "likelihood displacement: the chosen answers of held-out preferences are 1.84 nats less likely than under "
         "the reference (alarm at 1); train with DPOP (loss 'dpop') or lower the learning rate"
     )
+    gate = {
+        "passed": False, "accuracy": 0.78, "min_accuracy": 0.5, "kl": 2.41, "max_kl": 50.0, "held_out_pairs": 23,
+        "displacement_alarm": alarm, "reasons": [alarm],
+    }  # fmt: skip
     three = rows.make_version(
         db, project, number=3, state="candidate", created_at=now - day / 4, kind="adapter", parent_id=two.id,
         base_id=one.id, metrics=figures(0.78, 1.9, 2.41, 211) | {"gate": gate, "displacement_alarm": alarm},

@@ -210,6 +210,8 @@ PAGES = [
     "/rounds/4",
     "/versions",
 ]
+DARK_PAGES = ["", "/settings", "/prompts", "/rounds/2", "/rounds/4", "/versions"]
+"""Between them they have every colour."""
 
 
 @pytest.mark.parametrize(
@@ -229,7 +231,8 @@ def test_every_page_is_accessible_and_fits(
         page.evaluate("document.querySelectorAll('main details:not(.confirm)').forEach(e => { e.open = true })")
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= page.viewport_size["width"], f"{whole} is {width} px wide"  # type: ignore[index]
-        axe(page)
+        if page.viewport_size == DESKTOP or path in DARK_PAGES:
+            axe(page)
     sign_in(scene.reviewer)
     page.goto(f"{server.url}/p/{scene.slug}")
     axe(page)

@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import func, select
 
 from app.db.session import transaction
-from app.db.tables import Membership, Project, Prompt, Round
+from app.db.tables import Membership, Project, Prompt, Round, Version
 from app.projects import forms
+from app.rounds.gate import judge
 from app.rounds.service import request_round
 from tests.factories import rows
 from tests.fixtures.portal import Caller, Portal
@@ -317,14 +318,16 @@ def test_a_reviewer_finds_the_way_to_the_pairs_and_no_admin_matters(portal: Port
 
 def test_versions_show_figures_with_their_uncertainty(portal: Portal, ann: Caller) -> None:
     ready(portal)
-    metrics = {
+    metrics: dict[str, Any] = {
         "train": {"preferences": 120, "chosen_tokens": 50.0, "rejected_tokens": 61.5},
         "eval": {"end": {"accuracy": 0.75, "pairs": 20, "margin": 1.25, "kl": 0.4}},
         "displacement_alarm": "likelihood displacement: the chosen answers fall",
     }
+    metrics["gate"] = judge(metrics).to_dict()
     with transaction(portal.factory) as db:
         project = db.scalars(select(Project)).one()
-        rows.make_version(db, project, number=2, state="candidate", metrics=metrics)
+        first = db.scalars(select(Version)).one()
+        rows.make_version(db, project, number=2, state="candidate", metrics=metrics, parent_id=first.id)
     page = ann.get("/p/tone/versions").text
     # Wilson, 15 of 20: middle (0.75 + z²/40)/(1 + z²/20) = 0.7097, half width 0.1785
     assert "75 %" in page
@@ -332,6 +335,9 @@ def test_versions_show_figures_with_their_uncertainty(portal: Portal, ann: Calle
     assert "1.25" in page
     assert "-11.5" in page
     assert "Likelihood displacement: the chosen answers fall." in page
+    assert "gate not passed" in page
+    assert "It agrees with 75% of 20 held-out votes; at least 50% are asked for." in page
+    assert "It is 0.40 nats an answer from the reference; at most 50 are allowed." in page
     assert ann.post("/p/tone/versions/2/reject", {"reason": "Too curt"}).status_code == 303
     assert "rejected" in ann.get("/p/tone/versions").text
     assert ann.post("/p/tone/versions/9/reject").status_code == 404
