@@ -14,6 +14,7 @@ from app.rounds import service
 from app.rounds.errors import LeaseLostError
 from worker.context import Context
 from worker.rounds.errors import RoundCancelledError, WorkerStoppingError
+from worker.rounds.machine import Slot
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +24,9 @@ _BEATS_PER_LEASE = 3
 class Keeper:
     """Keeps the lease in a thread of its own while the ``with`` block lasts; the job asks ``check`` how it stands."""
 
-    def __init__(self, context: Context, round_id: UUID, token: UUID) -> None:
+    def __init__(self, context: Context, round_id: UUID, token: UUID, machine: Slot | None = None) -> None:
         self._context = context
-        self._round_id, self._token = round_id, token
+        self._round_id, self._token, self._machine = round_id, token, machine
         self._lost = self._cancelled = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"round-{round_id}", daemon=True)
@@ -61,6 +62,8 @@ class Keeper:
         beaten = time.monotonic()
         while not self._ended.wait(lease_seconds / _BEATS_PER_LEASE):
             asked = time.monotonic()
+            if self._machine is not None:
+                self._machine.touch()
             try:
                 with transaction(self._context.factory) as db:
                     beat = service.heartbeat(db, self._round_id, self._token, settings=self._context.settings)

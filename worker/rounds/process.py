@@ -25,6 +25,8 @@ POLL_SECONDS = 0.2
 CHECKPOINT_SECONDS = 8.0
 """A stopped trainer gets this long to write a checkpoint; the worker itself is given ten seconds."""
 
+_DEATH_SECONDS = 10.0
+
 _SECRETS = ("HONE_DATABASE_URL", "HONE_REDIS_URL", "HONE_ENGINE_SECRET", "HONE_ADMIN_PASSWORD")
 
 Follow = Callable[[], bool]
@@ -76,12 +78,19 @@ def end_survivor(record: Path) -> bool:
         logger.warning("killing the trainer (process %d) of a worker that lost its round", pid)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
-        process.wait(10)
+        _wait_dead(process)
     except psutil.NoSuchProcess:
         return False
     finally:
         record.unlink(missing_ok=True)
     return True
+
+
+def _wait_dead(process: psutil.Process) -> None:
+    """Until it runs no more; its parent may be unable to reap it. A process in the disk's hands may take its time."""
+    deadline = time.monotonic() + _DEATH_SECONDS
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def _follow(

@@ -1,11 +1,9 @@
 """Working through the rounds that wait, one at a time on a machine."""
 
 import errno
-import fcntl
 import logging
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,12 +15,12 @@ from app.journal.queues import REFILL
 from app.rounds import service
 from app.rounds.errors import LeaseLostError
 from app.rounds.leases import Claimed
-from app.settings import Settings
 from worker.context import Context
 from worker.rounds.errors import RoundCancelledError, RoundFailedError, WorkerStoppingError
 from worker.rounds.folder import Folder
 from worker.rounds.job import Job, forget
 from worker.rounds.keeper import Keeper
+from worker.rounds.machine import Slot, slot
 
 logger = logging.getLogger(__name__)
 
@@ -34,22 +32,22 @@ def run_rounds(context: Context) -> int:
     the tick calls again for whatever came in meanwhile.
     """
     worked = 0
-    with _machine(context.settings) as mine:
-        while mine and not context.stopping:
+    with slot(context.settings) as mine:
+        while mine is not None and mine.is_mine() and not context.stopping:
             with transaction(context.factory) as db:
                 claimed = service.claim(db, settings=context.settings)
             if claimed is None:
                 break
-            work_on(context, claimed)
+            work_on(context, claimed, mine)
             worked += 1
     return worked
 
 
-def work_on(context: Context, claimed: Claimed) -> None:
+def work_on(context: Context, claimed: Claimed, machine: Slot | None = None) -> None:
     """Do one claimed round to an end: done, failed, cancelled, or given back."""
     round_id, token = claimed.round.id, claimed.token
     tokens = [*claimed.earlier, token]
-    with Keeper(context, round_id, token) as keeper:
+    with Keeper(context, round_id, token, machine) as keeper:
         try:
             _try(context, claimed, keeper)
         except LeaseLostError:
@@ -122,17 +120,3 @@ def _wake_refill(context: Context, project_id: UUID) -> None:
     with transaction(context.factory) as db:
         enqueue(db, REFILL, project_id)
     send_pending(context.factory, context.settings)
-
-
-@contextmanager
-def _machine(settings: Settings) -> Iterator[bool]:
-    """Whether this process is the one of its machine that works on rounds; freed when it ends, however it ends."""
-    folder = settings.data / "run"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "rounds.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True

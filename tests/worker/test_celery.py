@@ -1,0 +1,129 @@
+"""A real Celery worker on a real Redis: it wakes, it survives what happens to Redis, and it never imports torch."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+from sqlalchemy import select
+
+from app.db.session import transaction
+from app.db.tables import OutboxMessage, Round
+from app.journal.outbox import send_pending
+from app.local.redis import EmbeddedRedis
+from app.settings import Settings
+from tests.factories.rows import make_project
+from tests.factories.worlds import World, make_settings, make_world
+from tests.worker.conftest import StartWorker
+from worker.context import Context
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
+    """A Redis to wipe and restart."""
+    server = EmbeddedRedis(tmp_path / "broker").start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def settings(fresh_database: str, tmp_path: Path, own_redis: EmbeddedRedis) -> Settings:
+    return make_settings(fresh_database, tmp_path / "data", redis_url=own_redis.url())
+
+
+def until(condition: Callable[[], object], seconds: float = 60, what: str = "it") -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come about in {seconds} s"
+        time.sleep(0.1)
+
+
+def imports(world_settings: Settings) -> list[str]:
+    context = Context.build(world_settings)
+    with transaction(context.factory) as db:
+        states = [str(state) for state in db.scalars(select(Round.state).where(Round.kind == "import"))]
+    context.factory.kw["bind"].dispose()
+    return states
+
+
+def new_project(settings: Settings) -> None:
+    """A project whose import fails at once, which shows that the loop runs."""
+    context = Context.build(settings)
+    with transaction(context.factory) as db:
+        make_project(db, base_model="/nowhere/at/all")
+    context.factory.kw["bind"].dispose()
+
+
+def test_the_loop_starts_again_after_redis_was_wiped_and_restarted(
+    settings: Settings, start_worker: StartWorker, own_redis: EmbeddedRedis
+) -> None:
+    worker = start_worker(settings)
+    worker.wait_for("ready.")
+    new_project(settings)
+    until(lambda: imports(settings) == ["failed"], 60, "the first import")
+
+    with redis.Redis(unix_socket_path=str(own_redis.socket)) as client:
+        client.flushall()
+    new_project(settings)
+    until(lambda: imports(settings).count("failed") == 2, 60, "an import after a wipe")
+
+    own_redis.stop()
+    new_project(settings)
+    time.sleep(2)
+    for file in (own_redis.data / "redis").rglob("*.aof"):
+        file.unlink()
+    own_redis.start()
+    until(lambda: imports(settings).count("failed") == 3, 60, "an import after a restart")
+    assert worker.process.poll() is None
+
+
+def test_neither_the_worker_nor_its_processes_import_torch(settings: Settings, start_worker: StartWorker) -> None:
+    program = (
+        "import sys, json, worker.celery_app as w\n"
+        "w.app.loader.import_default_modules()\n"
+        "print(json.dumps([sorted(w.app.tasks), [n for n in ('torch', 'transformers', 'peft') if n in sys.modules]]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    tasks, loaded = json.loads(done.stdout)
+    assert {"hone.run_rounds", "hone.refill", "hone.tick"} <= set(tasks)
+    assert loaded == []
+    worker = start_worker(settings)
+    worker.wait_for("ready.")
+    new_project(settings)
+    until(lambda: imports(settings) == ["failed"], 60, "an import")
+    for process in [psutil.Process(worker.process.pid), *psutil.Process(worker.process.pid).children()]:
+        assert "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text()
+
+
+def test_a_message_that_is_delivered_twice_changes_nothing(settings: Settings, start_worker: StartWorker) -> None:
+    failing = settings.model_copy(update={"trainer_command": [sys.executable, "-c", "raise SystemExit(5)"]})
+    world: World = make_world(failing, votes=4, held_out_votes=0, min_round_votes=2)
+    round_id = world.request()
+    with transaction(world.context.factory) as db:
+        assert len(db.scalars(select(OutboxMessage)).all()) == 1
+    for _ in range(3):
+        with transaction(world.context.factory) as db:
+            for message in db.scalars(select(OutboxMessage)):
+                message.sent_at = None
+                message.due_at = message.created_at
+        assert send_pending(world.context.factory, settings) == 1
+    worker = start_worker(failing)
+    until(lambda: world.round(round_id).state == "failed", 90, "the end of the round")
+    worker.wait_for("ready.")
+    assert world.notes(round_id).count("claimed") == 1
+    world.context.factory.kw["bind"].dispose()
+
+
+def test_a_worker_that_is_killed_leaves_no_process_behind(settings: Settings, start_worker: StartWorker) -> None:
+    worker = start_worker(settings)
+    worker.wait_for("ready.")
+    until(lambda: len(psutil.Process(worker.process.pid).children(recursive=True)) >= 4, 20, "three jobs and beat")
+    children = psutil.Process(worker.process.pid).children(recursive=True)
+    worker.kill()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
