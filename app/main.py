@@ -38,7 +38,7 @@ from app.web.security import SecurityHeaders
 ROOMS = (
     *(health, assets, openapi, api_docs, accounts_pages, chat_api),
     *(projects_pages, settings_pages, members_pages, comparisons_pages, prompts_pages, rounds_pages, versions_pages),
-    *(projects_api, prompts_api, comparisons_api, rounds_api, versions_api),
+    *(projects_api, prompts_api, comparisons_api, preferences_api, rounds_api, versions_api),
 )
 """Modules with a ``router``; where two routes match, the first one answers."""
 

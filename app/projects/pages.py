@@ -1,18 +1,15 @@
 """The list of projects, a project's first page, and its export."""
 
-import json
-from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response
 
 from app.accounts import access
 from app.accounts.principal import Principal, ProjectContext
 from app.comparisons.queries import progress
-from app.db.tables import Project
 from app.insights.queries import overview
-from app.preferences.export import FORMATS, ExportFormatUnknownError, export_rows
+from app.preferences.download import stream
 from app.projects import queries
 from app.rounds import service as rounds
 from app.web.deps import Db, Render, see_other
@@ -76,26 +73,4 @@ def export(
     format: str = "trl",  # noqa: A002 - the address
 ) -> Response:
     """Everything people chose, as JSON Lines, sent row by row."""
-    return stream_export(request, here.project, format)
-
-
-def stream_export(request: Request, project: Project, export_format: str) -> Response:
-    """The export as a download; it reads in a session of its own, which lives as long as the answer.
-
-    Raises:
-        ExportFormatUnknownError: not one of the known formats.
-    """
-    if export_format not in FORMATS:
-        raise ExportFormatUnknownError(export_format)
-
-    def lines() -> Iterator[str]:
-        with request.app.state.session_factory() as db:
-            for row in export_rows(db, project, export_format):
-                yield json.dumps(row, ensure_ascii=False) + "\n"
-
-    name = f"{project.slug}-{export_format}.jsonl"
-    return StreamingResponse(
-        lines(),
-        media_type="application/jsonl",
-        headers={"Content-Disposition": f'attachment; filename="{name}"'},
-    )
+    return stream(request, here.project, format)

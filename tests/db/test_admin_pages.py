@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from app.db.session import transaction
-from app.db.tables import Membership, Project, Prompt, Round, Version
+from app.db.tables import Membership, Project, Prompt, Round, User, Version
 from app.projects import forms
 from app.rounds.gate import judge
 from app.rounds.service import request_round
@@ -352,6 +352,9 @@ def test_the_export_is_json_lines(portal: Portal, ann: Caller) -> None:
     assert len(exported) == 2
     assert set(exported[0]) == {"prompt", "chosen", "rejected"}
     assert ann.get("/p/tone/export?format=nope").status_code == 422
+    with portal.db() as db:
+        program = portal.token(db.get_one(User, ann.user_id), "export:read")
+    assert program.get("/api/v1/projects/tone/export", params={"format": "trl"}).text == answer.text
 
 
 def test_state_changes_need_the_forms_token(portal: Portal, ann: Caller, tmp_path: Path) -> None:

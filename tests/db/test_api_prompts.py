@@ -1,11 +1,16 @@
 """Prompts through the API: batches, pages, and a clear word for every one that is refused."""
 
+import io
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
+from tokenizers import Tokenizer, models, pre_tokenizers
 
-from app.db.tables import Prompt
+from app.db.session import transaction
+from app.db.tables import Project, Prompt
+from app.versions.files import directory
+from tests.factories import rows
 from tests.fixtures.portal import Caller, Portal
 
 URL = "/api/v1/projects/tone/prompts"
@@ -120,3 +125,41 @@ def test_a_token_needs_its_scope(portal: Portal) -> None:
     assert reader.get(URL).status_code == 200
     refused = send(reader, {"prompt": "One"})
     assert (refused.status_code, refused.json()["code"]) == (403, "missing_scope")
+
+
+@pytest.fixture
+def short_sighted(portal: Portal, ann: Caller) -> None:
+    """A current version with a tokenizer of words, which reads at most 6 tokens, its answer included."""
+    words = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    with transaction(portal.factory) as db:
+        version = rows.make_version(db, db.scalars(select(Project)).one(), number=1, context_length=6)
+    folder = directory(portal.settings.versions_dir, version.id)
+    folder.mkdir(parents=True)
+    words.save(str(folder / "tokenizer.json"))
+    template = "{% for m in messages %}<{{ m.role }}> {{ m.content }} {% endfor %}<assistant>"
+    (folder / "chat_template.jinja").write_text(template)
+
+
+@pytest.mark.usefixtures("short_sighted")
+def test_prompts_longer_than_the_models_context_are_refused_with_both_numbers(portal: Portal, ann: Caller) -> None:
+    # <user> a b c <assistant> are 5 tokens, which leaves one for the answer; with d there is none left
+    answer = send(ann, {"prompt": "a b c"}, {"prompt": "a b c d"})
+    assert [item["status"] for item in answer.json()["results"]] == ["created", "refused"]
+    told = answer.json()["results"][1]["error"]
+    assert "6 tokens with the chat template, and the model reads at most 6" in told
+    browser = portal.browser(portal.member(stored(portal), "bo@example.org", "admin"))
+    form = browser.post("/p/tone/prompts/new", {"prompt": "a b c d e"})
+    assert form.status_code == 422
+    assert "7 tokens with the chat template" in form.text
+    file = io.BytesIO(b'{"prompt": "a"}\n{"prompt": "a b c d e f"}\n')
+    uploaded = browser.post("/p/tone/prompts/upload", {"keep": "good"}, files={"file": ("a.jsonl", file)})
+    page = browser.get(uploaded.headers["location"]).text
+    assert "1 of 2 rows" in page
+    assert "8 tokens with the chat template" in page
+    assert count(portal) == 2
+
+
+def stored(portal: Portal) -> Project:
+    with portal.db() as db:
+        return db.scalars(select(Project)).one()
