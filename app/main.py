@@ -19,6 +19,7 @@ from app.db.session import SessionFactory, make_engine, make_session_factory, tr
 from app.engine.client import EngineClient
 from app.errors import DomainError
 from app.journal.outbox import send_pending
+from app.preferences import api as preferences_api
 from app.projects import api as projects_api
 from app.projects import members_pages, settings_pages
 from app.projects import pages as projects_pages
