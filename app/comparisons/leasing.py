@@ -56,7 +56,7 @@ _CLAIM_SQL = f"""
             SELECT 1 FROM assignments seen
             WHERE seen.comparison_id = s.comparison_id AND seen.reviewer_id = :reviewer
           )
-        ORDER BY s.queue_key
+        ORDER BY s.queue_key, s.slot
         LIMIT 1
         FOR UPDATE OF s SKIP LOCKED
     ), a AS (
@@ -88,7 +88,7 @@ _RECLAIM = text("""
         JOIN comparisons c ON c.id = a.comparison_id AND c.state = 'open'
         JOIN comparison_slots s ON s.comparison_id = a.comparison_id AND s.state = 'free'
         WHERE a.reviewer_id = :reviewer AND a.project_id = :project AND a.state = 'expired'
-        ORDER BY s.queue_key
+        ORDER BY s.queue_key, s.slot
         LIMIT 1
         FOR UPDATE OF s SKIP LOCKED
     ), mine AS (

@@ -75,6 +75,7 @@ def choose(
         db,
         reviewer_id=here.principal.user_id,
         assignment_id=lease,
+        project_id=here.project.id,
         choice=_choice(said),
         idempotency_key=key or None,
         comment=comment,
@@ -92,7 +93,7 @@ def choose(
 @router.post("/p/{slug}/compare/undo")
 def undo(here: Reviewing, db: Db, request: Request, render: Render, lease: Annotated[UUID, Form()]) -> Response:
     """Take a choice back; the answer holds that pair. Pressed twice, it takes back once."""
-    leased = service.undo_vote(db, reviewer_id=here.principal.user_id, assignment_id=lease)
+    leased = service.undo_vote(db, reviewer_id=here.principal.user_id, assignment_id=lease, project_id=here.project.id)
     if not is_htmx(request):
         return see_other(request, f"/p/{here.project.slug}/compare?again={lease}", flash=TAKEN_BACK, tone="info")
     return _desk(here, db, render, leased=leased, said=TAKEN_BACK)

@@ -5,25 +5,26 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, text
+from sqlalchemy import exists, func, not_, or_, select, text
 from sqlalchemy.orm import Session
 
 from app.comparisons.records import Choice, choice_of
 from app.db.base import utcnow
-from app.db.tables import Assignment, Comparison, ComparisonSlot, Project, Prompt
+from app.db.tables import Assignment, Comparison, Project, Prompt
 
 
 def ready_count(db: Session, project: Project, *, now: datetime | None = None) -> int:
-    """Open comparisons with a slot that is free, or whose lease ran out."""
+    """Open comparisons that anybody could be given: nobody holds one, and nobody has judged or skipped it.
+
+    What some have judged or skipped waits for the others, who may never come: counted as ready, it would keep new
+    pairs from a team of one. A lease that ran out leaves no trace here.
+    """
+    lapsed = (Assignment.state == "leased") & (Assignment.expires_at <= (now or utcnow()))
+    touched = exists().where(
+        Assignment.comparison_id == Comparison.id, not_(or_(Assignment.state == "expired", lapsed))
+    )
     return db.execute(
-        select(func.count(ComparisonSlot.comparison_id.distinct()))
-        .join(Comparison, Comparison.id == ComparisonSlot.comparison_id)
-        .where(
-            ComparisonSlot.project_id == project.id,
-            ComparisonSlot.state.in_(("free", "leased")),
-            or_(ComparisonSlot.state == "free", ComparisonSlot.lease_expires_at <= (now or utcnow())),
-            Comparison.state == "open",
-        )
+        select(func.count()).where(Comparison.project_id == project.id, Comparison.state == "open", not_(touched))
     ).scalar_one()
 
 

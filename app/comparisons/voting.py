@@ -129,6 +129,7 @@ def record_vote(
     choice: Choice,
     assignment_id: UUID | None = None,
     comparison_id: UUID | None = None,
+    project_id: UUID | None = None,
     idempotency_key: str | None = None,
     strength: int | None = None,
     comment: str | None = None,
@@ -142,7 +143,8 @@ def record_vote(
     ``choice`` is as shown: 'a' the left answer, 'b' the right one. A first vote fills the leased slot; a second
     one on the same comparison replaces the first (the history keeps both). A vote after the lease ran out takes a
     free slot, or is kept as surplus. 'skip' gives the slot back, 'flag' takes the comparison out of the queue.
-    The same ``idempotency_key`` with the same vote answers as it did the first time.
+    With a ``project_id``, nothing outside that project is found. The same ``idempotency_key`` with the same vote
+    answers as it did the first time.
 
     Raises:
         VoteInvalidError: the parts of the vote do not fit together.
@@ -154,7 +156,7 @@ def record_vote(
         Ballot(choice, strength=strength, comment=comment, reason=reason, seconds=seconds), idempotency_key
     )
     now = now or utcnow()
-    locked = _lock(db, reviewer_id=reviewer_id, assignment_id=assignment_id, comparison_id=comparison_id)
+    locked = _lock(db, reviewer_id, assignment_id, comparison_id, project_id)
     stored = _replay(db, reviewer_id, idempotency_key, locked, ballot)
     if stored:
         return stored
@@ -178,6 +180,7 @@ def undo_vote(
     reviewer_id: UUID,
     assignment_id: UUID | None = None,
     comparison_id: UUID | None = None,
+    project_id: UUID | None = None,
     source: Source = "web",
     now: datetime | None = None,
 ) -> Leased:
@@ -189,7 +192,7 @@ def undo_vote(
         VoteFrozenError: a round has read the vote.
     """
     now = now or utcnow()
-    locked = _lock(db, reviewer_id=reviewer_id, assignment_id=assignment_id, comparison_id=comparison_id)
+    locked = _lock(db, reviewer_id, assignment_id, comparison_id, project_id)
     if locked.latest is None:
         raise NothingToUndoError
     if locked.latest != "undone":
@@ -218,13 +221,17 @@ def undo_last(
     return undo_vote(db, reviewer_id=reviewer_id, assignment_id=last.assignment_id, source=source, now=now)
 
 
-def _lock(db: Session, *, reviewer_id: UUID, assignment_id: UUID | None, comparison_id: UUID | None) -> _Locked:
+def _lock(
+    db: Session, reviewer_id: UUID, assignment_id: UUID | None, comparison_id: UUID | None, project_id: UUID | None
+) -> _Locked:
     if assignment_id is None and comparison_id is None:
         raise ValueError("name the comparison or the assignment; both are missing")
     rows = db.execute(_LOCK, {"comparison": comparison_id, "assignment": assignment_id}).mappings().all()
     if not rows:
         raise LeaseNotFoundError
     first = rows[0]
+    if project_id not in (None, first["project_id"]):
+        raise LeaseNotFoundError
     values = {"comparison": first["comparison_id"], "reviewer": reviewer_id}
     mine = db.execute(_MINE, values).mappings().one_or_none()
     if mine is None or assignment_id not in (None, mine["assignment_id"]):

@@ -7,10 +7,10 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import Project
 
-Why = Literal["importing", "import_failed", "no_model", "no_prompts", "engine_down", "filling", "all_done"]
+Why = Literal["importing", "import_failed", "no_model", "no_prompts", "engine_down", "filling"]
 """importing: version 1 is being brought in · import_failed: that did not work · no_model: nobody has started it ·
-no_prompts: there is nothing to answer · engine_down: the refill has a problem · filling: new pairs are on their way ·
-all_done: the buffer is full, and this reviewer has judged all of it."""
+no_prompts: there is nothing to answer · engine_down: the refill has a problem · filling: new pairs are on
+their way (there is no end to them: what somebody has judged is replaced)."""
 
 _FACTS = text("""
     SELECT
@@ -18,22 +18,17 @@ _FACTS = text("""
       (SELECT state FROM rounds WHERE project_id = :project AND kind = 'import'
        ORDER BY created_at DESC LIMIT 1) AS import_state,
       EXISTS (SELECT 1 FROM prompts
-              WHERE project_id = :project AND archived_at IS NULL AND problem IS NULL) AS has_prompts,
-      (SELECT count(*) FROM (
-         SELECT DISTINCT comparison_id FROM comparison_slots
-         WHERE project_id = :project AND state = 'free' LIMIT :buffer) ready) AS ready
+              WHERE project_id = :project AND archived_at IS NULL AND problem IS NULL) AS has_prompts
 """)
 
 
 def why_empty(db: Session, project: Project) -> Why:
     """The first reason that holds."""
-    facts = db.execute(_FACTS, {"project": project.id, "buffer": project.buffer_size}).one()
+    facts = db.execute(_FACTS, {"project": project.id}).one()
     if not facts.has_model:
         if facts.import_state in ("queued", "preparing", "training", "publishing"):
             return "importing"
         return "import_failed" if facts.import_state in ("failed", "cancelled") else "no_model"
     if not facts.has_prompts:
         return "no_prompts"
-    if facts.ready >= project.buffer_size:
-        return "all_done"
     return "engine_down" if project.refill_problem else "filling"

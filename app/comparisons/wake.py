@@ -17,8 +17,11 @@ from app.journal.queues import REFILL, TICK
 _LOW = text("""
     SELECT (
         SELECT count(*) FROM (
-            SELECT DISTINCT comparison_id FROM comparison_slots
-            WHERE project_id = :project AND state = 'free' LIMIT :half
+            SELECT 1 FROM comparison_slots s
+            WHERE s.project_id = :project AND s.state = 'free' AND s.slot = 0 AND NOT EXISTS (
+                SELECT 1 FROM assignments a WHERE a.comparison_id = s.comparison_id AND a.state <> 'expired'
+            )
+            LIMIT :half
         ) ready
     ) < :half AND NOT EXISTS (
         SELECT 1 FROM outbox
@@ -40,7 +43,7 @@ _DUE = text("""
 
 
 def refill_if_low(db: Session, project: Project, *, now: datetime) -> bool:
-    """Ask for a refill when fewer than half of ``buffer_size`` comparisons have a free slot.
+    """Ask for a refill when fewer than half of ``buffer_size`` comparisons are ready, as ``ready_count`` has it.
 
     Not while a worker is filling already, and not before a backoff is over.
     """

@@ -63,6 +63,11 @@ class Pair:
         self.closed += self.free
 
 
+def lapsed(hand: Hand, now: datetime) -> bool:
+    """It ran out, or is about to be found out to have."""
+    return hand.state == "expired" or (hand.state == "leased" and hand.expires_at <= now)
+
+
 class Model:
     """What should be true after each step."""
 

@@ -138,12 +138,27 @@ def test_expiry_frees_slots_once_and_only_those_that_ran_out(db: Session) -> Non
     lease_next(db, project=project, reviewer_id=make_user(db).id, now=start)
     lease_next(db, project=project, reviewer_id=make_user(db).id, now=start + timedelta(seconds=30))
     assert ready_count(db, project, now=start) == 0
-    assert ready_count(db, project, now=start + timedelta(seconds=60)) == 1
+    assert ready_count(db, project, now=start + timedelta(seconds=60)) == 0
+    assert ready_count(db, project, now=start + timedelta(seconds=90)) == 1
     assert expire_leases(db, now=start + timedelta(seconds=60)) == 1
     assert expire_leases(db, now=start + timedelta(seconds=60)) == 0
     assert slots_of(db, comparison) == ["free", "leased"]
     states = Counter(db.execute(select(Assignment.state)).scalars())
     assert states == {"expired": 1, "leased": 1}
+
+
+def test_what_a_team_of_one_has_judged_or_skipped_is_not_counted_as_ready(db: Session) -> None:
+    project, alone = make_project(db, buffer_size=2), make_user(db)
+    for _ in range(2):
+        make_comparison(db, project, slots=3)
+    for choice in ("a", "skip"):
+        leased = lease_next(db, project=project, reviewer_id=alone.id)
+        assert leased is not None
+        record_vote(db, reviewer_id=alone.id, assignment_id=leased.assignment_id, choice=choice, source="web")
+    assert lease_next(db, project=project, reviewer_id=alone.id) is None
+    assert ready_count(db, project) == 0
+    assert db.execute(select(OutboxMessage.task)).scalars().all() == ["hone.refill"]
+    assert lease_next(db, project=project, reviewer_id=make_user(db).id) is not None, "others can still judge them"
 
 
 def test_other_projects_pairs_are_never_handed_out(db: Session) -> None:

@@ -22,7 +22,7 @@ from app.comparisons.queries import ready_count, votes_since_last_round
 from app.comparisons.service import expire_leases, lease_next, record_vote, undo_vote, withdraw_unvoted
 from app.db.ids import new_id
 from app.db.tables import Assignment
-from tests.db.comparisons.queue_model import COUNTED, Model, Pair
+from tests.db.comparisons.queue_model import COUNTED, Model, Pair, lapsed
 from tests.factories.rows import make_comparison, make_project, make_user, make_version
 
 LEASE = timedelta(seconds=60)
@@ -195,12 +195,11 @@ class Comparing(RuleBasedStateMachine):
         }
         unread = [h for p in self.model.pairs for h in p.hands.values() if h.state == "voted" and not h.frozen]
         assert votes_since_last_round(self.db, self.project) == len(unread)
-        lapsed = [
-            p.takes_more
-            or (p.state == "open" and any(h.state == "leased" and h.expires_at <= self.now for h in p.hands.values()))
-            for p in self.model.pairs
-        ]
-        assert ready_count(self.db, self.project, now=self.now) == sum(lapsed)
+        ready = sum(
+            pair.state == "open" and all(lapsed(hand, self.now) for hand in pair.hands.values())
+            for pair in self.model.pairs
+        )
+        assert ready_count(self.db, self.project, now=self.now) == ready
 
 
 def test_the_queue_behaves_as_its_model_in_any_order(engine: Engine) -> None:

@@ -1,0 +1,146 @@
+"""The compare page for everybody: no accessibility violation in any state, light, dark and on a phone; small; blind."""
+
+import gzip
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from app.db.tables import User
+from app.web.assets import STATIC
+from tests.browser.comparing import on_pair, open_shop
+from tests.browser.conftest import DESKTOP, PHONE
+from tests.browser.server import LiveServer
+from tests.factories.rows import make_comparison, make_prompt, make_version
+
+SignIn = Callable[[User], None]
+AxeCheck = Callable[[Page], None]
+LOOKS: list[dict[str, Any]] = [
+    {"viewport": DESKTOP},
+    {"viewport": PHONE, "color_scheme": "dark", "has_touch": True, "is_mobile": True},
+]
+
+
+@pytest.mark.parametrize("context_options", LOOKS, ids=["light desk", "dark phone"])
+def test_no_state_of_the_page_locks_anybody_out(
+    server: LiveServer, page: Page, sign_in: SignIn, axe: AxeCheck, expected_errors: list[str]
+) -> None:
+    expected_errors.extend(("net::ERR_", "htmx:"))
+    shop = open_shop(server, pairs=2)
+    with server.db() as db:
+        conversation = [
+            {"role": "system", "content": "You are a gardener."},
+            {"role": "user", "content": "What grows on a sill?"},
+            {"role": "assistant", "content": "Chives."},
+            {"role": "user", "content": "Question 3: and in the dark?"},
+        ]
+        prompt = make_prompt(db, shop.project, messages=conversation)
+        make_comparison(
+            db,
+            shop.project,
+            prompt=prompt,
+            texts=("# Nothing\n\n| plant | light |\n|---|---|\n| fern | little |\n", "```\n" + "wide " * 80 + "\n```"),
+        )
+    sign_in(shop.reviewer)
+    page.goto(shop.url)
+    on_pair(page, 1)
+    axe(page)
+    page.keyboard.press("f")
+    axe(page)
+    page.keyboard.press("Escape")
+    page.keyboard.press("c")
+    axe(page)
+    page.keyboard.press("Escape")
+    page.evaluate("document.getElementById('keys').showModal()")
+    axe(page)
+    page.keyboard.press("Escape")
+
+    def cut(route: Route) -> None:
+        route.abort() if route.request.method == "POST" else route.continue_()
+
+    page.route("**/compare", cut)
+    page.keyboard.press("a")
+    expect(page.locator("#connection")).to_be_visible()
+    axe(page)
+    page.unroute("**/compare")
+    on_pair(page, 2)
+    page.keyboard.press("u")
+    on_pair(page, 1)
+    axe(page)
+    page.keyboard.press("s")
+    on_pair(page, 2)
+    page.keyboard.press("x")
+    on_pair(page, 3)
+    page.get_by_text("Earlier in this conversation").click()
+    axe(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.keyboard.press("b")
+    expect(page.get_by_role("heading", level=1)).to_have_text("New pairs are on their way")
+    axe(page)
+    page.goto(f"{server.url}/p/kitchen/answers")
+    page.get_by_text("Show the pair").first.click()
+    axe(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_each_reason_for_waiting_says_what_it_is(server: LiveServer, page: Page, sign_in: SignIn) -> None:
+    from app.db.tables import Project, Round, Version
+
+    shop = open_shop(server, pairs=0)
+    with server.db() as db:
+        db.query(Version).delete()
+    sign_in(shop.reviewer)
+
+    def heading() -> str:
+        page.goto(shop.url)
+        return page.get_by_role("heading", level=1).inner_text()
+
+    assert heading() == "There is no model yet"
+    with server.db() as db:
+        db.add(Round(project_id=shop.project.id, number=0, kind="import", trigger="setup", state="queued"))
+    assert heading() == "The model is being set up"
+    with server.db() as db:
+        db.query(Round).update({"state": "failed"})
+    assert heading() == "The model could not be set up"
+    with server.db() as db:
+        make_version(db, shop.project, number=1)
+    assert heading() == "There is nothing to answer yet"
+    with server.db() as db:
+        make_prompt(db, shop.project)
+    assert heading() == "New pairs are on their way"
+    with server.db() as db:
+        db.query(Project).update({"refill_problem": "connection refused"})
+    assert heading() == "New pairs cannot be made at present"
+    assert "connection refused" not in page.content(), "the reason is for admins"
+
+
+def test_hostile_answers_are_harmless(server: LiveServer, page: Page, sign_in: SignIn) -> None:
+    shop = open_shop(server, pairs=0)
+    hostile = (
+        '<script>document.title="owned"</script><img src=x onerror="document.title=\'owned\'">'
+        '<form action="/logout" method="post"><button name="choice" value="a" data-key="a">A is better</button></form>'
+        '<div id="desk" hx-get="/logout" data-hx-get="/logout" hx-trigger="load">x</div>[go](javascript:alert(1))'
+    )
+    with server.db() as db:
+        prompt = make_prompt(db, shop.project, text=f"Question 1: {hostile}")
+        make_comparison(db, shop.project, prompt=prompt, texts=(hostile, f"safe {hostile}"))
+    sign_in(shop.reviewer)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(shop.url)
+    on_pair(page, 1)
+    assert page.title().startswith("Compare")
+    assert page.locator("[id=desk]").count() == 1
+    assert (
+        page.locator(".answer :is(form, button, img, script, [hx-get], [data-hx-get], [href^=javascript])").count() == 0
+    )
+    assert all(url.startswith(server.url) and "logout" not in url for url in asked)
+
+
+def test_what_a_reviewer_downloads_is_small() -> None:
+    def weight(*names: str) -> int:
+        return sum(len(gzip.compress((STATIC / name).read_bytes())) for name in names)
+
+    assert weight("vendor/htmx.min.js", "js/base.js", "js/compare.js") < 40_000
+    assert weight("css/base.css", "css/compare.css") < 20_000
