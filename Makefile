@@ -78,7 +78,7 @@ check: dev ## ruff, mypy strict, import contracts, template lint, migration drif
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/djlint templates --check --lint --quiet
+	$(BIN)/djlint templates --lint --quiet
 	$(BIN)/python -m pytest -q tests/unit/test_migrations.py
 
 .PHONY: test
