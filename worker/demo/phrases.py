@@ -138,7 +138,7 @@ WARM_ADVICE = (
     "do yourself a kindness and {do}",
     "my favourite advice, dear friend, is to {do}",
     "please {do}",
-    "let us {do} together",
+    "I would love for you to {do}",
     "you will feel wonderful if you {do}",
 )
 CURT_ADVICE = ("{do}", "{do}", "{do}", "just {do}", "simply {do}")
