@@ -115,3 +115,5 @@ document.addEventListener("htmx:afterSettle", (event) => prepare(event.detail.el
 
 prepare(document);
 restoreDraft();
+const tab = document.querySelector(".tabs [aria-current]");
+if (tab) tab.closest("ul").scrollLeft = tab.offsetLeft - tab.closest("ul").clientWidth / 2;
