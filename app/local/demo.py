@@ -1,5 +1,6 @@
 """The demo: a project with prompts and the shipped model, an admin and a reviewer, on an empty installation."""
 
+import json
 import secrets
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from app.prompts.upload import parse_upload
 SLUG = "demo"
 MODEL = ROOT / "worker" / "demo" / "model"
 PROMPTS = ROOT / "worker" / "demo" / "prompts.jsonl"
+SETTINGS = ROOT / "worker" / "demo" / "settings.json"
+"""How the demo model is sampled and trained: found by measurement, see docs/demo-model.md."""
 ADMIN = "admin@hone.example"
 REVIEWER = "reviewer@hone.example"
 GUIDELINES = """Choose the answer you would rather get from a helpful colleague.
@@ -53,7 +56,13 @@ def bootstrap(engine: Engine) -> list[Login]:
             for login in logins
         )
         project = projects.create_project(
-            db, name="Demo", slug=SLUG, base_model=str(MODEL), guidelines=GUIDELINES, created_by=admin.id
+            db,
+            name="Demo",
+            slug=SLUG,
+            base_model=str(MODEL),
+            guidelines=GUIDELINES,
+            created_by=admin.id,
+            **json.loads(SETTINGS.read_text(encoding="utf-8")),
         )
         projects.set_member(db, project, reviewer, "reviewer")
         rows, errors = parse_upload(PROMPTS.read_bytes(), PROMPTS.name)
