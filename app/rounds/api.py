@@ -44,10 +44,13 @@ def list_rounds(
 
 @router.get("/rounds/{round_id}")
 def read(round_id: UUID, me: Annotated[Principal, access.api_by_id("rounds:read", "reviewer")], db: Db) -> RoundDetail:
-    """A round: its state, progress, and after a failure why it failed, what to do, and the end of the log."""
+    """A round: its state, progress, and after a failure why it failed and what to do.
+
+    The end of the trainer's log (`log_tail`), which may name paths on the server, is for admins only.
+    """
     round_ = queries.get(db, round_id)
-    access.require_role(db, me, round_.project_id, "reviewer")
-    return _detail(db, round_)
+    here = access.require_role(db, me, round_.project_id, "reviewer")
+    return _detail(db, round_, log_tail=round_.log_tail if here.is_admin else None)
 
 
 @router.post("/rounds/{round_id}/cancel", responses={409: problem("`round_not_active`.")})
@@ -66,7 +69,7 @@ def retry(round_id: UUID, me: Annotated[Principal, access.api_by_id("rounds:writ
     return RoundOut.model_validate(service.retry(db, round_, actor=me.user_id))
 
 
-def _detail(db: Db, round_: Round) -> RoundDetail:
+def _detail(db: Db, round_: Round, *, log_tail: str | None) -> RoundDetail:
     shown = RoundOut.model_validate(round_).model_dump()
     events = [EventOut.model_validate(event) for event in queries.events(db, round_)]
-    return RoundDetail(**shown, log_tail=round_.log_tail, events=events)
+    return RoundDetail(**shown, log_tail=log_tail, events=events)

@@ -166,3 +166,10 @@ def test_the_api_describes_itself(portal: Portal) -> None:
                 name = reference.split("#/components/schemas/")[1].split('"')[0]
                 assert described["components"]["schemas"][name].get("examples"), f"{name} has no example"
     assert seen >= 20
+
+
+def test_the_guide_names_every_call(portal: Portal) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    for path, operations in portal.app.openapi()["paths"].items():
+        for method in operations:
+            assert f"`{method.upper()} {path}`" in guide, f"docs/api.md does not name {method.upper()} {path}"

@@ -104,6 +104,8 @@ def test_a_failed_round_says_why_and_can_be_tried_again(scene: Scene) -> None:
     shown = scene.admin.get(f"{API}/rounds/{round_id}").json()
     assert (shown["error_code"], shown["log_tail"]) == ("out_of_memory", "boom")
     assert "Lower tokens_per_row" in shown["error"]
+    bo = scene.portal.token(scene.portal.member(scene.project, "bo@example.org"))
+    assert bo.get(f"{API}/rounds/{round_id}").json()["log_tail"] is None
     again = scene.admin.post(f"{API}/rounds/{round_id}/retry").json()
     assert (again["state"], again["error"]) == ("queued", None)
 
