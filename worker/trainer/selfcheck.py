@@ -16,7 +16,7 @@ from worker.trainer.reference import completion_keys
 FORWARD_SAMPLE = 4
 FORWARD_TOLERANCE_NATS = {None: 2e-4, torch.bfloat16: 0.15}
 """Largest difference of a token's log-prob between two ways to compute it, by autocast type."""
-DELTA_SAMPLE = 32
+DELTA_SAMPLE = 16
 DELTA_TOLERANCE_NATS = 1e-4
 """Largest |Δ| of a pair in fp32 where the policy is the reference, per thousand tokens or part of it."""
 DPOP_NOISE_BOUND = 0.1
