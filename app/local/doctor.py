@@ -17,6 +17,7 @@ from app.db.session import make_engine
 from app.db.tables import OutboxMessage, Project, Round, Version
 from app.local import net, ping, stack
 from app.local.lock import is_locked
+from app.local.postgres_files import abandoned
 from app.settings import Settings
 from app.versions import manifest
 
@@ -67,6 +68,9 @@ def _data_directory(settings: Settings) -> Iterator[Finding]:
         yield Finding("disk", "wrong", seen, "make room: a round needs space for a checkpoint and a version")
     else:
         yield Finding("disk", "ok", seen)
+    for home in abandoned():
+        seen = f"{home} is the database of a data directory that is gone"
+        yield Finding("leftover", "note", seen, f"if nobody wants it back: rm -r {home}")
 
 
 def _stack(settings: Settings) -> Finding:

@@ -194,3 +194,9 @@ def remove_files(data: Path, *, system_home: Path = SYSTEM_HOME) -> None:
     owner = home / "owner"
     if owner.exists() and Path(owner.read_text().strip()) == data.resolve():
         shutil.rmtree(home)
+
+
+def abandoned(*, system_home: Path = SYSTEM_HOME) -> list[Path]:
+    """Root's clusters whose data directory is gone: its removal does not reach them."""
+    homes = sorted(system_home.glob("*/owner")) if os.geteuid() == 0 else []
+    return [owner.parent for owner in homes if not Path(owner.read_text().strip()).exists()]

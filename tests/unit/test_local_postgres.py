@@ -220,6 +220,16 @@ def test_a_copied_data_directory_does_not_write_to_the_originals_database(
         EmbeddedPostgres(copy, system_home=folder / "system").start()
 
 
+@only_root
+def test_a_cluster_whose_data_directory_is_gone_is_named(folder: Path, server: EmbeddedPostgres) -> None:
+    assert server.place is not None
+    system = folder / "leftovers"
+    for name, owner in (("kept", server.data), ("gone", folder / "no-such-directory")):
+        (system / name).mkdir(parents=True)
+        (system / name / "owner").write_text(f"{owner}\n")
+    assert postgres_files.abandoned(system_home=system) == [system / "gone"]
+
+
 def test_a_long_path_gets_a_short_private_socket_folder(folder: Path) -> None:
     deep = folder / ("d" * 60) / ("e" * 60)
     deep.mkdir(parents=True)
