@@ -4,7 +4,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 from sqlalchemy.orm import Session
 
 from app.comparisons.errors import (
@@ -389,3 +389,26 @@ def test_my_answers_are_mine_alone_newest_first_page_by_page(db: Session) -> Non
     rest = answers(db, project_id=project.id, reviewer_id=reviewer.id, limit=3, before=page[-1].vote_id)
     assert [a.assignment_id for a in page + rest] == chosen[:4][::-1]
     assert all(a.changeable for a in page)
+
+
+def test_a_review_takes_few_statements(db: Session) -> None:
+    """A lease and a vote are the two things that must stay quick when many people review at once."""
+    project, reviewer = make_project(db, round_every_votes=5, buffer_size=2), make_user(db)
+    for _ in range(4):
+        make_comparison(db, project)
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if not statement.upper().startswith(("SAVEPOINT", "RELEASE")):
+            statements.append(statement)
+
+    connection = db.connection()
+    event.listen(connection, "before_cursor_execute", note)
+    leased = lease(db, project, reviewer)
+    assert len(statements) == 3, "held, claimed, buffer"
+    statements.clear()
+    record_vote(
+        db, reviewer_id=reviewer.id, assignment_id=leased.assignment_id, choice="a", idempotency_key="k", source="api"
+    )
+    event.remove(connection, "before_cursor_execute", note)
+    assert len(statements) == 5, "locked, mine, key, written, round due"
