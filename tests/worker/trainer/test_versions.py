@@ -77,7 +77,7 @@ def test_figures_of_a_version(tmp_path: Path, versions: Path) -> None:
     assert start["accuracy"] == 0.5
     assert start["kl"] == pytest.approx(0, abs=1e-6)
     assert end["loss"] < 0.65
-    assert end["accuracy"] > 0.8
+    assert end["accuracy"] >= 0.75
     assert end["margin"] == pytest.approx(end["chosen_log_ratio"] - end["rejected_log_ratio"], abs=1e-4)
     assert end["kl"] > 0
     assert (start["pairs"], end["step"]) == (10, metrics["train"]["steps"])
