@@ -1,5 +1,6 @@
 """The API's description: OpenAPI, built from the routes and from what their guards declare."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -60,6 +61,8 @@ _ERRORS = {
     "422": "Understood, and not valid.",
 }
 
+_SENTENCE = re.compile(r"(?P<first>[^.;:\n]+)[.;:]?(\s|$)")
+
 router = APIRouter(include_in_schema=False)
 
 
@@ -108,10 +111,12 @@ def build(app: FastAPI) -> dict[str, Any]:
 
 def _describe(operation: dict[str, Any], route: RouteContext) -> None:
     if route.summary is None:  # the first sentence of the docstring says more than the function's name
-        first, _, rest = operation.get("description", "").partition("\n")
-        if first:
-            operation["summary"] = first.rstrip(".")
-            operation["description"] = rest.strip() or first
+        told = operation.get("description", "")
+        sentence = _SENTENCE.match(told)
+        if sentence:
+            operation["summary"] = sentence["first"].replace("`", "")
+            rest = told[sentence.end() :].strip()
+            operation["description"] = rest[:1].upper() + rest[1:] if rest else told
     responses = operation.setdefault("responses", {})
     for status, meaning in _ERRORS.items():
         if status != "422" or status in responses:
