@@ -93,7 +93,7 @@ def _start_process(**_: Any) -> None:
 @signals.worker_process_shutdown.connect
 def _stop_process(**_: Any) -> None:
     if _context is not None:
-        _context.factory.kw["bind"].dispose()
+        _context.close()
 
 
 @signals.worker_ready.connect

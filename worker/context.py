@@ -42,6 +42,11 @@ class Context:
         """A context with connections of its own."""
         return cls(settings, make_session_factory(make_engine(settings)), stopping or StopFlag())
 
+    def close(self) -> None:
+        """Close the connections to the database."""
+        bound = self.factory.kw["bind"]
+        bound.dispose()
+
     def engine(self) -> EngineClient:
         """A client of the sampling engine, for a ``with``."""
         settings = self.settings

@@ -5,6 +5,7 @@ the database allows one active round.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -49,8 +50,7 @@ def look(db: Session, *, now: datetime | None = None) -> Looked:
 
 
 def _asked(db: Session, project: Project) -> bool:
-    request_import(db, project, requested_by=project.created_by)
-    return True
+    return _try(db, project, "setup", lambda: request_import(db, project, requested_by=project.created_by))
 
 
 def _without_version(db: Session) -> list[Project]:
@@ -58,12 +58,12 @@ def _without_version(db: Session) -> list[Project]:
     asked = select(Round.id).where(Round.project_id == Project.id, Round.kind == "import").exists()
     made = select(Version.id).where(Version.project_id == Project.id).exists()
     query = select(Project).where(Project.archived_at.is_(None), not_(asked), not_(made))
-    return list(db.scalars(query.with_for_update(skip_locked=True, key_share=True)))
+    return list(db.scalars(query.order_by(Project.id).with_for_update(skip_locked=True, key_share=True)))
 
 
 def _scheduled(db: Session, now: datetime) -> list[Project]:
     query = select(Project).where(Project.archived_at.is_(None), Project.next_round_at <= now)
-    return list(db.scalars(query.where(Project.round_schedule.is_not(None))))
+    return list(db.scalars(query.where(Project.round_schedule.is_not(None)).order_by(Project.id)))
 
 
 def _due_by_schedule(db: Session, project: Project, now: datetime) -> bool:
@@ -89,7 +89,7 @@ def _due_by_schedule(db: Session, project: Project, now: datetime) -> bool:
 def _counting(db: Session) -> list[Project]:
     active = select(Round.id).where(Round.project_id == Project.id, Round.state.in_(ACTIVE)).exists()
     query = select(Project).where(Project.archived_at.is_(None), Project.round_every_votes.is_not(None), not_(active))
-    return list(db.scalars(query))
+    return list(db.scalars(query.order_by(Project.id)))
 
 
 def _due_by_votes(db: Session, project: Project) -> bool:
@@ -126,9 +126,14 @@ def _votes_since_stopped(db: Session, project: Project, needed: int) -> int:
 
 
 def _request(db: Session, project: Project, trigger: Trigger) -> bool:
+    return _try(db, project, trigger, lambda: request_round(db, project, trigger=trigger))
+
+
+def _try(db: Session, project: Project, trigger: Trigger, ask: Callable[[], Round]) -> bool:
+    """Ask for a round; what stands in its way is no error here, and must not stop the look at other projects."""
     try:
         with db.begin_nested():
-            request_round(db, project, trigger=trigger)
+            ask()
     except (DomainError, SpecError) as error:
         logger.info("no round of %s by %s: %s", project.slug, trigger, error)
         return False

@@ -35,7 +35,7 @@ def world(fresh_database: str, tmp_path: Path) -> Iterator[World]:
     settings = make_settings(fresh_database, tmp_path / "data", redis_url=redis.url())
     made = make_world(settings, held_out_votes=0, training=SLOW)
     yield made
-    made.context.factory.kw["bind"].dispose()
+    made.context.close()
     redis.stop()
 
 

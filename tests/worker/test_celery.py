@@ -47,7 +47,7 @@ def imports(world_settings: Settings) -> list[str]:
     context = Context.build(world_settings)
     with transaction(context.factory) as db:
         states = [str(state) for state in db.scalars(select(Round.state).where(Round.kind == "import"))]
-    context.factory.kw["bind"].dispose()
+    context.close()
     return states
 
 
@@ -56,7 +56,7 @@ def new_project(settings: Settings) -> None:
     context = Context.build(settings)
     with transaction(context.factory) as db:
         make_project(db, base_model="/nowhere/at/all")
-    context.factory.kw["bind"].dispose()
+    context.close()
 
 
 def test_the_loop_starts_again_after_redis_was_wiped_and_restarted(
@@ -116,7 +116,7 @@ def test_a_message_that_is_delivered_twice_changes_nothing(settings: Settings, s
     until(lambda: world.round(round_id).state == "failed", 90, "the end of the round")
     worker.wait_for("ready.")
     assert world.notes(round_id).count("claimed") == 1
-    world.context.factory.kw["bind"].dispose()
+    world.context.close()
 
 
 def test_a_worker_that_is_killed_leaves_no_process_behind(settings: Settings, start_worker: StartWorker) -> None:
@@ -127,3 +127,35 @@ def test_a_worker_that_is_killed_leaves_no_process_behind(settings: Settings, st
     worker.kill()
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
+
+
+SLOW_TRAINER = """
+import json, signal, sys, time
+def stop(*_):
+    open(sys.argv[1] + "/stopped", "w").close()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, stop)
+with open(sys.argv[1] + "/metrics.jsonl", "a") as file:
+    file.write(json.dumps({"kind": "train", "step": 3, "steps": 9, "progress": 0.3}) + "\\n")
+time.sleep(600)
+"""
+
+
+def test_a_worker_that_is_told_to_stop_gives_its_round_back_in_time(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    """SIGTERM, as ``hone up`` sends it on Ctrl-C, reaches the trainer in the pool's process."""
+    slow = settings.model_copy(update={"trainer_command": [sys.executable, "-c", SLOW_TRAINER]})
+    world: World = make_world(slow, votes=4, held_out_votes=0, min_round_votes=2)
+    round_id = world.request()
+    worker = start_worker(slow)
+    until(lambda: world.round(round_id).progress.get("step") == 3, 90, "training")
+    began = time.monotonic()
+    worker.process.terminate()
+    worker.process.wait(25)
+    assert time.monotonic() - began < 20
+    round_ = world.round(round_id)
+    assert (round_.state, round_.lease_token) == ("training", None)
+    assert world.notes(round_id)[-1] == "released"
+    assert (settings.jobs_dir / str(round_id) / "stopped").exists()
+    world.context.close()

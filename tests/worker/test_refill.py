@@ -37,7 +37,7 @@ def settings(fresh_database: str, shared_engine: RunningEngine) -> Settings:
 def world(settings: Settings) -> Iterator[World]:
     made = make_world(settings, votes=0, held_out_votes=0, sampling=SAMPLING, buffer_size=6)
     yield made
-    made.context.factory.kw["bind"].dispose()
+    made.context.close()
 
 
 def prompts(world: World, *texts: str, held_out: bool = False) -> None:

@@ -34,7 +34,7 @@ def settings(fresh_database: str, tmp_path: Path) -> Settings:
 def world(settings: Settings) -> Iterator[World]:
     made = make_world(settings)
     yield made
-    made.context.factory.kw["bind"].dispose()
+    made.context.close()
 
 
 def trainer(world: World, tmp_path: Path, program: str, **changes: object) -> World:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import cast
 from uuid import UUID
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from app.db.session import transaction
 from app.db.tables import Project, Round, Version
 from app.preferences.groups import snapshot_lines
@@ -177,9 +179,12 @@ class Job:
             fresh = metrics.read()
             stale = stale or fresh
             if stale and time.monotonic() - shown >= _PROGRESS_SECONDS:
-                with transaction(self.context.factory) as db:
-                    service.record_progress(db, self.round.id, self.token, metrics.progress)
                 shown, stale = time.monotonic(), False
+                try:
+                    with transaction(self.context.factory) as db:
+                        service.record_progress(db, self.round.id, self.token, metrics.progress)
+                except SQLAlchemyError as error:  # hours of training do not end for it; the keeper knows when to stop
+                    logger.warning("round %s: progress is not shown: %s", self.round.id, error)
             return fresh
 
         return follow
