@@ -144,8 +144,8 @@ def simulate(run: Run, *, votes: int, rounds: int, samples: int, console: Consol
 def connect(url: str | None, tokens: list[str], console: Console) -> Iterator[tuple[Client, list[Client]]]:
     """Clients for the given server, or for a throw-away one started here: the admin's, and the reviewers'."""
     if url is None:
-        with throwaway_stack(console) as (own_url, own_tokens), connect(own_url, own_tokens, console) as clients:
-            yield clients
+        with throwaway_stack(console) as (own_url, own_tokens), connect(own_url, own_tokens, console) as own:
+            yield own
         return
     clients = [Client(url, token) for token in tokens]
     try:
@@ -183,7 +183,7 @@ def main(
     try:
         with connect(url, token or [], console) as (admin, reviewers):
             slugs = [found["slug"] for found in admin.projects()]
-            slug = project or (slugs[0] if len(slugs) == 1 else None)
+            slug = project or (slugs[0] if len(slugs) == 1 else "")
             if slug not in slugs:
                 _refuse(console, f"name the project with --project: the token sees {', '.join(slugs) or 'none'}")
             run = Run(admin, reviewers, slug, taste, noise, random.Random(seed))

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.dialects.postgresql import UUID as PgUuid
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, CreatedAt, Id
@@ -93,7 +93,7 @@ class RoundExample(Base):
     outcome: Mapped[str]
     margin: Mapped[float] = mapped_column(default=0.0)
     weight: Mapped[float] = mapped_column(default=1.0)
-    vote_ids: Mapped[list[UUID]] = mapped_column(ARRAY(PgUuid))
+    vote_ids: Mapped[list[UUID]] = mapped_column(ARRAY(PG_UUID))
 
 
 class RoundEvent(Base):
