@@ -11,7 +11,7 @@ from app.engine.errors import EngineNonsense, EngineRefused, EngineUnavailable
 FinishReason = Literal["stop", "length"]
 
 _LATER = {408, 425, 429, 502, 503, 504}
-_DAMAGED = {"version_damaged", "version_unusable", "load_failed"}  # a server error that no retry mends
+_DAMAGED = {"version_damaged", "version_unusable", "load_failed", "not_finite"}  # a server error that no retry mends
 _EXCERPT = 300
 
 

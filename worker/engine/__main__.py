@@ -15,6 +15,9 @@ _SECRET = "HONE_ENGINE_SECRET"  # noqa: S105 - the name of the variable, not the
 def main(arguments: list[str] | None = None) -> int:
     """Parse, check, bind, serve until SIGTERM or SIGINT. Returns the exit code."""
     options = _parser().parse_args(arguments)
+    # Read when torch is first imported. Threads that spin while they wait for each other are a little faster on an
+    # idle machine and many times slower on one that also serves web pages, a worker and a database.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     logging.basicConfig(
         level=options.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
@@ -126,4 +129,8 @@ def _refuse(message: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    # Not sys.exit, which would wait for the loader's thread: a version half loaded must not hold up the end.
+    os._exit(code)

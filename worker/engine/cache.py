@@ -15,14 +15,31 @@ class SlotShape:
     """What all layers of a forward share: which rows write where, and how far back they look."""
 
     def __init__(self) -> None:
-        self.targets = torch.empty(0, dtype=torch.int64)
-        """(rows,) flat positions row * capacity + length, where this step's keys and values go."""
+        self.rows = torch.empty(0, dtype=torch.int64)
+        """(rows,) 0 … rows - 1."""
+        self.positions = torch.empty(0, dtype=torch.int64)
+        """(rows,) where in its slot each row's new keys and values go."""
         self.window = 0
         """Positions of each slot that this step attends to; the mask says which of them are filled."""
+        self._targets: dict[tuple[int, int], Tensor] = {}
+
+    def step(self, rows: Tensor, positions: Tensor, window: int) -> None:
+        """Set what the next forward writes and sees."""
+        self.rows, self.positions, self.window = rows, positions, window
+        self._targets.clear()
+
+    def targets(self, heads: int, capacity: int) -> Tensor:
+        """(rows * heads,) flat places (row * heads + head) * capacity + position; the same for most layers."""
+        found = self._targets.get((heads, capacity))
+        if found is None:
+            every_head = self.rows[:, None] * heads + torch.arange(heads, device=self.rows.device)
+            found = (every_head * capacity + self.positions[:, None]).flatten()
+            self._targets[heads, capacity] = found
+        return found
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[misc] # transformers is untyped here
-    """Keys and values of one layer: (rows, capacity, heads, head size), token-major so that a token is one copy."""
+    """Keys and values of one layer: (rows, heads, capacity, head size), so that each head reads one stretch."""
 
     is_compileable = False
     is_sliding = False
@@ -39,11 +56,11 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc] # transformers is untype
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Write one token per row, (rows, heads, 1, size); returns views (rows, heads, window, size)."""
-        rows = key_states.shape[0]
+        rows, heads = key_states.shape[:2]
+        capacity, window = self.keys.shape[2], self.shape.window
         for memory, new in ((self.keys, key_states), (self.values, value_states)):
-            memory.view(-1, *memory.shape[2:]).index_copy_(0, self.shape.targets, new.squeeze(2))
-        window = self.shape.window
-        return self.keys[:rows, :window].transpose(1, 2), self.values[:rows, :window].transpose(1, 2)
+            memory.view(-1, memory.shape[3]).index_copy_(0, self.shape.targets(heads, capacity), new.flatten(0, 2))
+        return self.keys[:rows, :, :window], self.values[:rows, :, :window]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:  # noqa: ARG002 - transformers' signature
         """Length and offset of what ``update`` returns."""
@@ -55,7 +72,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc] # transformers is untype
 
     def get_max_length(self) -> int:
         """Capacity of a slot, tokens."""
-        return int(self.keys.shape[1])
+        return int(self.keys.shape[2])
 
 
 class SlotCache(Cache):  # type: ignore[misc] # transformers is untyped here
@@ -81,21 +98,27 @@ class SlotCache(Cache):  # type: ignore[misc] # transformers is untyped here
         """Copy ``length`` tokens of sequence ``index`` of a prompt's cache into slots ``row`` … ``row + count - 1``."""
         for layer, prompt in zip(self.layers, source.layers, strict=True):
             for memory, kept in ((layer.keys, prompt.keys), (layer.values, prompt.values)):
-                memory[row : row + count, :length] = kept[index, :, :length].transpose(0, 1)
+                memory[row : row + count, :, :length] = kept[index, :, :length]
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy the first ``length`` tokens of slot ``source`` over slot ``target``."""
         for layer in self.layers:
             for memory in (layer.keys, layer.values):
-                memory[target, :length] = memory[source, :length]
+                memory[target, :, :length] = memory[source, :, :length]
+
+    def cleanse(self) -> None:
+        """Put numbers where none are: a masked position is multiplied by 0, which NaN and infinity survive."""
+        for layer in self.layers:
+            for memory in (layer.keys, layer.values):
+                memory.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
 
     def grow(self, rows: int, capacity: int) -> None:
         """Make room for more or longer slots; what is in them stays."""
         for layer in self.layers:
             for name in ("keys", "values"):
                 old = getattr(layer, name)
-                new = old.new_zeros((rows, capacity, *old.shape[2:]))
-                new[: self.rows, : self.capacity] = old
+                new = old.new_zeros((rows, old.shape[1], capacity, old.shape[3]))
+                new[: self.rows, :, : self.capacity] = old
                 setattr(layer, name, new)
         self.rows, self.capacity = rows, capacity
 
@@ -116,4 +139,4 @@ def plain_layers(cache: DynamicCache) -> bool:
 
 def _memory(prototype: Tensor, rows: int, capacity: int) -> Tensor:
     """Zeroed: a masked position still multiplies its value by 0, which stray NaNs would survive."""
-    return prototype.new_zeros((rows, capacity, prototype.shape[1], prototype.shape[3]))
+    return prototype.new_zeros((rows, prototype.shape[1], capacity, prototype.shape[3]))

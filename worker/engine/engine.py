@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from worker.engine.errors import EngineError, asleep, queue_full
 from worker.engine.loading import Loaded
@@ -54,8 +54,9 @@ class Engine:
         finally:
             self.store.release(name, future)
 
-    def check_room(self, completions: int) -> None:
-        """Refuse what the queue cannot take.
+    @contextmanager
+    def place(self, completions: int) -> Iterator[None]:
+        """A place in the queue for so many completions, held while the block runs.
 
         Raises:
             EngineError: asleep, more than the queue ever takes, or more than it takes now.
@@ -67,14 +68,17 @@ class Engine:
             raise EngineError(f"{completions} completions in one request; the queue takes {limit}", param="n")
         if self._in_flight + completions > limit:
             raise queue_full(self._in_flight, limit)
+        self._in_flight += completions
+        try:
+            yield
+        finally:
+            self._in_flight -= completions
 
     @asynccontextmanager
     async def run(
         self, loaded: Loaded, params: SamplingParams, prompts: list[list[int]], *, stream: bool
     ) -> AsyncIterator["Run"]:
         """Sample; leaving the block before the end cancels, and the slots are free after the step that runs."""
-        count = params.n * len(prompts)
-        self.check_room(count)
         loop = asyncio.get_running_loop()
         results: asyncio.Queue[list[Delta] | EngineError | None] = asyncio.Queue()
 
@@ -83,12 +87,10 @@ class Engine:
                 loop.call_soon_threadsafe(results.put_nowait, result)
 
         request = Request(params, prompts, loaded.eos, loaded.decode, deliver, stream=stream)
-        self._in_flight += count
         self._scheduler.submit(loaded.lane, request)
         try:
             yield Run(request, results)
         finally:
-            self._in_flight -= count
             if not request.closed:
                 self._scheduler.cancel(request)
 

@@ -49,6 +49,17 @@ def context_length_exceeded(prompt_tokens: int, max_tokens: int, context_length:
     )
 
 
+def not_a_number() -> EngineError:
+    """The model computes NaN or infinity: its training diverged, or the dtype is too small for it."""
+    return EngineError(
+        "The model's logits are not finite numbers: its weights are unusable, or overflow in this dtype.",
+        status=500,
+        code="not_finite",
+        kind="server_error",
+        param="model",
+    )
+
+
 def asleep() -> EngineError:
     """The weights are put away; someone will wake the engine."""
     return EngineError(

@@ -68,7 +68,7 @@ def _trial(model: Any, prototype: DynamicCache) -> str | None:
             at = torch.zeros(_ROWS, dtype=torch.int64, device=device)
             at[1] = _PROMPT + step
             mask[every, at] = 0
-            slots.shape.targets, slots.shape.window = every * 16 + at, 16
+            slots.shape.step(every, at, 16)
             token = ids[:, _PROMPT + step].expand(_ROWS)[:, None]
             logits = model(
                 input_ids=token,

@@ -120,6 +120,7 @@ def load_version(
         ModelError: whole files that make no model.
     """
     tokenizer = load_tokenizer(directory)
+    tokenizer("warm")  # drops truncation its file may ask for, while no other thread uses it yet
     model = _shared(base.model)
     own_bytes = 0
     if info.kind == "adapter":

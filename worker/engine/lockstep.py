@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
+from worker.engine.errors import not_a_number
 from worker.engine.lane import CHUNK_TOKENS, prompt_token_logprobs
 from worker.engine.sampling import BatchParams, sample
 from worker.engine.slots import note_logprobs
@@ -115,8 +116,13 @@ class LockstepLane:
         samples = turn.samples
         numbers = torch.tensor([next(s.uniforms) for s in samples], dtype=torch.float64, device=self.device)
         drawn = sample(logits, turn.params, numbers)
+        tokens = drawn.tolist()
+        if max(tokens) >= self._vocabulary:
+            turn.group.request.close(not_a_number())
+            turn.samples = []
+            return
         note_logprobs(samples, logits, drawn)
-        going = [row for row, (s, token) in enumerate(zip(samples, drawn.tolist(), strict=True)) if not s.accept(token)]
+        going = [row for row, (s, token) in enumerate(zip(samples, tokens, strict=True)) if not s.accept(token)]
         for running in samples:
             turn.group.request.touch(running)
         if len(going) < len(samples):

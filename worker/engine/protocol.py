@@ -171,6 +171,11 @@ class ChatRequest(SamplingFields, Conversation):
             raise ValueError("top_logprobs belong to logprobs = true")
         return self
 
+    @property
+    def prompt_count(self) -> int:
+        """A conversation is one prompt."""
+        return 1
+
     def params(self, prompt_tokens: int, context: int) -> SamplingParams:
         """Settings; without max_tokens a completion may fill the context."""
         wanted = self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
@@ -185,25 +190,29 @@ class CompletionRequest(SamplingFields):
     logprobs: Logprobs | None = None
     echo: Literal[False] | None = False
 
+    @property
+    def prompt_count(self) -> int:
+        """Prompts that ``prompt`` holds."""
+        return len(self._each())
+
     def prompts(self, tokenizer: Any) -> list[list[int]]:
         """Token ids of each prompt; text gets the tokenizer's special tokens (BOS), ids are taken as they are.
 
         Raises:
             EngineError: no prompt, or an empty one.
         """
-        if isinstance(self.prompt, str):
-            prompts: list[Any] = [self.prompt]
-        elif self.prompt and isinstance(self.prompt[0], int):
-            prompts = [self.prompt]
-        else:
-            prompts = list(self.prompt)
         ids = [
             tokenizer.encode(prompt, add_special_tokens=self.add_special_tokens) if isinstance(prompt, str) else prompt
-            for prompt in prompts
+            for prompt in self._each()
         ]
         if not ids or not all(ids):
             raise EngineError("The prompt is empty.", param="prompt")
         return ids
+
+    def _each(self) -> list[Any]:
+        """A list of texts or of lists of ids, whatever was sent."""
+        single = isinstance(self.prompt, str) or (bool(self.prompt) and isinstance(self.prompt[0], int))
+        return [self.prompt] if single else list(self.prompt)
 
     def params(self, prompt_tokens: int, context: int) -> SamplingParams:
         """Settings; without max_tokens a completion has 16, as OpenAI has it."""

@@ -57,14 +57,16 @@ def sample(logits: Tensor, params: BatchParams, uniform: Tensor) -> Tensor:
     The filters apply in transformers' order: temperature, top_k, top_p (over what top_k left), min_p. The draw
     inverts the distribution function in the vocabulary's order, so that rounding noise in the logits moves the
     boundaries a little instead of reshuffling who is drawn.
+
+    A row whose logits are not numbers gives an id past the vocabulary, which no caller may take for a token.
     """
     if params.all_greedy:
-        return logits.argmax(-1)
+        return _likeliest(logits)
     probs = _probabilities(logits.float(), params)
     drawn = _invert(probs, uniform)
     if params.greedy is None:
         return drawn
-    return torch.where(params.greedy, logits.argmax(-1), drawn)
+    return torch.where(params.greedy, _likeliest(logits), drawn)
 
 
 def token_logprobs(logits: Tensor, tokens: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,6 +78,11 @@ def token_logprobs(logits: Tensor, tokens: Tensor, top: int) -> tuple[Tensor, Te
     logprobs = logits.float().log_softmax(-1)
     best = logprobs.topk(min(top, logprobs.shape[-1]), dim=-1)
     return logprobs.gather(-1, tokens[:, None]).squeeze(-1), best.values, best.indices
+
+
+def _likeliest(logits: Tensor) -> Tensor:
+    best = logits.max(-1)
+    return best.indices.masked_fill(best.values.isnan(), logits.shape[-1])
 
 
 def _probabilities(logits: Tensor, params: BatchParams) -> Tensor:

@@ -158,12 +158,12 @@ def _add_memory(app: FastAPI, engine: Engine) -> None:
 
 
 async def _complete(engine: Engine, body: ChatRequest | CompletionRequest, http: Request) -> Response:
-    engine.check_room(body.n)
     if body.n > engine.options.max_batch:
         raise EngineError(
             f"n is {body.n}; this engine runs at most {engine.options.max_batch} completions at once", param="n"
         )
     async with AsyncExitStack() as held:
+        held.enter_context(engine.place(body.n * body.prompt_count))
         loaded = await held.enter_async_context(engine.version(body.model))
         prompts, params = await run_in_threadpool(_prepare, body, loaded)
         run = await held.enter_async_context(engine.run(loaded, params, prompts, stream=bool(body.stream)))

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
 from worker.engine.cache import SlotCache, bytes_per_token
-from worker.engine.errors import EngineError
+from worker.engine.errors import EngineError, not_a_number
 from worker.engine.lane import CHUNK_TOKENS, LogitsTap, prompt_token_logprobs
 from worker.engine.params import SamplingParams
 from worker.engine.sampling import BatchParams, sample, token_logprobs
@@ -63,6 +63,7 @@ class SlotLane:
         self._rows: list[Sample] = []
         self._params: BatchParams | None = None
         self._long: _LongPrompt | None = None
+        self._poisoned = False
 
     @property
     def running(self) -> int:
@@ -79,6 +80,11 @@ class SlotLane:
         self._prefill()
         if self._rows:
             self._decode()
+        if self._poisoned:
+            self._poisoned = False
+            self.sweep()
+            if self._cache is not None:
+                self._cache.cleanse()
 
     def sweep(self) -> None:
         """Free the slots of cancelled requests."""
@@ -189,7 +195,7 @@ class SlotLane:
         done = self._draw(samples, params, logits[torch.tensor(source, device=self.device), -1])
         for index, group in enumerate(batch):
             going = [sample for sample in group.samples if sample not in done]
-            if going:
+            if going and not group.request.closed:
                 self._place(going, prompts, index)
 
     def _place(self, samples: list[Sample], prompts: DynamicCache, index: int) -> None:
@@ -214,8 +220,7 @@ class SlotLane:
         at = torch.tensor(positions + [0] * padding, device=self.device)
         every = torch.arange(rows + padding, device=self.device)
         self._mask[every, at] = 0
-        cache.shape.targets = every * cache.capacity + at
-        cache.shape.window = window
+        cache.shape.step(every, at, window)
         output = self.model(
             input_ids=ids[:, None],
             position_ids=at[:, None],
@@ -235,6 +240,10 @@ class SlotLane:
         note_logprobs(samples, logits, drawn)
         done = set()
         for running, token in zip(samples, drawn.tolist(), strict=False):
+            if token >= self._vocabulary:
+                running.group.request.close(not_a_number())
+                self._poisoned = True
+                continue
             if running.accept(token):
                 done.add(running)
             running.group.request.touch(running)
@@ -300,7 +309,8 @@ def note_logprobs(samples: Sequence[Sample], logits: Tensor, drawn: Tensor) -> N
     tops = [running.group.params.logprobs for running in samples]
     if all(top is None for top in tops):
         return
-    own, best, best_ids = token_logprobs(logits, drawn, max(top or 0 for top in tops))
+    within = drawn.clamp(max=logits.shape[-1] - 1)  # past the end where the logits are no numbers
+    own, best, best_ids = token_logprobs(logits, within, max(top or 0 for top in tops))
     for running, top, token, value, ids, values in zip(
         samples, tops, drawn.tolist(), own.tolist(), best_ids.tolist(), best.tolist(), strict=False
     ):

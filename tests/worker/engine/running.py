@@ -116,7 +116,7 @@ class EngineProcess:
         """SIGTERM; returns the exit code."""
         self.http.close()
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(timeout=30)
+        code = self.process.wait(timeout=60)
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code

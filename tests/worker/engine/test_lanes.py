@@ -226,3 +226,19 @@ def test_moving_position_encodings_take_the_careful_lane() -> None:
     """Frequencies that follow the longest sequence of the batch would let requests change each other."""
     scaled = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
     assert isinstance(lane_of("llama", rope_parameters=scaled), LockstepLane)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mistral"])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_model_that_computes_no_number_says_so_and_harms_no_other(architecture: str, temperature: float) -> None:
+    """Token 9 has no usable embedding. Requests without it go on as ever, in the slots it was in, too."""
+    lane = lane_of(architecture, max_rows=4, tie_word_embeddings=False)
+    expected = run(lane, request_of(prompt(9, 1), n=4, seed=2, temperature=temperature, eos=frozenset({9})))
+    with torch.no_grad():
+        lane.model.get_input_embeddings().weight[9] = torch.nan  # type: ignore[attr-defined]
+    results: list[Any] = []
+    bad = request_of([*prompt(40, 1), 9], n=2, temperature=temperature, results=results)
+    good = request_of(prompt(9, 1), n=4, seed=2, temperature=temperature, eos=frozenset({9}))
+    (_, found) = run(lane, bad, good)
+    assert [result.code for result in results] == ["not_finite"]
+    assert [found] == expected
