@@ -40,7 +40,7 @@ class Context:
     @classmethod
     def build(cls, settings: Settings, stopping: StopFlag | None = None) -> "Context":
         """A context with connections of its own."""
-        return cls(settings, make_session_factory(make_engine(settings)), stopping or StopFlag())
+        return cls(settings, make_session_factory(make_engine(settings)), StopFlag() if stopping is None else stopping)
 
     def close(self) -> None:
         """Close the connections to the database."""
