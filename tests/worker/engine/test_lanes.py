@@ -30,6 +30,13 @@ def greedy(model: Any, ids: list[int], max_tokens: int) -> list[int]:
     return out[0, len(ids) :].tolist()
 
 
+def plain_logprobs(model: Any, ids: list[int], following: list[int]) -> list[float]:
+    """Log-probs of the tokens that follow, from one forward without any cache."""
+    with torch.inference_mode():
+        logprobs = model(torch.tensor([ids + following])).logits[0, len(ids) - 1 : -1].log_softmax(-1)
+    return logprobs.gather(-1, torch.tensor(following)[:, None]).squeeze(-1).tolist()
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_greedy_is_what_generate_gives(architecture: str) -> None:
     """Prompts of many lengths in one batch, some sharing a forward, some leaving early."""
@@ -38,12 +45,16 @@ def test_greedy_is_what_generate_gives(architecture: str) -> None:
     assert isinstance(lane, SlotLane if architecture in SLOTTED else LockstepLane)
     lengths = [1, 3, 15, 16, 17, 30, 40, 64, 70, 130, 200]
     requests = [
-        request_of(prompt(length, length), temperature=0.0, max_tokens=10 + index * 3)
+        request_of(prompt(length, length), temperature=0.0, max_tokens=10 + index * 3, logprobs=0)
         for index, length in enumerate(lengths)
     ]
     for request, (found,) in zip(requests, run(lane, *requests), strict=True):
         group = request.groups[0]
         assert found == greedy(model, group.prompt_ids, group.params.max_tokens)
+        # Greedy tokens of a random model say little about its memory; their log-probs say everything.
+        assert [entry.logprob for entry in request.samples[0].logprobs] == pytest.approx(
+            plain_logprobs(model, group.prompt_ids, found), abs=1e-4
+        )
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3_text"])
