@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,10 +19,12 @@ from app.preferences.groups import snapshot_lines
 from app.rounds import service
 from app.rounds.spec import Spec
 from app.settings import Settings
-from app.versions.manifest import VersionInfo, verify
+from app.versions.manifest import VersionInfo, verify, write_manifest
 from tests.factories.loops import claim
+from tests.factories.models import copy_version, version_directory
 from tests.factories.worlds import World, make_settings, make_world
 from worker.rounds import publish, run_rounds
+from worker.rounds.folder import Folder
 from worker.rounds.run import work_on
 
 
@@ -77,8 +80,9 @@ def test_a_round_trains_a_candidate_that_can_be_traced_and_replayed(world: World
 
 def test_a_finished_version_of_a_worker_that_died_is_published_not_trained_again(world: World, tmp_path: Path) -> None:
     """kill -9 between the trainer's end and the registration, at every point in between."""
+    world = trainer(world, tmp_path, "raise SystemExit('must not train again')")
     round_id = world.request()
-    first = claim_in(world)
+    first = finished(world)
     _stop_at(world, first, "publish_and_register")
     assert world.round(round_id).state == "publishing"
     second = _die(world, round_id)
@@ -86,11 +90,45 @@ def test_a_finished_version_of_a_worker_that_died_is_published_not_trained_again
     published = [path for path in world.settings.versions_dir.iterdir() if path.name != str(world.version_id)]
     assert [path.name for path in published] == [str(second.token)]
     assert world.versions() == [(1, "current")]
-    third = _die(world, round_id)
-    work_on(trainer(world, tmp_path, "raise SystemExit('must not train again')").context, third)
+    work_on(world.context, _die(world, round_id))
     round_ = world.round(round_id)
-    assert (round_.state, round_.version_id) == ("done", second.token)
+    assert (round_.state, round_.error, round_.version_id) == ("done", None, second.token)
     assert verify(world.settings.versions_dir / str(second.token))
+    assert world.versions() == [(1, "current"), (2, "candidate")]
+
+
+def test_what_an_attempt_left_half_done_or_of_another_snapshot_is_not_adopted(world: World, tmp_path: Path) -> None:
+    world = trainer(world, tmp_path, "sys.exit(5)")
+    round_id = world.request()
+    first = finished(world, snapshot_hash="of another snapshot")
+    second = _die(world, round_id)
+    staged = Folder.of(world.settings, round_id).staged(second.token)
+    leave_version(staged, world.round(round_id).snapshot_hash)
+    (staged / "model.safetensors").write_bytes(b"half")
+    work_on(world.context, second)
+    assert world.round(round_id).error_code == "not_finite", "it was trained again"
+    assert world.versions() == [(1, "current")]
+    assert first.token != second.token
+
+
+def finished(world: World, snapshot_hash: str | None = None) -> service.Claimed:
+    """A claimed round in training whose trainer has just finished its version."""
+    claimed = claim_in(world)
+    with transaction(world.context.factory) as db:
+        round_ = db.get_one(Round, claimed.round.id)
+        frozen = service.prepare(db, round_, claimed.token)
+        service.advance(db, round_.id, claimed.token, "preparing", "training")
+        db.refresh(round_)
+    leave_version(Folder.of(world.settings, round_.id).staged(claimed.token), snapshot_hash or frozen.hash)
+    return replace(claimed, round=round_)
+
+
+def leave_version(directory: Path, snapshot_hash: str | None) -> None:
+    """A whole version directory, as a trainer leaves it."""
+    copy_version(version_directory("llama"), directory)
+    (directory / "manifest.json").unlink()
+    VersionInfo(kind="full", context_length=256, snapshot_hash=snapshot_hash).write(directory)
+    write_manifest(directory)
 
 
 class _Killed(BaseException):
@@ -124,9 +162,9 @@ def claim_in(world: World) -> service.Claimed:
         return claim(db, world.settings)
 
 
-def test_what_was_published_for_a_lost_round_does_not_stay(world: World, tmp_path: Path) -> None:
+def test_what_was_published_for_a_cancelled_round_does_not_stay(world: World) -> None:
     round_id = world.request()
-    _stop_at(world, claim_in(world), "check_base")
+    _stop_at(world, finished(world), "check_base")
     assert len(list(world.settings.versions_dir.iterdir())) == 2
     with transaction(world.context.factory) as db:
         late = func.clock_timestamp() - timedelta(seconds=1)
