@@ -8,6 +8,7 @@ import argparse
 import gc
 import json
 import logging
+import os
 import statistics
 import sys
 import threading
@@ -17,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the engine sets it; read when torch is imported
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
 
 from tests.factories.models import tokenizer as tiny_tokenizer
 from worker.engine.errors import EngineError
