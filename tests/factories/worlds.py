@@ -1,7 +1,7 @@
 """A small real installation for tests of the worker: a database, a data directory, a tiny model that can be trained."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
@@ -78,7 +78,7 @@ class World:
 
 def make_world(settings: Settings, *, votes: int = 12, held_out_votes: int = 3, **columns: object) -> World:
     """A project whose version 1 is a tiny llama, with votes to train on."""
-    context = Context.build(settings)
+    context = replace(Context.build(settings), rng=random.Random(7))
     training = TRAINING | columns.pop("training", {})  # type: ignore[operator]
     columns.setdefault("base_model", str(version_directory("llama")))
     version_id = new_id()

@@ -16,7 +16,7 @@ from app.engine.client import Choice
 from app.rounds import service
 from app.settings import Settings
 from app.versions.files import end_tokens
-from tests.factories.models import copy_version, version_directory
+from tests.factories.models import copy_version, tokenizer, version_directory
 from tests.factories.rows import make_prompt, make_version
 from tests.factories.threads import at_once
 from tests.factories.worlds import World, make_settings, make_world
@@ -142,13 +142,19 @@ def test_a_prompt_that_is_too_long_is_put_aside_and_the_others_go_on(world: Worl
 
 
 def test_an_answer_is_as_long_as_the_prompt_leaves_room_for(world: World) -> None:
+    """A long prompt, so that the answer is short: long random ones hold characters that Postgres cannot."""
+    text, room = "rain", 256
+    while room > 24:
+        text += " rain"
+        messages = [{"role": "user", "content": text}]
+        room = 256 - len(tokenizer().apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
     set_project(world, buffer_size=1, sampling=SAMPLING | {"max_tokens": 4096})
-    prompts(world, "a stone")
+    prompts(world, text)
     assert refill(world.context, world.project_id) == 1
     with transaction(world.context.factory) as db:
         for completion in db.scalars(select(Completion)):
             assert len(completion.prompt_ids) + len(completion.ids) <= 256
-            assert completion.sampling["max_tokens"] == 256 - len(completion.prompt_ids)
+            assert completion.sampling["max_tokens"] == 256 - len(completion.prompt_ids) == room
 
 
 def test_an_engine_that_is_down_means_a_visible_backoff_that_grows_and_ends(world: World) -> None:
