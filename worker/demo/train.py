@@ -51,7 +51,7 @@ class Recipe:
     """Of the matrix products; weights, sums and optimisers are fp32. Slow on a CPU without bf16 instructions."""
     learning_rate: float = 3e-3
     warmup_steps: int = 80
-    sharpness: float = 1.0
+    sharpness: float = 1.33
     """What the logits are multiplied with in the end: above 1, sampling at temperature 1 keeps off unlikely tokens."""
     weight_decay: float = 0.05
     context_length: int = 512

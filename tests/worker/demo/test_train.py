@@ -16,7 +16,7 @@ from worker.demo.train import Recipe, batches, build_model, loss_sum, save, trai
 
 TINY = Recipe(
     steps=8,
-    tokens_per_step=1024,
+    tokens_per_process=512,
     hidden=32,
     feed_forward=64,
     layers=2,
@@ -47,7 +47,7 @@ def test_encoding_is_what_the_chat_template_says(tokenizer: PreTrainedTokenizerF
 def test_batches_keep_to_their_budget_and_pad_on_the_right(tokenizer: PreTrainedTokenizerFast) -> None:
     stream = batches(conversations(random.Random(1)), tokenizer, TINY, random.Random(2))
     for batch in itertools.islice(stream, 30):
-        assert batch.ids.numel() <= TINY.tokens_per_step
+        assert batch.ids.numel() <= TINY.tokens_per_process
         assert batch.ids.shape == batch.said.shape
         assert bool((batch.ids[:, 0] == tokenizer.bos_token_id).all())
         assert not bool(batch.said[batch.ids == tokenizer.pad_token_id].any())
