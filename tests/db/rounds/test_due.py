@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.db.base import utcnow
 from app.db.session import make_session_factory, transaction
 from app.db.tables import OutboxMessage, Project, Round
-from app.rounds import service
+from app.rounds import due, service
 from app.rounds.due import Looked, look
 from app.settings import Settings
 from tests.factories.loops import cast_votes, claim, make_loop
@@ -101,6 +101,23 @@ def test_two_beats_tick_once(fresh_engine: Engine) -> None:
     assert (sum(item.imports for item in looked), sum(item.rounds for item in looked)) == (1, 2)
     with transaction(factory) as db:
         assert sorted(trigger for trigger, _ in rounds(db)) == ["schedule", "setup", "votes"]
+
+
+def test_a_time_of_the_schedule_that_another_beat_took_is_gone(fresh_engine: Engine) -> None:
+    """Even where nothing else would stop a second round: the first one was cancelled in between."""
+    factory = make_session_factory(fresh_engine)
+    with transaction(factory) as db:
+        project_id = make_loop(db, round_schedule="0 3 * * *", next_round_at=NIGHT)[0].id
+    now = NIGHT + timedelta(seconds=1)
+    with transaction(factory) as slow:
+        (seen,) = due._scheduled(slow, now)
+        with transaction(factory) as fast:
+            assert look(fast, now=now).rounds == 1
+            service.cancel(fast, fast.scalars(select(Round)).one())
+        assert not due._due_by_schedule(slow, seen, now)
+    with transaction(factory) as db:
+        assert rounds(db) == [("schedule", "cancelled")]
+        assert db.get_one(Project, project_id).next_round_at == NIGHT + timedelta(days=1)
 
 
 def test_a_round_that_waits_for_a_worker_is_sent_again(db: Session) -> None:
