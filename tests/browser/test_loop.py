@@ -86,7 +86,7 @@ def demo() -> Iterator[Demo]:
         assert set(passwords) == {"admin", "reviewer"}, said
         yield Demo(data, process, running.url, passwords)
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0, output.read_text()
+        assert process.wait(150) == 0, output.read_text()
         assert marked(STACK_MARK, str(data)) == [], "Ctrl-C left processes behind"
     finally:
         for left in [process, *marked(STACK_MARK, str(data))]:

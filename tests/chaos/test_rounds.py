@@ -58,8 +58,9 @@ def trainer_of(world: World, round_id: object) -> psutil.Process | None:
 
 def resumed(world: World, round_id: object) -> list[int]:
     """Steps from which trainers went on."""
-    events = (world.settings.jobs_dir / str(round_id) / "metrics.jsonl").read_text().splitlines()
-    return [event["step"] for event in map(json.loads, events) if event["kind"] == "resumed"]
+    lines = (world.settings.jobs_dir / str(round_id) / "metrics.jsonl").read_text().splitlines(keepends=True)
+    events = [json.loads(line) for line in lines if line.endswith("\n")]  # the last one may be half written
+    return [event["step"] for event in events if event["kind"] == "resumed"]
 
 
 def wait_for_step(world: World, round_id: object, step: int) -> psutil.Process:
@@ -90,8 +91,8 @@ def test_kill_9_of_trainer_and_worker_only_delays_a_round(world: World, start_wo
     round_id = world.request()
     first = wait_for_step(world, round_id, 15)
     first.kill()
-    until(lambda: trainer_of(world, round_id) not in (None, first), what="another trainer")
-    second = wait_for_step(world, round_id, 40)
+    until(lambda: resumed(world, round_id), what="another trainer that goes on from the checkpoint")
+    second = wait_for_step(world, round_id, resumed(world, round_id)[0] + 10)
     worker.kill()
     psutil.wait_procs([second], timeout=10)
     assert not second.is_running(), "a trainer dies with its worker"

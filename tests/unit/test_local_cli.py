@@ -146,7 +146,7 @@ def test_doctor_finds_what_is_wrong_and_says_how_to_mend_it(
     capsys.readouterr()
     with transaction(make_session_factory(fresh_engine)) as db:
         project = rows.make_project(db, slug="tone")
-        rows.make_version(db, project, state="current")
+        rows.make_version(db, project, number=1, state="current")
         an_hour_ago = utcnow() - timedelta(hours=1)
         db.add(OutboxMessage(task="hone.refill", due_at=an_hour_ago))
         db.add(Round(project_id=project.id, number=1, trigger="button", created_at=an_hour_ago))
