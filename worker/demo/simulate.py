@@ -30,6 +30,13 @@ from worker.demo.winrate import WinRate, win_rate
 PATIENCE_SECONDS = 180.0
 """Longest wait for the next comparison or for a round to move on before the simulation gives up."""
 
+HELP = (
+    "Close the loop without a click, and show that votes teach.\n\n"
+    "Simulated reviewers with a hidden preference vote over the HTTP API, rounds run in the real worker, and every "
+    "version's answers to held-out prompts are judged against version 1's by that hidden preference. The trainer sees "
+    "nothing but the votes. Without --url a throw-away installation is started, and deleted in the end."
+)
+
 app = typer.Typer(add_completion=False)
 
 
@@ -155,7 +162,7 @@ def connect(url: str | None, tokens: list[str], console: Console) -> Iterator[tu
             client.close()
 
 
-@app.command(help=__doc__)
+@app.command(help=HELP)
 def main(
     votes: Annotated[int, typer.Option(min=2, help="Votes in all, shared out evenly over the rounds.")] = 300,
     rounds: Annotated[int, typer.Option(min=1, help="Training rounds.")] = 3,
@@ -173,7 +180,7 @@ def main(
     project: Annotated[str | None, typer.Option(help="Slug of the project; default: the only one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON, last.")] = False,
 ) -> None:
-    """See the module's first lines."""
+    """The command; HELP says what it does."""
     console = Console(stderr=as_json)
     if taste not in tastes.TASTES:
         _refuse(console, f"there is no taste {taste!r}: choose one of {', '.join(tastes.TASTES)}")
