@@ -1,0 +1,39 @@
+"""What a training job is told: the settings a project keeps, and the spec.json of one job.
+
+Standard library only, for the product writes it and the trainer reads it. Every setting is checked here, once, and
+what a loss would not read is refused rather than ignored.
+"""
+
+from app.rounds.spec.checks import SpecError
+from app.rounds.spec.job import GROUPS_FILE, METRICS_FILE, SCHEMA, SPEC_FILE, ExitCode, ModelRef, Spec
+from app.rounds.spec.losses import LOSS_ALIASES, LOSS_SETTINGS, LossSetting
+from app.rounds.spec.settings import (
+    ALL_LINEAR,
+    DEFAULT_LEARNING_RATES,
+    DTYPES,
+    METHODS,
+    REFERENCES,
+    SCHEDULES,
+    TrainingSettings,
+)
+
+__all__ = [
+    "ALL_LINEAR",
+    "DEFAULT_LEARNING_RATES",
+    "DTYPES",
+    "GROUPS_FILE",
+    "LOSS_ALIASES",
+    "LOSS_SETTINGS",
+    "METHODS",
+    "METRICS_FILE",
+    "REFERENCES",
+    "SCHEDULES",
+    "SCHEMA",
+    "SPEC_FILE",
+    "ExitCode",
+    "LossSetting",
+    "ModelRef",
+    "Spec",
+    "SpecError",
+    "TrainingSettings",
+]
