@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, bindparam, text
+from sqlalchemy import DateTime, RowMapping, bindparam, text
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Session
 
@@ -23,8 +23,12 @@ _ATTEMPTS = 3
 """A claim is tried again when another request of the same reviewer took the same comparison meanwhile."""
 
 _SHOWN = """
-    a.id AS assignment_id, a.comparison_id, a.project_id, a.leased_at, a.expires_at, a.left_side,
-    p.messages, x.text AS text_a, y.text AS text_b
+    a.id AS assignment_id, a.comparison_id, a.project_id, a.leased_at, a.expires_at, a.left_side, a.shown_order,
+    c.mode, p.messages, x.text AS text_a, y.text AS text_b,
+    CASE WHEN c.mode = 'ranking' THEN (
+        SELECT array_agg(t.text ORDER BY i.position)
+        FROM comparison_items i JOIN completions t ON t.id = i.completion_id WHERE i.comparison_id = c.id
+    ) END AS texts
 """
 _SHOWN_FROM = """
     JOIN comparisons c ON c.id = a.comparison_id
@@ -36,15 +40,26 @@ _SHOWN_FROM = """
 # A lease on a pair that was withdrawn or flagged since is not shown again, unless the reviewer had voted on it
 # and took that back: they are in the middle of changing their mind.
 _HELD = text(f"""
-    SELECT {_SHOWN}, true AS holds_slot,
+    SELECT {_SHOWN}, a.shown_at, true AS holds_slot,
            (SELECT v.shown_choice FROM votes v WHERE v.assignment_id = a.id
             ORDER BY v.revision DESC LIMIT 1) AS previous
     FROM assignments a {_SHOWN_FROM}
     WHERE a.reviewer_id = :reviewer AND a.project_id = :project AND a.state = 'leased' AND a.expires_at > :now
+      AND (CAST(:holding AS uuid) IS NULL OR a.id <> :holding)
       AND (c.state = 'open' OR EXISTS (SELECT 1 FROM votes v WHERE v.assignment_id = a.id))
-    ORDER BY a.leased_at DESC, a.id DESC
+    ORDER BY a.shown_at DESC NULLS LAST, a.leased_at DESC, a.id DESC
     LIMIT 1
 """)  # noqa: S608 - composed of constants
+
+# The order in which a ranking's items are shown turns by one from slot to slot, and backwards for every other one:
+# over K reviewers each item stands once at each place.
+_SHOWN_ORDER = """
+    (SELECT array_agg(i.position ORDER BY
+        CASE WHEN (picked.slot % 2 = 0) = (picked.first_left = 'a')
+             THEN (i.position + picked.slot) % k.n ELSE k.n - (i.position + picked.slot) % k.n END)
+     FROM comparison_items i, (SELECT count(*) AS n FROM comparison_items WHERE comparison_id = picked.comparison_id) k
+     WHERE i.comparison_id = picked.comparison_id)
+"""
 
 # One round trip: pick the first free slot of a comparison this reviewer never had, lease it, say what to show.
 _CLAIM_SQL = f"""
@@ -61,10 +76,11 @@ _CLAIM_SQL = f"""
         FOR UPDATE OF s SKIP LOCKED
     ), a AS (
         INSERT INTO assignments
-            (id, project_id, comparison_id, reviewer_id, slot, left_side, state, leased_at, expires_at)
+            (id, project_id, comparison_id, reviewer_id, slot, left_side, shown_order, state, leased_at, shown_at,
+             expires_at)
         SELECT :id, :project, comparison_id, :reviewer, slot,
                CASE WHEN slot % 2 = 0 THEN first_left WHEN first_left = 'a' THEN 'b' ELSE 'a' END,
-               'leased', :now, :expires
+               {_SHOWN_ORDER}, 'leased', :now, :shown_at, :expires
         FROM picked
         ON CONFLICT (comparison_id, reviewer_id) DO NOTHING
         RETURNING *
@@ -76,7 +92,10 @@ _CLAIM_SQL = f"""
     FROM picked LEFT JOIN a ON true {_SHOWN_FROM.replace("JOIN", "LEFT JOIN")}
 """  # noqa: S608 - composed of constants
 _CLAIM = text(_CLAIM_SQL).bindparams(
-    bindparam("id", type_=PG_UUID), bindparam("project", type_=PG_UUID), bindparam("reviewer", type_=PG_UUID)
+    bindparam("id", type_=PG_UUID),
+    bindparam("project", type_=PG_UUID),
+    bindparam("reviewer", type_=PG_UUID),
+    bindparam("shown_at", type_=DateTime(timezone=True)),
 )
 
 # The reviewer's own lapsed lease, when there is nothing new. The side shown stays what it was: the same person
@@ -92,7 +111,8 @@ _RECLAIM = text("""
         LIMIT 1
         FOR UPDATE OF s SKIP LOCKED
     ), mine AS (
-        UPDATE assignments a SET state = 'leased', slot = picked.slot, leased_at = :now, expires_at = :expires
+        UPDATE assignments a
+        SET state = 'leased', slot = picked.slot, leased_at = :now, shown_at = :shown_at, expires_at = :expires
         FROM picked WHERE a.id = picked.assignment_id AND a.state = 'expired'
         RETURNING a.id, a.comparison_id, a.slot, a.expires_at
     ), taken AS (
@@ -100,6 +120,27 @@ _RECLAIM = text("""
         FROM mine WHERE s.comparison_id = mine.comparison_id AND s.slot = mine.slot
     )
     SELECT id FROM mine
+""").bindparams(bindparam("shown_at", type_=DateTime(timezone=True)))
+
+# A pair that waited behind another comes to the reviewer's eyes: its time begins. Slot before assignment, as always.
+_SHOW = text("""
+    WITH held AS (
+        SELECT s.comparison_id, s.slot, s.assignment_id
+        FROM comparison_slots s JOIN assignments a ON a.id = s.assignment_id
+        WHERE a.id = :assignment AND a.reviewer_id = :reviewer AND a.project_id = :project
+          AND a.state = 'leased' AND a.shown_at IS NULL AND s.state = 'leased'
+        FOR UPDATE OF s
+    ), taken AS (
+        UPDATE comparison_slots s SET lease_expires_at = :expires
+        FROM held WHERE s.comparison_id = held.comparison_id AND s.slot = held.slot
+          AND s.assignment_id = held.assignment_id
+        RETURNING s.assignment_id
+    ), mine AS (
+        UPDATE assignments a SET shown_at = :now, expires_at = :expires
+        FROM taken WHERE a.id = taken.assignment_id AND a.state = 'leased'
+        RETURNING a.id
+    )
+    SELECT count(*) FROM mine
 """)
 
 _LOAD = text(f"""
@@ -135,19 +176,54 @@ _EXPIRE = text("""
 def lease_next(db: Session, *, project: Project, reviewer_id: UUID, now: datetime | None = None) -> Leased | None:
     """Hand the reviewer a comparison, for ``project.lease_seconds``; null when none is ready.
 
-    A lease that still runs is given again (the newest first). Otherwise the first free slot of a comparison the
-    reviewer never had; failing that, slots whose leases ran out are freed, and the reviewer's own lapsed ones may
-    come back. What a reviewer skipped does not. Wakes the refill when the buffer is below half.
+    A lease that still runs is given again: the one last shown, then what waits behind it. Otherwise the first free
+    slot of a comparison the reviewer never had; failing that, slots whose leases ran out are freed, and the
+    reviewer's own lapsed ones may come back. What a reviewer skipped does not. Wakes the refill when the buffer is
+    below half.
     """
     now = now or utcnow()
-    held = _held(db, project.id, reviewer_id, now)
+    return _next(db, project, reviewer_id, now, shown_at=now)
+
+
+def lease_ahead(
+    db: Session, *, project: Project, reviewer_id: UUID, holding: UUID, now: datetime | None = None
+) -> Leased | None:
+    """Hand the reviewer one more comparison, to be ready when the one they are ``holding`` (its lease) is judged.
+
+    A lease like any other: it takes a slot, expires, and is given again by ``lease_next``. Its time begins anew when
+    it is shown (``show_lease``, or ``lease_next``). Asked twice, it is the same one.
+    """
+    return _next(db, project, reviewer_id, now or utcnow(), holding=holding, shown_at=None)
+
+
+def show_lease(
+    db: Session, *, project: Project, reviewer_id: UUID, assignment_id: UUID, now: datetime | None = None
+) -> bool:
+    """A comparison that was leased ahead is before the reviewer's eyes now; whether it was and still is theirs.
+
+    One whose lease ran out meanwhile stays as it is: a vote on it finds a free slot or is surplus, like any late one.
+    """
+    values = _lease_values(project, reviewer_id, now or utcnow()) | {"assignment": assignment_id}
+    return bool(db.execute(_SHOW, values).scalar_one())
+
+
+def _next(
+    db: Session,
+    project: Project,
+    reviewer_id: UUID,
+    now: datetime,
+    *,
+    shown_at: datetime | None,
+    holding: UUID | None = None,
+) -> Leased | None:
+    held = _held(db, project, reviewer_id, now, shown_at=shown_at, holding=holding)
     if held:
         return held
-    leased = _claim(db, project, reviewer_id, now)
+    leased = _claim(db, project, reviewer_id, now, shown_at=shown_at, holding=holding)
     if leased is None and expire_leases(db, now=now, project_id=project.id):
-        leased = _claim(db, project, reviewer_id, now)
+        leased = _claim(db, project, reviewer_id, now, shown_at=shown_at, holding=holding)
     if leased is None:
-        leased = _reclaim(db, project, reviewer_id, now)
+        leased = _reclaim(db, project, reviewer_id, now, shown_at=shown_at)
     wake.refill_if_low(db, project, now=now)
     return leased
 
@@ -163,28 +239,52 @@ def expire_leases(db: Session, *, now: datetime | None = None, project_id: UUID 
     return int(db.execute(_EXPIRE, {"now": now or utcnow(), "project": project_id}).scalar_one())
 
 
-def _held(db: Session, project_id: UUID, reviewer_id: UUID, now: datetime) -> Leased | None:
-    values = {"reviewer": reviewer_id, "project": project_id, "now": now}
+def _held(
+    db: Session,
+    project: Project,
+    reviewer_id: UUID,
+    now: datetime,
+    *,
+    shown_at: datetime | None,
+    holding: UUID | None,
+) -> Leased | None:
+    values = {"reviewer": reviewer_id, "project": project.id, "now": now, "holding": holding}
     row = db.execute(_HELD, values).mappings().one_or_none()
-    return _leased(row) if row else None
+    if row is None:
+        return None
+    if shown_at is not None and row["shown_at"] is None:
+        show_lease(db, project=project, reviewer_id=reviewer_id, assignment_id=row["assignment_id"], now=shown_at)
+        return load_lease(db, reviewer_id=reviewer_id, assignment_id=row["assignment_id"])
+    return _leased(row)
 
 
-def _claim(db: Session, project: Project, reviewer_id: UUID, now: datetime) -> Leased | None:
+def _claim(
+    db: Session,
+    project: Project,
+    reviewer_id: UUID,
+    now: datetime,
+    *,
+    shown_at: datetime | None,
+    holding: UUID | None,
+) -> Leased | None:
     for _ in range(_ATTEMPTS):
-        values = _lease_values(project, reviewer_id, now) | {"id": new_id()}
+        values = _lease_values(project, reviewer_id, now) | {"id": new_id(), "shown_at": shown_at}
         row = db.execute(_CLAIM, values).mappings().one_or_none()
         if row is None:
             return None
         if row["won"]:
             return _leased(row)
-        held = _held(db, project.id, reviewer_id, now)
+        held = _held(db, project, reviewer_id, now, shown_at=shown_at, holding=holding)
         if held:
             return held
     return None
 
 
-def _reclaim(db: Session, project: Project, reviewer_id: UUID, now: datetime) -> Leased | None:
-    row = db.execute(_RECLAIM, _lease_values(project, reviewer_id, now)).one_or_none()
+def _reclaim(
+    db: Session, project: Project, reviewer_id: UUID, now: datetime, *, shown_at: datetime | None
+) -> Leased | None:
+    values = _lease_values(project, reviewer_id, now) | {"shown_at": shown_at}
+    row = db.execute(_RECLAIM, values).one_or_none()
     return load_lease(db, reviewer_id=reviewer_id, assignment_id=row.id) if row else None
 
 
@@ -194,14 +294,17 @@ def _lease_values(project: Project, reviewer_id: UUID, now: datetime) -> dict[st
 
 
 def _leased(row: RowMapping) -> Leased:
-    left, right = (row["text_a"], row["text_b"]) if row["left_side"] == "a" else (row["text_b"], row["text_a"])
+    texts = (row["text_a"], row["text_b"])
+    order = (0, 1) if row["left_side"] == "a" else (1, 0)
+    if row["mode"] == "ranking":
+        texts, order = tuple(row["texts"]), tuple(row["shown_order"])
     return Leased(
         assignment_id=row["assignment_id"],
         comparison_id=row["comparison_id"],
         project_id=row["project_id"],
+        mode=row["mode"],
         messages=row["messages"],
-        left=left,
-        right=right,
+        answers=tuple(texts[position] for position in order),
         leased_at=row["leased_at"],
         expires_at=row["expires_at"],
         holds_slot=row["holds_slot"],

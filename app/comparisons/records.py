@@ -55,14 +55,25 @@ class Leased:
     project_id: UUID
     messages: list[dict[str, Any]]
     """The conversation so far; it ends with a user's turn."""
-    left: str
-    right: str
+    answers: tuple[str, ...]
+    """In the order in which they are shown: left and right of a pair, or all that are to be ranked."""
     leased_at: datetime
     expires_at: datetime
     holds_slot: bool
     """False where a choice was taken back and others have filled the slots since: a new vote would be surplus."""
     previous: Choice | None = None
     """What this reviewer last said of it, as seen; null when nothing, or when it was taken back."""
+    mode: Literal["pair", "ranking"] = "pair"
+
+    @property
+    def left(self) -> str:
+        """The answer on the left of a pair."""
+        return self.answers[0]
+
+    @property
+    def right(self) -> str:
+        """The answer on the right of a pair."""
+        return self.answers[1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,19 @@
 Everything takes a session first, flushes and never commits. Times can be given (``now``) so that tests decide them.
 """
 
-from app.comparisons.leasing import expire_leases, lease_next, load_lease
-from app.comparisons.stock import create_comparison, withdraw_unvoted
+from app.comparisons.leasing import expire_leases, lease_ahead, lease_next, load_lease, show_lease
+from app.comparisons.stock import create_comparison, create_ranking, withdraw_unvoted
 from app.comparisons.voting import record_vote, undo_last, undo_vote
 
 __all__ = [
     "create_comparison",
+    "create_ranking",
     "expire_leases",
+    "lease_ahead",
     "lease_next",
     "load_lease",
     "record_vote",
+    "show_lease",
     "undo_last",
     "undo_vote",
     "withdraw_unvoted",

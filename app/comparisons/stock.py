@@ -1,8 +1,9 @@
 """What is in the queue: making comparisons, counting them, and taking stale ones out."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from random import Random
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import CursorResult, insert, select, text, update
@@ -10,9 +11,11 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 
 from app.comparisons.errors import PairExistsError, PairInvalidError
+from app.comparisons.telling import told_by
 from app.db.base import utcnow
 from app.db.ids import new_id
-from app.db.tables import Comparison, ComparisonSlot, Completion, Project
+from app.db.tables import Comparison, ComparisonItem, ComparisonSlot, Completion, Project
+from app.projects.reviewing import MAX_ANSWERS
 
 
 def create_comparison(
@@ -45,36 +48,85 @@ def create_comparison(
         raise PairInvalidError("The answers are to different prompts.", mend="Compare answers to one prompt.")
     if completion_a.text == completion_b.text:
         raise PairInvalidError("The answers read the same.", mend="Compare answers that differ.")
+    values = _comparison(project, (completion_a, completion_b), rng, strategy, propensity)
     created = db.execute(
-        pg_insert(Comparison)
-        .values(
-            id=new_id(),
-            project_id=project.id,
-            prompt_id=completion_a.prompt_id,
-            completion_a_id=completion_a.id,
-            completion_b_id=completion_b.id,
-            state="open",
-            first_left=rng.choice(("a", "b")),
-            strategy=strategy,
-            propensity=propensity,
-        )
-        .on_conflict_do_nothing()
-        .returning(Comparison.id)
+        pg_insert(Comparison).values(**values).on_conflict_do_nothing().returning(Comparison.id)
     ).scalar_one_or_none()
     if created is None:
         raise PairExistsError(
             "A comparison of these two answers exists already.", mend="Sample new answers, or use the one there is."
         )
-    # All slots of a comparison stand together in the line, so that it is complete soon after its first vote.
-    queue_key = (now or utcnow()).timestamp()
+    _queue(db, project, created, slots, now)
+    return db.get_one(Comparison, created)
+
+
+def create_ranking(
+    db: Session,
+    *,
+    project: Project,
+    completions: Sequence[Completion],
+    slots: int,
+    rng: Random,
+    strategy: str = "random",
+    propensity: float | None = None,
+    now: datetime | None = None,
+) -> Comparison:
+    """Put 2 to 8 completions of one prompt in the queue, to be ranked by ``slots`` reviewers, last in line.
+
+    Args:
+        completions: in any order; ``rng`` decides their positions, and which way round the first reviewer sees them.
+
+    Raises:
+        PairInvalidError: not 2 to 8 different answers to one prompt of this project, or no slots asked for.
+    """
+    if slots < 1:
+        raise PairInvalidError(f"{slots} votes were asked for.", mend="Ask for at least one vote per comparison.")
+    if not 2 <= len(completions) <= MAX_ANSWERS:
+        raise PairInvalidError(
+            f"{len(completions)} answers cannot be ranked.", mend=f"Rank between 2 and {MAX_ANSWERS}."
+        )
+    if {completion.project_id for completion in completions} != {project.id}:
+        raise PairInvalidError("The answers belong to another project.", mend="Rank answers of one project.")
+    if len({completion.prompt_id for completion in completions}) > 1:
+        raise PairInvalidError("The answers are to different prompts.", mend="Rank answers to one prompt.")
+    if len({completion.text for completion in completions}) < len(completions):
+        raise PairInvalidError("Two of the answers read the same.", mend="Rank answers that differ.")
+    items = rng.sample(list(completions), len(completions))
+    values = _comparison(project, items, rng, strategy, propensity) | {"mode": "ranking"}
+    db.execute(insert(Comparison), [values])
     db.execute(
-        insert(ComparisonSlot),
+        insert(ComparisonItem),
         [
-            {"comparison_id": created, "slot": slot, "project_id": project.id, "queue_key": queue_key, "state": "free"}
-            for slot in range(slots)
+            {"comparison_id": values["id"], "position": position, "completion_id": item.id}
+            for position, item in enumerate(items)
         ],
     )
-    return db.get_one(Comparison, created)
+    _queue(db, project, values["id"], slots, now)
+    return db.get_one(Comparison, values["id"])
+
+
+def _comparison(
+    project: Project, completions: Sequence[Completion], rng: Random, strategy: str, propensity: float | None
+) -> dict[str, Any]:
+    return {
+        "id": new_id(),
+        "project_id": project.id,
+        "prompt_id": completions[0].prompt_id,
+        "completion_a_id": completions[0].id,
+        "completion_b_id": completions[1].id,
+        "state": "open",
+        "first_left": rng.choice(("a", "b")),
+        "strategy": strategy,
+        "propensity": propensity,
+        "tells": next((told for item in completions if (told := told_by(item.text))), None),
+    }
+
+
+def _queue(db: Session, project: Project, comparison_id: UUID, slots: int, now: datetime | None) -> None:
+    # All slots of a comparison stand together in the line, so that it is complete soon after its first vote.
+    queue_key = (now or utcnow()).timestamp()
+    slot = {"comparison_id": comparison_id, "project_id": project.id, "queue_key": queue_key, "state": "free"}
+    db.execute(insert(ComparisonSlot), [slot | {"slot": number} for number in range(slots)])
 
 
 # Stale: somebody else's model wrote at least one of the answers, and the given version neither of them.

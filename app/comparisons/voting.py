@@ -51,8 +51,11 @@ _MINE = text("""
            v.revision, v.shown_choice AS latest,
            EXISTS (
              SELECT 1 FROM assignments o JOIN votes f ON f.assignment_id = o.id AND f.choice = 'flag'
-             WHERE o.comparison_id = a.comparison_id AND o.id <> a.id AND NOT EXISTS (
-               SELECT 1 FROM votes later WHERE later.assignment_id = o.id AND later.revision > f.revision)
+             JOIN comparisons c ON c.id = o.comparison_id
+             WHERE o.comparison_id = a.comparison_id AND o.id <> a.id
+               AND (c.flags_cleared_at IS NULL OR f.created_at > c.flags_cleared_at)
+               AND NOT EXISTS (
+                 SELECT 1 FROM votes later WHERE later.assignment_id = o.id AND later.revision > f.revision)
            ) AS others_flagged
     FROM assignments a
     LEFT JOIN LATERAL (
@@ -77,6 +80,7 @@ _WRITE = text("""
         UPDATE assignments
         SET state = :assignment_state, slot = coalesce(:take, slot),
             leased_at = CASE WHEN :assignment_state = 'leased' THEN :now ELSE leased_at END,
+            shown_at = CASE WHEN :assignment_state = 'leased' OR shown_at IS NULL THEN :now ELSE shown_at END,
             expires_at = coalesce(:expires, expires_at)
         WHERE id = :assignment AND EXISTS (SELECT 1 FROM vote)
     ), taken AS (

@@ -80,8 +80,9 @@ _VOTES = text("""
            CASE
                WHEN l.choice IN ('skip', 'flag', 'undone') THEN l.choice
                WHEN l.surplus OR a.state <> 'voted' THEN 'surplus'
-               WHEN c.state = 'flagged' OR l.comparison_id IN (SELECT comparison_id FROM latest WHERE choice = 'flag')
-                   THEN 'flagged'
+               WHEN c.state = 'flagged' OR EXISTS (
+                   SELECT 1 FROM latest f WHERE f.comparison_id = l.comparison_id AND f.choice = 'flag'
+                   AND (c.flags_cleared_at IS NULL OR f.created_at > c.flags_cleared_at)) THEN 'flagged'
                WHEN x.text = y.text OR x.ids = y.ids THEN 'identical'
                WHEN x.prompt_ids <> y.prompt_ids THEN 'other_prompt'
                WHEN cardinality(x.ids) = 0 OR cardinality(y.ids) = 0 OR cardinality(x.prompt_ids) = 0 THEN 'empty'

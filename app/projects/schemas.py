@@ -6,6 +6,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from app.projects.reviewing import Reviewing
+
 Promotion = Literal["manual", "after_round", "gate"]
 Role = Literal["admin", "reviewer"]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["support-tone"])]
@@ -43,6 +45,7 @@ class _Options(BaseModel):
         "does not read is refused.",
         examples=[TRAINING_EXAMPLE],
     )
+    reviewing: Reviewing = Field(default_factory=Reviewing, description="What reviewers are asked, and how.")
     votes_per_comparison: int = Field(default=1, ge=1, le=50, description="Reviewers that see each pair.")
     buffer_size: int = Field(default=24, ge=1, le=10_000, description="Ready comparisons kept waiting for reviewers.")
     lease_seconds: int = Field(
@@ -115,6 +118,7 @@ class ProjectOut(BaseModel):
     base_model: str
     sampling: dict[str, Any]
     training: dict[str, Any]
+    reviewing: dict[str, Any]
     votes_per_comparison: int
     buffer_size: int
     lease_seconds: int
@@ -141,6 +145,7 @@ class ProjectChange(BaseModel):
     guidelines: Any = None
     sampling: Any = None
     training: Any = None
+    reviewing: Any = Field(default=None, description="Replaced as a whole, as `sampling` and `training` are.")
     votes_per_comparison: Any = None
     buffer_size: Any = None
     lease_seconds: Any = None

@@ -14,6 +14,7 @@ from app.db.tables import Membership, Project, User, Version
 from app.errors import ConflictError, NotFoundError
 from app.journal import audit
 from app.projects import schedule
+from app.projects.reviewing import reviewing_of
 from app.projects.schemas import ProjectEdit, ProjectIn, Role
 from app.projects.validation import FieldError, ProjectInvalidError, draft
 
@@ -85,6 +86,7 @@ def update_project(db: Session, project: Project, *, actor: UUID | None = None, 
         BaseModelFixedError: another base model, but version 1 was already made from this one.
     """
     current: dict[str, Any] = {field: getattr(project, field) for field in ProjectEdit.model_fields}
+    current["reviewing"] = reviewing_of(project.reviewing).model_dump()
     unknown = sorted(changes.keys() - current.keys())
     if unknown:
         raise ProjectInvalidError(

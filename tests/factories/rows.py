@@ -20,6 +20,7 @@ from app.db.ids import new_id
 from app.db.tables import (
     Assignment,
     Comparison,
+    ComparisonItem,
     ComparisonSlot,
     Completion,
     Membership,
@@ -162,6 +163,45 @@ def make_comparison(
     )
     db.flush()
     return comparison
+
+
+def make_ranking(
+    db: Session,
+    project: Project,
+    *,
+    version: Version | None = None,
+    prompt: Prompt | None = None,
+    texts: Sequence[str | None] = (None, None, None),
+    slots: int = 1,
+    first_left: str = "a",
+    held_out: bool = False,
+    queue_key: float | None = None,
+) -> Comparison:
+    """An open ranking of new completions of ``prompt``, in the order of ``texts``, with its free slots."""
+    version = version or make_version(db, project, state="retired")
+    prompt = prompt or make_prompt(db, project, held_out=held_out)
+    items = [make_completion(db, prompt, version=version, text=text) for text in texts]
+    ranking = Comparison(
+        project_id=project.id,
+        prompt_id=prompt.id,
+        mode="ranking",
+        completion_a_id=items[0].id,
+        completion_b_id=items[1].id,
+        first_left=first_left,
+    )
+    db.add(ranking)
+    db.flush()
+    key = float(next(_count)) if queue_key is None else queue_key
+    db.add_all(
+        ComparisonItem(comparison_id=ranking.id, position=position, completion_id=item.id)
+        for position, item in enumerate(items)
+    )
+    db.add_all(
+        ComparisonSlot(comparison_id=ranking.id, slot=slot, project_id=project.id, queue_key=key)
+        for slot in range(slots)
+    )
+    db.flush()
+    return ranking
 
 
 def make_vote(

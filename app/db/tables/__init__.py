@@ -1,7 +1,7 @@
 """The tables, a file per aggregate. Importing this package registers all of them."""
 
 from app.db.tables.accounts import ApiToken, LoginFailure, User, UserSession
-from app.db.tables.comparisons import Assignment, Comparison, ComparisonSlot, Vote
+from app.db.tables.comparisons import Assignment, Comparison, ComparisonItem, ComparisonSlot, Vote
 from app.db.tables.journal import AuditEntry, OutboxMessage
 from app.db.tables.projects import Membership, Project
 from app.db.tables.prompts import Completion, Prompt, PromptUpload
@@ -13,6 +13,7 @@ __all__ = [
     "Assignment",
     "AuditEntry",
     "Comparison",
+    "ComparisonItem",
     "ComparisonSlot",
     "Completion",
     "LoginFailure",

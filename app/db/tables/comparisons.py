@@ -5,13 +5,14 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, Integer, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, CreatedAt, Id
 
 
 class Comparison(Base):
-    """Two completions of one prompt, to be shown to ``slots`` reviewers."""
+    """Completions of one prompt, to be shown to as many reviewers as it has slots: a pair, or several to be ranked."""
 
     __tablename__ = "comparisons"
     __table_args__ = (
@@ -20,26 +21,51 @@ class Comparison(Base):
             func.least(text("completion_a_id"), text("completion_b_id")),
             func.greatest(text("completion_a_id"), text("completion_b_id")),
             unique=True,
+            postgresql_where=text("mode = 'pair'"),
         ),
         Index("ix_comparisons_project_id_state", "project_id", "state"),
         Index("ix_comparisons_prompt_id", "prompt_id"),
         CheckConstraint("completion_a_id <> completion_b_id", name="two_completions"),
         CheckConstraint("state in ('open', 'complete', 'withdrawn', 'flagged')", name="state_known"),
+        CheckConstraint("mode in ('pair', 'ranking')", name="mode_known"),
     )
 
     id: Mapped[Id]
     project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
     prompt_id: Mapped[UUID] = mapped_column(ForeignKey("prompts.id"))
+    mode: Mapped[str] = mapped_column(default="pair", server_default="pair")
+    """'pair', or 'ranking': then ``comparison_items`` has all its completions."""
     completion_a_id: Mapped[UUID] = mapped_column(ForeignKey("completions.id"))
     completion_b_id: Mapped[UUID] = mapped_column(ForeignKey("completions.id"))
+    """Of a ranking, 'a' and 'b' are its items 0 and 1."""
     state: Mapped[str] = mapped_column(default="open")
     first_left: Mapped[str]
-    """Which completion ('a' or 'b') the first reviewer sees on the left; later reviewers alternate."""
+    """Which completion ('a' or 'b') the first reviewer sees on the left; later reviewers alternate. A ranking is
+    shown from its first item on or, for 'b', from its last back."""
+    tells: Mapped[str | None]
+    """A passage in which an answer speaks of what wrote it, for admins to judge whether the pair is still blind."""
+    flags_cleared_at: Mapped[datetime | None]
+    """An admin put the comparison back in the queue then: flags before it take nothing out any more."""
     strategy: Mapped[str] = mapped_column(default="random")
     propensity: Mapped[float | None]
     """Probability with which the strategy chose this pair."""
     created_at: Mapped[CreatedAt]
     closed_at: Mapped[datetime | None]
+
+
+class ComparisonItem(Base):
+    """One of the completions of a ranking. Votes name it by its position."""
+
+    __tablename__ = "comparison_items"
+    __table_args__ = (
+        UniqueConstraint("comparison_id", "completion_id"),
+        CheckConstraint("position between 0 and 7", name="position_range"),
+    )
+
+    comparison_id: Mapped[UUID] = mapped_column(ForeignKey("comparisons.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(Integer, primary_key=True)
+    """0 … K − 1, without gaps, in no order that means anything."""
+    completion_id: Mapped[UUID] = mapped_column(ForeignKey("completions.id"))
 
 
 class ComparisonSlot(Base):
@@ -103,6 +129,10 @@ class Assignment(Base):
     slot: Mapped[int]
     left_side: Mapped[str]
     """Which completion was shown on the left: 'a' or 'b' of the comparison."""
+    shown_order: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))
+    """Of a ranking: the positions of its items in the order in which they were shown."""
+    shown_at: Mapped[datetime | None]
+    """When it came to the reviewer's eyes; null while it waits, leased, behind the one in hand."""
     state: Mapped[str] = mapped_column(default="leased")
     leased_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     expires_at: Mapped[datetime]
@@ -132,10 +162,14 @@ class Vote(Base):
         Index("ix_votes_comparison_id", "comparison_id"),
         Index("ix_votes_reviewer_id_project_id_created_at", "reviewer_id", "project_id", "created_at"),
         ForeignKeyConstraint(["assignment_id"], ["assignments.id"]),
-        CheckConstraint("choice in ('a', 'b', 'tie', 'both_bad', 'skip', 'flag', 'undone')", name="choice_known"),
         CheckConstraint(
-            "shown_choice in ('left', 'right', 'tie', 'both_bad', 'skip', 'flag', 'undone')", name="shown_choice_known"
+            "choice in ('a', 'b', 'tie', 'both_bad', 'skip', 'flag', 'undone', 'ranked')", name="choice_known"
         ),
+        CheckConstraint(
+            "shown_choice in ('left', 'right', 'tie', 'both_bad', 'skip', 'flag', 'undone', 'ranked')",
+            name="shown_choice_known",
+        ),
+        CheckConstraint("(choice = 'ranked') = (ranking is not null)", name="ranked_has_ranking"),
         CheckConstraint("strength is null or strength between 1 and 3", name="strength_range"),
         CheckConstraint("source in ('web', 'api', 'feedback')", name="source_known"),
     )
@@ -156,8 +190,13 @@ class Vote(Base):
     reason: Mapped[str | None]
     """Why it was skipped or flagged."""
     criteria: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Criterion → 'a', 'b' or 'tie', or {"a": 1 … 5, "b": 1 … 5} on a Likert scale; the comparison's own sides."""
+    tags: Mapped[list[Any]] = mapped_column(default=list, server_default=text("'[]'"))
+    """Reasons that were ticked, as the project words them."""
+    ranking: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """Of 'ranked': tiers of item positions, the best first; items of one tier are tied. [[2], [0, 1], [3]]"""
     corrected: Mapped[str | None]
-    """A better answer that the reviewer wrote."""
+    """The reviewer's edit of the answer they preferred (of a ranking: of the one on top)."""
     surplus: Mapped[bool] = mapped_column(default=False)
     """Came after its slot was lost and no slot was free: kept, but outside overlap and training."""
     seconds: Mapped[float | None]

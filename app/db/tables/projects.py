@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey
+from sqlalchemy import CheckConstraint, ForeignKey, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, CreatedAt, Id
@@ -35,6 +35,8 @@ class Project(Base):
     """temperature, top_p, top_k, max_tokens, stop."""
     training: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """What ``app.rounds.spec.TrainingSettings`` reads."""
+    reviewing: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
+    """What ``app.projects.reviewing.Reviewing`` reads: what reviewers are asked, and how."""
     votes_per_comparison: Mapped[int] = mapped_column(default=1)
     buffer_size: Mapped[int] = mapped_column(default=24)
     """Ready comparisons that refill keeps."""

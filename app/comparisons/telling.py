@@ -1,0 +1,41 @@
+"""Answers that say what wrote them ("as version 3, I …"): a pair with one of them is not blind any more.
+
+A pattern finds candidates and a person decides: the pair stays in the queue, and admins see the passage.
+"""
+
+import re
+
+_MAKERS = (
+    r"(?:chat\s?gpt|gpt-?\d\w*|open\s?ai|claude|anthropic|gemini|google|deepmind|llama[\w.-]*|meta\s?ai|mistral\w*|mixtral"
+    r"|qwen[\w.-]*|alibaba(?:\s+cloud)?|deepseek[\w.-]*|phi-?\d\w*|gemma[\w.-]*|grok|smollm\w*|smaug\w*|hone)"
+)
+_MODEL = r"(?:(?:large\s+|small\s+)?language\s+model|model|assistant|checkpoint|version|adapter|fine-?tune)"
+_AGES = (
+    r"(?:newe?s?t?|current|latest|older?|previous|improved|updated|base|original"
+    r"|(?:dpo|rlhf|fine)-?\s?(?:tuned|trained))"
+)
+_I_AM = r"\b(?:as|i\s+am|i['’]m|this\s+is)\s+"
+_PATTERNS = (
+    # "as version 3, I …", "I am the new version 3", "I'm checkpoint 120"
+    rf"{_I_AM}(?:the\s+|an?\s+)?(?:{_AGES}\s+)?(?:model\s+)?(?:version|v|checkpoint)\s*[#.]?\s*\d[\d.]*\b",
+    # "as the latest version, I …", "I am the fine-tuned model"
+    rf"{_I_AM}(?:the|an?)\s+(?:{_AGES}\s+)+{_MODEL}\b",
+    # "I am ChatGPT", "my name is Llama", "a language model trained by Qwen"
+    rf"(?:{_I_AM}|\bmy\s+name\s+is\s+|\bcall\s+me\s+){_MAKERS}\b",
+    rf"\b(?:made|trained|developed|created|built|fine-?tuned)\s+by\s+(?:the\s+)?{_MAKERS}\b",
+    # "in my previous version", "since my last training round"
+    r"\bmy\s+(?:previous|earlier|last|next|current|new|old)\s+(?:version|checkpoint|training(?:\s+round)?|weights)\b",
+)
+_PATTERN = re.compile("|".join(_PATTERNS), re.IGNORECASE)
+_AROUND = 60
+_MAX_CHARS = 240
+
+
+def told_by(text: str) -> str | None:
+    """The first passage of ``text`` in which an answer speaks of what wrote it, with a little around it."""
+    found = _PATTERN.search(text)
+    if found is None:
+        return None
+    start, end = max(0, found.start() - _AROUND), min(len(text), found.end() + _AROUND)
+    passage = " ".join(text[start:end].split())
+    return f"{'…' if start else ''}{passage}{'…' if end < len(text) else ''}"[:_MAX_CHARS]
