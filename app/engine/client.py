@@ -1,8 +1,7 @@
 """Talking to the sampling engine: Hone's own, vLLM, or SGLang. Synchronous, typed, without torch."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,36 +10,45 @@ import httpx
 
 from app.engine.errors import EngineNonsense, EngineRefused, EngineUnavailable
 from app.engine.protocol import Choice, Sampled, raise_error, read_json, read_sampled
+from app.engine.requests import Messages, Sampling, chat_body, connection, json_content, mapped_errors
+from app.engine.streaming import Piece, StreamReader
 
-__all__ = ["Choice", "EngineClient", "EngineNonsense", "EngineRefused", "EngineUnavailable", "Sampled", "Sampling"]
+__all__ = [
+    "ChatStream", "Choice", "EngineClient", "EngineNonsense", "EngineRefused", "EngineUnavailable", "Messages",
+    "Piece", "Sampled", "Sampling",
+]  # fmt: skip
 
-_CONNECT_SECONDS = 5.0
 _HEALTH_SECONDS = 2.0
 
-Messages = Sequence[Mapping[str, str]]
-"""A conversation: ``role`` and ``content`` of each turn."""
 
+class ChatStream:
+    """Completions as they are sampled: iterate once; afterwards ``sampled`` has the whole answer."""
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How completions are drawn. ``top_k`` 0 and ``top_p`` 1 filter nothing; temperature 0 is greedy."""
+    def __init__(self, response: httpx.Response, n: int) -> None:
+        self._response = response
+        self._reader = StreamReader(n)
 
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    max_tokens: int = 256
-    stop: tuple[str, ...] = ()
+    def __iter__(self) -> Iterator[Piece]:
+        """The pieces of all completions, in the order they came.
 
-    def fields(self) -> dict[str, Any]:
-        """As the protocol names them; what filters nothing is left out, since servers spell "off" differently."""
-        fields: dict[str, Any] = {"temperature": self.temperature, "max_tokens": self.max_tokens}
-        if self.top_p < 1:
-            fields["top_p"] = self.top_p
-        if self.top_k > 0:
-            fields["top_k"] = self.top_k
-        if self.stop:
-            fields["stop"] = list(self.stop)
-        return fields
+        Raises:
+            EngineUnavailable, EngineRefused, EngineNonsense: it broke off, or the engine says why it cannot go on.
+        """
+        with mapped_errors(self._response.request):
+            for data in self._response.iter_bytes():
+                yield from self._reader.feed(data)
+                if self._reader.done:
+                    break
+        yield from self._reader.end()
+
+    @property
+    def prompt_ids(self) -> list[int]:
+        """What the model saw; known from the first piece on, empty where the server does not say."""
+        return self._reader.prompt_ids
+
+    def sampled(self) -> Sampled:
+        """The whole answer, once every piece was read."""
+        return self._reader.sampled()
 
 
 class EngineClient:
@@ -58,13 +66,7 @@ class EngineClient:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         """``timeout_seconds`` is the longest silence tolerated; an answer comes whole, so it covers all sampling."""
-        self._http = httpx.Client(
-            base_url=base_url.rstrip("/"),
-            headers={"Authorization": f"Bearer {secret}"} if secret else {},
-            timeout=httpx.Timeout(timeout_seconds, connect=min(_CONNECT_SECONDS, timeout_seconds)),
-            transport=transport,
-            trust_env=False,
-        )
+        self._http = httpx.Client(**connection(base_url, secret, timeout_seconds), transport=transport)
 
     def close(self) -> None:
         """Close the connections."""
@@ -82,18 +84,33 @@ class EngineClient:
 
     def chat(self, model: str, messages: Messages, sampling: Sampling, n: int, seed: int) -> Sampled:
         """``n`` completions of a conversation by the version ``model``. The same seed gives the same completions."""
-        body = {
-            "model": model,
-            "messages": [dict(message) for message in messages],
-            "n": n,
-            "seed": seed,
-            "return_token_ids": True,
-            **sampling.fields(),
-        }
+        body = chat_body(model, messages, sampling, n, seed)
         sampled = read_sampled(self._json("POST", "/v1/chat/completions", body), n)
         if sampled.prompt_ids:
             return sampled
         return Sampled(self._token_ids(model, messages), sampled.choices)
+
+    @contextmanager
+    def stream(self, model: str, messages: Messages, sampling: Sampling, n: int, seed: int) -> Iterator[ChatStream]:
+        """What ``chat`` gives, piece by piece; leaving the block early has the engine stop sampling.
+
+        An error before the first piece (unknown model, too long a conversation, a full queue) is raised on entering.
+        """
+        request = self._http.build_request(
+            "POST",
+            "/v1/chat/completions",
+            **json_content(chat_body(model, messages, sampling, n, seed) | {"stream": True}),
+        )
+        with mapped_errors(request):
+            response = self._http.send(request, stream=True)
+        try:
+            if not response.is_success:
+                with mapped_errors(request):
+                    response.read()
+                raise_error(response)
+            yield ChatStream(response, n)
+        finally:
+            response.close()
 
     def health(self) -> bool:
         """Whether it answers; False rather than an error when it does not."""
@@ -169,13 +186,7 @@ class EngineClient:
     def _send(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, timeout: float | None = None
     ) -> httpx.Response:
-        content = None if body is None else json.dumps(body).encode()
-        headers = {} if body is None else {"Content-Type": "application/json"}
         limit = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(timeout)
-        try:
-            return self._http.request(method, path, content=content, headers=headers, timeout=limit)
-        except httpx.TransportError as error:
-            said = str(error) or type(error).__name__
-            raise EngineUnavailable(f"{method} {self._http.base_url.join(path)}: {said}") from error
-        except (httpx.DecodingError, httpx.TooManyRedirects) as error:
-            raise EngineNonsense(f"{method} {path}: {error}") from error
+        request = self._http.build_request(method, path, **json_content(body), timeout=limit)
+        with mapped_errors(request):
+            return self._http.send(request)

@@ -57,14 +57,43 @@ def raise_error(response: httpx.Response) -> NoReturn:
     Servers differ: ours and OpenAI nest ``{"error": {…}}`` with a word as code, vLLM had it flat with the status as
     code and lets its proxy or FastAPI answer ``{"error": "Unauthorized"}``, ``{"detail": …}`` or plain text.
     """
-    message, code = _described(response)
     status = response.status_code
-    said = f"{_place(response)}: {status}: {message}"
+    try:
+        data = response.json()
+    except (ValueError, httpx.ResponseNotRead):
+        data = None
+    message, code, _ = described(data)
+    message = message or _excerpt(response) or response.reason_phrase
+    raise error_of(status, code, message[:_EXCERPT], _place(response), _retry_after(response))
+
+
+def error_of(
+    status: int, code: str | None, message: str, place: str, retry_after_seconds: float | None = None
+) -> EngineUnavailable | EngineRefused:
+    """What an error of ``status`` means to us; ``code`` None where the server has no word for it."""
+    code = code or _guess_code(status, message)
+    said = f"{place}: {status}: {message}"
     if code in _DAMAGED:
-        raise EngineRefused(code, said)
+        return EngineRefused(code, said)
     if status in _LATER or status >= 500:
-        raise EngineUnavailable(said, retry_after_seconds=_retry_after(response))
-    raise EngineRefused(code, said)
+        return EngineUnavailable(said, retry_after_seconds=retry_after_seconds)
+    return EngineRefused(code, said)
+
+
+def described(data: Any) -> tuple[str, str | None, int | None]:
+    """Message ("" for none), word, and status of an error's JSON, whatever its shape."""
+    error = data.get("error", data) if isinstance(data, dict) else None
+    if isinstance(error, str):
+        error = {"message": error}
+    if not isinstance(error, dict):
+        error = {}
+    message = error.get("message") or error.get("detail") or ""
+    if not isinstance(message, str):
+        message = json.dumps(message)
+    code = error.get("code")
+    word = code if isinstance(code, str) and not code.isdigit() else None
+    status = int(code) if isinstance(code, int) or (isinstance(code, str) and code.isdigit()) else None
+    return message, word, status
 
 
 def read_sampled(data: dict[str, Any], n: int) -> Sampled:
@@ -118,26 +147,6 @@ def _ids(value: Any, name: str) -> list[int]:
     if not good or not value:
         raise EngineNonsense(f"{name} is not a list of token ids")
     return list(value)
-
-
-def _described(response: httpx.Response) -> tuple[str, str]:
-    """Message and code of an error answer, whatever its shape."""
-    try:
-        data = response.json()
-    except (ValueError, httpx.ResponseNotRead):
-        data = None
-    error = data.get("error", data) if isinstance(data, dict) else None
-    if isinstance(error, str):
-        error = {"message": error}
-    if not isinstance(error, dict):
-        error = {}
-    message = error.get("message") or error.get("detail") or _excerpt(response) or response.reason_phrase
-    if not isinstance(message, str):
-        message = json.dumps(message)[:_EXCERPT]
-    code = error.get("code")
-    if not isinstance(code, str) or code.isdigit():
-        code = _guess_code(response.status_code, message)
-    return message[:_EXCERPT], code
 
 
 def _guess_code(status: int, message: str) -> str:

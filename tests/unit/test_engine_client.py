@@ -6,9 +6,7 @@ client in ``tests/worker/engine/test_server.py``.
 
 import json
 import socket
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -16,6 +14,7 @@ import pytest
 
 from app.engine.client import EngineClient, EngineNonsense, EngineRefused, EngineUnavailable, Sampling
 from app.errors import DomainError
+from tests.unit.engine_servers import server
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -204,29 +203,6 @@ def test_a_date_to_retry_after_is_no_number() -> None:
     with pytest.raises(EngineUnavailable) as caught:
         chat(httpx.Response(503, headers={"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}))
     assert caught.value.retry_after_seconds is None
-
-
-@contextmanager
-def server(reply: bytes, *, hold: bool = False) -> Iterator[str]:
-    """A server that reads a request, sends ``reply`` and hangs up, or with ``hold`` says nothing more."""
-    ended = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(65536)
-                connection.sendall(reply)
-                if hold:
-                    ended.wait(10)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            ended.set()
-            thread.join()
 
 
 HALF = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 4000\r\n\r\n{"choices": ['

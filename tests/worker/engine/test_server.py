@@ -258,6 +258,12 @@ def test_the_products_client_works(engine: EngineProcess) -> None:
         assert len(sampled.choices) == 3
         assert all(decode(choice.token_ids) == choice.text for choice in sampled.choices)
         assert client.chat("adapter-2", MESSAGES, sampling, n=3, seed=9) == sampled
+        with client.stream("adapter-2", MESSAGES, sampling, n=3, seed=9) as stream:
+            pieces = list(stream)
+        assert len(pieces) > 3
+        assert stream.sampled() == sampled
+        with pytest.raises(EngineRefused), client.stream("nothing", MESSAGES, sampling, n=1, seed=9):
+            pytest.fail("entered a stream that was refused")
         with pytest.raises(EngineRefused) as refused:
             client.chat("llama", [{"role": "user", "content": "tea " * 300}], sampling, n=1, seed=0)
         assert refused.value.code == "context_length_exceeded"
