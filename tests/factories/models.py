@@ -14,7 +14,7 @@ from typing import Any
 
 from app.versions.manifest import VersionInfo, write_manifest
 
-ARCHITECTURES = ("llama", "qwen3", "gemma3_text", "mistral", "gpt2", "gpt_neox")
+ARCHITECTURES = ("llama", "qwen3", "gemma3_text", "mistral", "phi3", "gpt2", "gpt_neox", "olmo", "olmo2")
 CONTEXT_LENGTH = 256
 VOCABULARY = 384
 
@@ -98,6 +98,9 @@ _SHAPES: dict[str, dict[str, Any]] = {
     "mistral": _COMMON | {"sliding_window": 16, "head_dim": 8},
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT_LENGTH}
     | {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
+    "phi3": _COMMON,
+    "olmo": _COMMON,
+    "olmo2": _COMMON,
     "gpt_neox": {name: value for name, value in _COMMON.items() if name != "num_key_value_heads"},
 }
 

@@ -6,8 +6,9 @@ Data checks need groups and tokenizer only; model checks compare forward passes.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, Literal
+
+from rapidfuzz.distance import Levenshtein
 
 from worker.trainer.data import Completion, Group
 from worker.trainer.errors import RefusedError
@@ -16,7 +17,7 @@ from worker.trainer.examples import Examples
 Level = Literal["ok", "warn", "refuse"]
 
 NEAR_IDENTICAL = 0.9
-"""Share of token bigrams two completions have in common from which they count as nearly the same."""
+"""1 − edit distance / length of the longer one, in tokens, from which two completions count as nearly the same."""
 DECODE_SAMPLE = 2000
 DECODE_MISMATCH_SHARE = 0.05
 """Share of completions whose ids do not decode to their text above which the tokenizer is another one."""
@@ -210,7 +211,7 @@ def _pair_findings(examples: Examples) -> list[Finding]:
             total += 1
             a, b = sorted((pair.chosen, pair.rejected))
             if (a, b) not in similar:
-                similar[a, b] = _similarity(example.unit.completions[a], example.unit.completions[b]) >= NEAR_IDENTICAL
+                similar[a, b] = nearly_identical(example.unit.completions[a], example.unit.completions[b])
             near += similar[a, b]
             cut += "length" in (ends[a], ends[b])
             chosen, rejected = (tuple(example.unit.completions[i]) for i in (pair.chosen, pair.rejected))
@@ -218,7 +219,9 @@ def _pair_findings(examples: Examples) -> list[Finding]:
             votes.setdefault(key, Counter())[chosen < rejected] += 1
     repeated = sum(sum(counter.values()) - 1 for counter in votes.values())
     contradicting = sum(min(counter.values()) for counter in votes.values() if len(counter) > 1)
-    note = "such pairs push both likelihoods down; sample at a higher temperature" if near * 5 > total else ""
+    note = ""
+    if near * 5 > total:
+        note = "such pairs push both likelihoods down; use loss 'dpop', or sample at a higher temperature"
     return [
         Finding("pairs with a cut-off side", f"{cut} of {total}"),
         Finding("nearly identical pairs", f"{near} of {total}", "warn" if note else "ok", note),
@@ -232,11 +235,9 @@ def _used_ends(group: Group, used: list[list[int]]) -> list[str]:
     return [by_ids[tuple(ids)] for ids in used]
 
 
-def _similarity(a: list[int], b: list[int]) -> float:
-    """Dice coefficient of the two lists' token bigrams, 0 to 1."""
-    first, second = Counter(pairwise(a)), Counter(pairwise(b))
-    size = first.total() + second.total()
-    return 2 * (first & second).total() / size if size else float(a == b)
+def nearly_identical(a: list[int], b: list[int]) -> bool:
+    """Whether few token edits (insert, delete, replace) turn one completion into the other."""
+    return Levenshtein.normalized_similarity(a, b, score_cutoff=NEAR_IDENTICAL) >= NEAR_IDENTICAL
 
 
 def _completions(groups: Sequence[Group]) -> list[Completion]:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.factories.jobs import completion, encode_prompt, group, make_groups, preference
 from tests.factories.models import tokenizer
-from worker.trainer.audit import Audit, Finding, data_findings
+from worker.trainer.audit import Audit, Finding, data_findings, nearly_identical
 from worker.trainer.data import parse_group
 from worker.trainer.errors import RefusedError
 from worker.trainer.examples import select
@@ -161,6 +161,22 @@ def test_pairs_that_people_should_know_of_are_counted() -> None:
     assert found["repeated pairs"].value == "2"
     assert found["pairs with a cut-off side"].value == "1 of 5"
     assert found["cut off by length"].value == "1 of 6 completions"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "near"),
+    [
+        ("one token of ten is another", "replace", True),
+        ("one token of ten is missing", "delete", True),
+        ("two tokens of ten are others", "replace two", False),
+        ("the same tokens in another order", "reverse", False),
+    ],
+)
+def test_nearly_identical_is_an_edit_distance(a: str, b: str, near: bool) -> None:
+    """Ten tokens; the bound is one edit in ten. ``a`` names the case, ``b`` the edit."""
+    ids = list(range(50, 60))
+    edits = {"replace": [*ids[:9], 99], "delete": ids[:9], "replace two": [98, *ids[1:9], 99], "reverse": ids[::-1]}
+    assert nearly_identical(ids, edits[b]) is near, a
 
 
 def test_written_answers_without_an_end_are_warned_of() -> None:
