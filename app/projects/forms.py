@@ -7,7 +7,7 @@ from typing import Any, Literal
 from app.db.tables import Project
 from app.projects.schemas import ProjectIn
 from app.projects.validation import FieldError
-from app.rounds.spec import LOSS_SETTINGS, METHODS, REFERENCES, TrainingSettings
+from app.rounds.spec import ADAPTER_METHODS, LOSS_SETTINGS, METHODS, PUBLISH, REFERENCES, TrainingSettings
 
 Choices = tuple[tuple[str, str], ...]
 
@@ -47,9 +47,14 @@ class Section:
     open: bool = False
 
 
+_YES = "yes"
+
+
 def _written(value: Any) -> str:
-    if value is None:
+    if value is None or value is False:
         return ""
+    if value is True:
+        return _YES
     if isinstance(value, list):
         return "\n".join(map(str, value))
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
@@ -81,7 +86,10 @@ def _loss_fields() -> tuple[Field, ...]:
     return tuple(made)
 
 
-_LORA = ("training.method", "lora")
+_LORA = ("training.method", " ".join(ADAPTER_METHODS))
+_METHOD_NAMES = {"lora": "LoRA adapter", "qlora": "LoRA adapter over 4-bit weights (CUDA)", "full": "Every weight"}
+_PUBLISH_NAMES = {"best": "of the lowest held-out loss", "last": "of the last step"}
+_FLAG = (("", "no"), (_YES, "yes"))
 
 SECTIONS = (
     Section(
@@ -146,11 +154,22 @@ SECTIONS = (
                 "training.method",
                 "Method",
                 kind="select",
-                choices=tuple((name, {"lora": "LoRA adapter", "full": "Every weight"}[name]) for name in METHODS),
+                choices=tuple((name, _METHOD_NAMES[name]) for name in METHODS),
             ),
             Field("training.lora_rank", "LoRA rank", placeholder=_default("lora_rank"), only=_LORA),
             Field("training.lora_alpha", "LoRA alpha", placeholder=_default("lora_alpha"), only=_LORA),
             Field("training.lora_dropout", "LoRA dropout", placeholder=_default("lora_dropout"), only=_LORA),
+            Field(
+                "training.lora_dora",
+                "DoRA",
+                "Magnitude and direction apart. Its versions are published merged.",
+                "select",
+                _FLAG,
+                only=_LORA,
+            ),
+            Field(
+                "training.lora_rslora", "rsLoRA", "Alpha divided by √rank, for high ranks.", "select", _FLAG, only=_LORA
+            ),
             Field("training.learning_rate", "Learning rate", "Default 1e-4 for LoRA, 5e-6 for every weight."),
             Field("training.epochs", "Epochs", "Times each vote is read.", placeholder=_default("epochs")),
             Field("training.max_steps", "Most steps", "Ends training early.", placeholder="no limit"),
@@ -163,6 +182,53 @@ SECTIONS = (
                 tuple((name, {"parent": "The version before", "base": "Version 1"}[name]) for name in REFERENCES),
             ),
             Field("training.seed", "Seed", placeholder=_default("seed")),
+            Field(
+                "training.eval_every_steps",
+                "Evaluate every so many steps",
+                "On the held-out votes.",
+                placeholder="at the start and the end",
+            ),
+            Field(
+                "training.kl_budget_nats",
+                "KL budget, nats per answer",
+                "A round that strays further from the reference model stops.",
+                placeholder="no limit",
+            ),
+            Field(
+                "training.early_stop_evaluations",
+                "Stop after evaluations without gain",
+                "So many in a row without a lower held-out loss.",
+                placeholder="never",
+            ),
+            Field(
+                "training.publish",
+                "Weights it publishes",
+                kind="select",
+                choices=tuple(
+                    (name, {"best": "of the lowest held-out loss", "last": "of the last step"}[name])
+                    for name in PUBLISH
+                ),
+            ),
+        ),
+    ),
+    Section(
+        "Machines",
+        "More than one process shards the model over their GPUs. See the trainer's guide before you set these.",
+        (
+            Field(
+                "training.processes",
+                "Processes on each machine",
+                "One for each GPU.",
+                placeholder=_default("processes"),
+            ),
+            Field("training.nodes", "Machines", "Every further one runs hone node.", placeholder=_default("nodes")),
+            Field(
+                "training.rendezvous",
+                "Meeting point",
+                "host:port of the machine that starts rounds, as the others reach it.",
+                "text",
+                placeholder="one machine needs none",
+            ),
         ),
     ),
     Section(
@@ -250,10 +316,12 @@ def read(form: Mapping[str, Any], *, training: Mapping[str, Any] | None = None) 
     for name, text in typed.items():
         if not text.strip():
             values[name] = None
+        elif FIELDS[name].choices == _FLAG:
+            values[name] = text == _YES
     kept = {
         name: value
         for name, value in (training or {}).items()
-        if name in _KEPT and (typed["training.method"] == "lora" or not name.startswith("lora_"))
+        if name in _KEPT and (typed["training.method"] in ADAPTER_METHODS or not name.startswith("lora_"))
     }
     arguments: dict[str, Any] = {"sampling": {}, "training": kept | {"loss_settings": {}}}
     for name, value in values.items():

@@ -48,6 +48,16 @@ def test_dpo_is_another_name_of_sigmoid() -> None:
         ({"learning_rate": 0}, "learning_rate", "above 0"),
         ({"schedule": "steep"}, "schedule", "known are linear, cosine, constant"),
         ({"batch": 3}, "batch", "unknown setting"),
+        ({"lora_dora": 1}, "lora_dora", "neither true nor false"),
+        ({"method": "full", "lora_rslora": True}, "lora_rslora", "means nothing for method 'full'"),
+        ({"early_stop_evaluations": 2}, "early_stop_evaluations", "set eval_every_steps"),
+        ({"kl_budget_nats": 0}, "kl_budget_nats", "above 0"),
+        ({"nodes": 2}, "rendezvous", "2 nodes need an address"),
+        ({"rendezvous": "10.0.0.5:29500"}, "rendezvous", "means nothing for one node"),
+        ({"nodes": 2, "rendezvous": "10.0.0.5"}, "rendezvous", "write host:port"),
+        ({"nodes": 2, "rendezvous": "--x:29500"}, "rendezvous", "write host:port"),
+        ({"nodes": 2, "rendezvous": "a b:1"}, "rendezvous", "write host:port"),
+        ({"method": "qlora", "processes": 2}, "processes", "trains in one process"),
     ],
 )
 def test_bad_settings_are_refused_by_name(data: dict[str, Any], field: str, says: str) -> None:

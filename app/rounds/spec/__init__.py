@@ -8,16 +8,19 @@ from app.rounds.spec.checks import SpecError
 from app.rounds.spec.job import GROUPS_FILE, METRICS_FILE, SCHEMA, SPEC_FILE, ExitCode, ModelRef, Spec
 from app.rounds.spec.losses import LOSS_ALIASES, LOSS_SETTINGS, LossSetting
 from app.rounds.spec.settings import (
+    ADAPTER_METHODS,
     ALL_LINEAR,
     DEFAULT_LEARNING_RATES,
     DTYPES,
     METHODS,
+    PUBLISH,
     REFERENCES,
     SCHEDULES,
     TrainingSettings,
 )
 
 __all__ = [
+    "ADAPTER_METHODS",
     "ALL_LINEAR",
     "DEFAULT_LEARNING_RATES",
     "DTYPES",
@@ -26,6 +29,7 @@ __all__ = [
     "LOSS_SETTINGS",
     "METHODS",
     "METRICS_FILE",
+    "PUBLISH",
     "REFERENCES",
     "SCHEDULES",
     "SCHEMA",

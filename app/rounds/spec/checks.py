@@ -1,6 +1,7 @@
 """Checks of single values: each returns the value in its type or says what was wrong, by the setting's name."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,25 @@ def one_of(name: str, value: object, known: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in known:
         raise SpecError(name, f"{value!r} is unknown; known are {', '.join(known)}")
     return value
+
+
+def flag(name: str, value: object) -> bool:
+    """True or false; else SpecError."""
+    if not isinstance(value, bool):
+        raise SpecError(name, f"{value!r} is neither true nor false")
+    return value
+
+
+_ADDRESS = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})")
+
+
+def address(name: str, value: object) -> str:
+    """A 'host:port'; else SpecError."""
+    given = text(name, value)
+    found = _ADDRESS.fullmatch(given)
+    if found is None or not 0 < int(found[1]) < 65536:
+        raise SpecError(name, f"{given!r} is no address; write host:port, such as 10.0.0.5:29500")
+    return given
 
 
 Check = Callable[[str, object], Any]

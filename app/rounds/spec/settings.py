@@ -4,15 +4,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from app.rounds.spec.checks import Check, SpecError, known, one_of, optional, real, whole
+from app.rounds.spec.checks import Check, SpecError, address, flag, known, one_of, optional, real, whole
 from app.rounds.spec.losses import checked_loss
 
-METHODS = ("lora", "full")
+METHODS = ("lora", "qlora", "full")
+ADAPTER_METHODS = ("lora", "qlora")
+PUBLISH = ("best", "last")
 SCHEDULES = ("linear", "cosine", "constant")
 DTYPES = ("auto", "float32", "bfloat16")
 REFERENCES = ("parent", "base")
 ALL_LINEAR = "all-linear"
-DEFAULT_LEARNING_RATES = {"lora": 1e-4, "full": 5e-6}
+DEFAULT_LEARNING_RATES = {"lora": 1e-4, "qlora": 1e-4, "full": 5e-6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +25,16 @@ class TrainingSettings:
     loss_settings: dict[str, float] = field(default_factory=dict)
     """Every setting the loss reads, and no other."""
     method: str = "lora"
-    """'lora' trains an adapter, 'full' every weight."""
+    """'lora' trains an adapter, 'qlora' one over weights of 4 bits (CUDA only), 'full' every weight."""
     lora_rank: int = 16
     lora_alpha: float = 32.0
     lora_dropout: float = 0.0
     lora_targets: str | list[str] = ALL_LINEAR
     """'all-linear', or names of modules."""
+    lora_dora: bool = False
+    """DoRA: magnitude and direction apart; such a version is published merged."""
+    lora_rslora: bool = False
+    """rsLoRA: alpha is divided by √rank instead of rank."""
     learning_rate: float = DEFAULT_LEARNING_RATES["lora"]
     schedule: str = "linear"
     warmup_ratio: float = 0.1
@@ -51,10 +57,23 @@ class TrainingSettings:
     """'parent': the version the round starts from; 'base': the project's first version."""
     eval_every_steps: int | None = None
     """None evaluates at the start and at the end only."""
+    kl_budget_nats: float | None = None
+    """Stop once the policy is further from its reference than this, nats per completion."""
+    early_stop_evaluations: int | None = None
+    """Stop after so many evaluations in a row without a lower held-out loss."""
+    publish: str = "best"
+    """'best': the weights with the lowest held-out loss of all evaluations (within the KL budget), 'last': the final
+    ones. Without ``eval_every_steps`` both are the same."""
     checkpoint_every_steps: int | None = None
     checkpoint_every_seconds: float = 120.0
     displacement_alarm_nats: float = 1.0
     """Warn when the mean log-ratio of chosen completions on the evaluation split falls below minus this."""
+    processes: int = 1
+    """Trainer processes on each machine, a GPU each; more than one shards the model over all of them (FSDP)."""
+    nodes: int = 1
+    """Machines that train together; every further one runs ``hone node``."""
+    rendezvous: str | None = None
+    """host:port of the machine that starts rounds, as the others reach it; with ``nodes`` above 1."""
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "TrainingSettings":
@@ -71,7 +90,7 @@ class TrainingSettings:
                 raise SpecError(str(name), f"unknown setting; known are {', '.join(sorted(names))}")
         values = dict(data)
         method = one_of("method", values.get("method", "lora"), METHODS)
-        if method != "lora":
+        if method not in ADAPTER_METHODS:
             for name in values:
                 if name.startswith("lora_"):
                     raise SpecError(name, f"means nothing for method {method!r}; remove it or use method 'lora'")
@@ -82,12 +101,27 @@ class TrainingSettings:
         for name, check in _CHECKS.items():
             if name in values:
                 values[name] = check(name, values[name])
-        return cls(**values)
+        settings = cls(**values)
+        settings._check_together()
+        return settings
+
+    def _check_together(self) -> None:
+        """Raises SpecError for settings that mean nothing without another."""
+        if self.early_stop_evaluations is not None and self.eval_every_steps is None:
+            raise SpecError(
+                "early_stop_evaluations", "means nothing without evaluations in between; set eval_every_steps"
+            )
+        if self.nodes > 1 and self.rendezvous is None:
+            raise SpecError("rendezvous", f"{self.nodes} nodes need an address to meet at; give host:port of this one")
+        if self.nodes == 1 and self.rendezvous is not None:
+            raise SpecError("rendezvous", "means nothing for one node; set nodes, or remove it")
+        if self.method == "qlora" and self.processes * self.nodes > 1:
+            raise SpecError("processes", "method 'qlora' trains in one process; use method 'lora' to shard the model")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; ``from_dict`` of it gives equal settings. LoRA's settings are left out of method 'full'."""
         data = asdict(self)
-        if self.method != "lora":
+        if self.method not in ADAPTER_METHODS:
             data = {name: value for name, value in data.items() if not name.startswith("lora_")}
         return data
 
@@ -110,6 +144,8 @@ _CHECKS: dict[str, Check] = {
     "lora_alpha": real(0, 4096, positive=True),
     "lora_dropout": real(0, 0.9),
     "lora_targets": _targets,
+    "lora_dora": flag,
+    "lora_rslora": flag,
     "learning_rate": real(0, 1, positive=True),
     "schedule": known(*SCHEDULES),
     "warmup_ratio": real(0, 1),
@@ -124,7 +160,13 @@ _CHECKS: dict[str, Check] = {
     "seed": whole(0, 2**31 - 1),
     "reference": known(*REFERENCES),
     "eval_every_steps": optional(whole(1, 10_000_000)),
+    "kl_budget_nats": optional(real(0, 1e6, positive=True)),
+    "early_stop_evaluations": optional(whole(1, 10_000)),
+    "publish": known(*PUBLISH),
     "checkpoint_every_steps": optional(whole(1, 10_000_000)),
     "checkpoint_every_seconds": real(0, 86_400, positive=True),
     "displacement_alarm_nats": real(0, 1e6, positive=True),
+    "processes": whole(1, 1024),
+    "nodes": whole(1, 1024),
+    "rendezvous": optional(address),
 }
