@@ -5,6 +5,7 @@ from app.db.tables.comparisons import Assignment, Comparison, ComparisonItem, Co
 from app.db.tables.journal import AuditEntry, OutboxMessage
 from app.db.tables.projects import Membership, Project
 from app.db.tables.prompts import Completion, Prompt, PromptUpload
+from app.db.tables.refilling import RefillCount
 from app.db.tables.rounds import Round, RoundEvent, RoundExample
 from app.db.tables.versions import Version
 
@@ -22,6 +23,7 @@ __all__ = [
     "Project",
     "Prompt",
     "PromptUpload",
+    "RefillCount",
     "Round",
     "RoundEvent",
     "RoundExample",

@@ -26,8 +26,11 @@ class Comparison(Base):
         Index("ix_comparisons_project_id_state", "project_id", "state"),
         Index("ix_comparisons_prompt_id", "prompt_id"),
         CheckConstraint("completion_a_id <> completion_b_id", name="two_completions"),
+        Index("ix_comparisons_gate", "project_id", "created_at", postgresql_where=text("kind = 'gate'")),
         CheckConstraint("state in ('open', 'complete', 'withdrawn', 'flagged')", name="state_known"),
         CheckConstraint("mode in ('pair', 'ranking')", name="mode_known"),
+        CheckConstraint("kind in ('current', 'previous', 'candidate', 'gate')", name="kind_known"),
+        CheckConstraint("importance > 0", name="importance_range"),
     )
 
     id: Mapped[Id]
@@ -46,9 +49,17 @@ class Comparison(Base):
     """A passage in which an answer speaks of what wrote it, for admins to judge whether the pair is still blind."""
     flags_cleared_at: Mapped[datetime | None]
     """An admin put the comparison back in the queue then: flags before it take nothing out any more."""
+    kind: Mapped[str] = mapped_column(default="current", server_default="current")
+    """What was set against what when it was made: the current version against itself, against the version before or
+    a candidate by the project's shares, or against a candidate for the gate."""
     strategy: Mapped[str] = mapped_column(default="random")
     propensity: Mapped[float | None]
-    """Probability with which the strategy chose this pair."""
+    """Probability with which the strategy chose this pair out of all it could have chosen."""
+    importance: Mapped[float] = mapped_column(default=1.0, server_default=text("1"))
+    """What its votes are weighted with to get back to prompts and pairs drawn evenly: 1 / (pairs that its prompt
+    could have given x propensity)."""
+    selection: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
+    """What the strategy saw: pool (what there was to choose from), chosen, score, margin (nats), where it has them."""
     created_at: Mapped[CreatedAt]
     closed_at: Mapped[datetime | None]
 

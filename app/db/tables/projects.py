@@ -33,13 +33,17 @@ class Project(Base):
     """A local directory or a hub id: where version 1 comes from."""
     sampling: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """temperature, top_p, top_k, max_tokens, stop."""
+    refilling: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
+    """What ``app.projects.refilling.RefillSettings`` reads."""
+    gate: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
+    """What ``app.projects.refilling.GateSettings`` reads."""
     training: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """What ``app.rounds.spec.TrainingSettings`` reads."""
     reviewing: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
     """What ``app.projects.reviewing.Reviewing`` reads: what reviewers are asked, and how."""
     votes_per_comparison: Mapped[int] = mapped_column(default=1)
     buffer_size: Mapped[int] = mapped_column(default=24)
-    """Ready comparisons that refill keeps."""
+    """Ready comparisons that refill keeps at least."""
     lease_seconds: Mapped[int] = mapped_column(default=900)
     held_out_percent: Mapped[int] = mapped_column(default=10)
     min_round_votes: Mapped[int] = mapped_column(default=10)
@@ -48,8 +52,13 @@ class Project(Base):
     """Crontab, five fields, UTC."""
     next_round_at: Mapped[datetime | None]
     promotion: Mapped[str] = mapped_column(default="manual")
+    refill_target: Mapped[int | None]
+    """Ready comparisons that refill keeps at the pace last measured; null: ``buffer_size``."""
     refill_problem: Mapped[str | None]
     """Why the buffer cannot be filled at present, for admins to read."""
+    refill_last_error: Mapped[str | None]
+    """The latest problem, kept after it is over."""
+    refill_last_error_at: Mapped[datetime | None]
     refill_failures: Mapped[int] = mapped_column(default=0)
     refill_due_at: Mapped[datetime | None]
     """Backoff: not before this. Null: whenever the buffer is low."""

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, LargeBinary, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, LargeBinary, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -69,6 +69,7 @@ class Completion(Base):
     __table_args__ = (
         Index("ix_completions_prompt_id", "prompt_id"),
         Index("ix_completions_version_id", "version_id"),
+        Index("ix_completions_spare", "project_id", "version_id", "prompt_id", postgresql_where=text("spare")),
         CheckConstraint("\"end\" in ('eos', 'stop', 'length', 'human')", name="end_known"),
         CheckConstraint("(version_id is null) = (\"end\" = 'human')", name="human_has_no_version"),
     )
@@ -84,5 +85,10 @@ class Completion(Base):
     """The sampled ids, the end token included if the model gave one."""
     end: Mapped[str]
     sampling: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """temperature, top_p, top_k, max_tokens, seed, n, and the completion's index among the n."""
+    """temperature, top_p, top_k, max_tokens, stop, seed, n, and the completion's index among the n."""
+    scores: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
+    """Measured at sampling where the strategy asks: logp and reference_logp (nats, summed over ``ids``), reference (a
+    version's id), beta, and reward = beta (logp - reference_logp), the implicit reward."""
+    spare: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Sampled by the refill, and neither put into a comparison nor passed over by a strategy yet."""
     created_at: Mapped[CreatedAt]

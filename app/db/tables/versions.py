@@ -18,6 +18,8 @@ class Version(Base):
         UniqueConstraint("project_id", "number"),
         Index("uq_versions_current", "project_id", unique=True, postgresql_where=text("state = 'current'")),
         CheckConstraint("state in ('candidate', 'current', 'retired', 'rejected')", name="state_known"),
+        CheckConstraint("gate_state in ('open', 'passed', 'failed', 'ended')", name="gate_state_known"),
+        CheckConstraint("gate_state is distinct from 'open' or state = 'candidate'", name="open_gate_has_candidate"),
         CheckConstraint("kind in ('full', 'adapter')", name="kind_known"),
     )
 
@@ -33,6 +35,9 @@ class Version(Base):
     """SHA-256 of the manifest, hexadecimal."""
     context_length: Mapped[int]
     metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    gate_state: Mapped[str | None]
+    """open: people compare it with its parent, blind; passed or failed: the gate decided; ended: somebody or something
+    else did first. Null: no blind comparisons were asked for."""
     created_at: Mapped[CreatedAt]
     promoted_at: Mapped[datetime | None]
     retired_at: Mapped[datetime | None]
