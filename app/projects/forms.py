@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from app.db.tables import Project
+from app.projects.refilling import DEFAULT_EXPLORATION, DEFAULT_POOL_FACTOR, gate_of, refilling_of
 from app.projects.schemas import ProjectIn
 from app.projects.validation import FieldError
 from app.rounds.spec import ADAPTER_METHODS, LOSS_SETTINGS, METHODS, PUBLISH, REFERENCES, TrainingSettings
@@ -90,6 +91,7 @@ _LORA = ("training.method", " ".join(ADAPTER_METHODS))
 _METHOD_NAMES = {"lora": "LoRA adapter", "qlora": "LoRA adapter over 4-bit weights (CUDA)", "full": "Every weight"}
 _PUBLISH_NAMES = {"best": "of the lowest held-out loss", "last": "of the last step"}
 _FLAG = (("", "no"), (_YES, "yes"))
+_CHOOSING = ("refilling.strategy", "uncertainty information diversity")
 
 SECTIONS = (
     Section(
@@ -119,7 +121,13 @@ SECTIONS = (
         "How pairs reach people.",
         (
             Field("votes_per_comparison", "Votes per comparison", "How many reviewers see each pair."),
-            Field("buffer_size", "Pairs kept ready", "So that nobody waits for the model."),
+            Field("buffer_size", "Pairs kept ready", "At least so many, so that nobody waits for the model."),
+            Field(
+                "refilling.buffer_minutes",
+                "Pairs for so many minutes",
+                "If people judge faster, pairs for this long at their pace. 0: never more than kept ready.",
+            ),
+            Field("refilling.buffer_most", "Most pairs by the pace"),
             Field("lease_seconds", "Reservation, seconds", "A pair shown to somebody is kept for them this long."),
             Field(
                 "held_out_percent",
@@ -137,6 +145,53 @@ SECTIONS = (
             Field("sampling.top_k", "Top k", "0 keeps every token."),
             Field("sampling.max_tokens", "Longest answer, tokens"),
             Field("sampling.stop", "Stop texts", "One per line. An answer ends where one of them begins.", "textarea"),
+        ),
+    ),
+    Section(
+        "Pairs",
+        "Which answers are set against each other.",
+        (
+            Field(
+                "refilling.strategy",
+                "Pairs are chosen",
+                "All but chance sample several prompts for each one they choose. Each pair keeps the probability with "
+                "which it was chosen.",
+                "select",
+                (
+                    ("random", "by chance"),
+                    ("uncertainty", "where the model is least sure"),
+                    ("information", "where a vote tells most"),
+                    ("diversity", "on prompts unlike earlier ones"),
+                ),
+            ),
+            Field(
+                "refilling.exploration",
+                "Left to chance",
+                "Share of pairs, above 0, so that leaderboards can be weighted back.",
+                placeholder=f"{DEFAULT_EXPLORATION:g}",
+                only=_CHOOSING,
+            ),
+            Field(
+                "refilling.pool_factor",
+                "Prompts sampled for each chosen",
+                placeholder=str(DEFAULT_POOL_FACTOR),
+                only=_CHOOSING,
+            ),
+            Field(
+                "refilling.pairs_per_prompt", "Pairs of a prompt at a time", "Where more than two answers are sampled."
+            ),
+            Field(
+                "refilling.similarity",
+                "Too alike from",
+                "Answers that share this much of their words, 0.5 to 1, are sampled again, hotter, and then dropped.",
+            ),
+            Field("refilling.previous_percent", "Against the version before, percent", "Share of pairs."),
+            Field("refilling.candidate_percent", "Against the newest candidate, percent", "Share of pairs."),
+            Field(
+                "refilling.keep_percent",
+                "Kept on a promotion, percent",
+                "Of the old version's pairs that nobody has judged. The others leave the queue.",
+            ),
         ),
     ),
     Section(
@@ -251,8 +306,31 @@ SECTIONS = (
                 choices=(
                     ("manual", "when an admin promotes it"),
                     ("after_round", "after every round"),
-                    ("gate", "if its figures pass the gate"),
+                    ("gate", "if it passes the gate"),
                 ),
+            ),
+        ),
+    ),
+    Section(
+        "Gate",
+        "What a new version must show, where it becomes current by the gate.",
+        (
+            Field(
+                "gate.comparisons",
+                "Blind comparisons",
+                "Pairs of new against current version that people judge before the gate decides. 0: figures alone.",
+            ),
+            Field(
+                "gate.min_win_rate",
+                "Win rate, at least",
+                "The lower end of its 95 % interval must reach this. 0.4: not clearly worse; 0.5: surely better.",
+            ),
+            Field("gate.min_accuracy", "Held-out agreement, at least", "A share, 0 to 1."),
+            Field("gate.max_kl", "Distance from the reference, at most", "Nats an answer."),
+            Field(
+                "gate.max_length_ratio",
+                "Answers longer by at most",
+                "Times the current version's, by tokens.",
             ),
         ),
     ),
@@ -299,6 +377,8 @@ def blank() -> FormState:
 def of_project(project: Project) -> FormState:
     """The form of an existing project's settings."""
     stored = {name: getattr(project, name) for name in ProjectIn.model_fields if name != "slug"}
+    stored["refilling"] = refilling_of(project.refilling).model_dump()
+    stored["gate"] = gate_of(project.gate).model_dump()
     return FormState({name: _written(value) for name, value in _flat(stored).items()})
 
 
@@ -323,7 +403,7 @@ def read(form: Mapping[str, Any], *, training: Mapping[str, Any] | None = None) 
         for name, value in (training or {}).items()
         if name in _KEPT and (typed["training.method"] in ADAPTER_METHODS or not name.startswith("lora_"))
     }
-    arguments: dict[str, Any] = {"sampling": {}, "training": kept | {"loss_settings": {}}}
+    arguments: dict[str, Any] = {"sampling": {}, "refilling": {}, "gate": {}, "training": kept | {"loss_settings": {}}}
     for name, value in values.items():
         if value is not None or name in _NULLABLE:
             _put(arguments, name.split("."), value)

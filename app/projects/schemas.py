@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from app.projects.refilling import GateSettings, RefillSettings
 from app.projects.reviewing import Reviewing
 
 Promotion = Literal["manual", "after_round", "gate"]
@@ -46,8 +47,16 @@ class _Options(BaseModel):
         examples=[TRAINING_EXAMPLE],
     )
     reviewing: Reviewing = Field(default_factory=Reviewing, description="What reviewers are asked, and how.")
+    refilling: RefillSettings = Field(
+        default_factory=RefillSettings, description="Which pairs are made, and how many wait."
+    )
+    gate: GateSettings = Field(
+        default_factory=GateSettings, description="What a new version must show where `promotion` is `gate`."
+    )
     votes_per_comparison: int = Field(default=1, ge=1, le=50, description="Reviewers that see each pair.")
-    buffer_size: int = Field(default=24, ge=1, le=10_000, description="Ready comparisons kept waiting for reviewers.")
+    buffer_size: int = Field(
+        default=24, ge=1, le=10_000, description="Ready comparisons kept waiting for reviewers at least."
+    )
     lease_seconds: int = Field(
         default=900, ge=10, le=86_400, description="How long a pair stays reserved for a reviewer, seconds."
     )
@@ -56,7 +65,8 @@ class _Options(BaseModel):
     )
     promotion: Promotion = Field(
         default="manual",
-        description="`manual`: an admin promotes; `after_round`: each new version; `gate`: if its figures pass.",
+        description="`manual`: an admin promotes; `after_round`: each new version; `gate`: if its figures pass, and "
+        "people prefer it in blind comparisons.",
     )
     min_round_votes: int = Field(default=10, ge=2, le=1_000_000, description="Fewest new votes a round starts with.")
     round_every_votes: int | None = Field(
@@ -119,6 +129,8 @@ class ProjectOut(BaseModel):
     sampling: dict[str, Any]
     training: dict[str, Any]
     reviewing: dict[str, Any]
+    refilling: RefillSettings
+    gate: GateSettings
     votes_per_comparison: int
     buffer_size: int
     lease_seconds: int
@@ -128,7 +140,7 @@ class ProjectOut(BaseModel):
     round_every_votes: int | None
     round_schedule: str | None
     next_round_at: datetime | None
-    refill_problem: str | None
+    refill_problem: str | None = Field(description="Why no new pairs can be made at present; null: nothing is wrong.")
     created_at: datetime
 
 
@@ -146,6 +158,8 @@ class ProjectChange(BaseModel):
     sampling: Any = None
     training: Any = None
     reviewing: Any = Field(default=None, description="Replaced as a whole, as `sampling` and `training` are.")
+    refilling: Any = Field(default=None, description="Replaced as a whole.")
+    gate: Any = Field(default=None, description="Replaced as a whole.")
     votes_per_comparison: Any = None
     buffer_size: Any = None
     lease_seconds: Any = None

@@ -14,6 +14,7 @@ from app.db.tables import Membership, Project, User, Version
 from app.errors import ConflictError, NotFoundError
 from app.journal import audit
 from app.projects import schedule
+from app.projects.refilling import gate_of, refilling_of
 from app.projects.reviewing import reviewing_of
 from app.projects.schemas import ProjectEdit, ProjectIn, Role
 from app.projects.validation import FieldError, ProjectInvalidError, draft
@@ -79,7 +80,7 @@ def create_project(
 
 
 def update_project(db: Session, project: Project, *, actor: UUID | None = None, **changes: Any) -> Project:
-    """Change some settings; those not named stay. ``sampling`` and ``training`` are replaced whole.
+    """Change some settings; those not named stay. What is a group of settings is replaced whole.
 
     Raises:
         ProjectInvalidError: with every error; nothing is changed.
@@ -87,6 +88,8 @@ def update_project(db: Session, project: Project, *, actor: UUID | None = None, 
     """
     current: dict[str, Any] = {field: getattr(project, field) for field in ProjectEdit.model_fields}
     current["reviewing"] = reviewing_of(project.reviewing).model_dump()
+    current["refilling"] = refilling_of(project.refilling).model_dump()
+    current["gate"] = gate_of(project.gate).model_dump()
     unknown = sorted(changes.keys() - current.keys())
     if unknown:
         raise ProjectInvalidError(

@@ -59,6 +59,8 @@ def draft(model: type[Draft], values: Mapping[str, Any], *, check_base: bool = T
             with_defaults = TrainingSettings.from_dict(training).to_dict()
         except SpecError as error:
             errors.append(FieldError(f"training.{error.field}", error.message))
+    if checked is not None:
+        errors += _fits_together(checked)
     crontab = values.get("round_schedule")
     if isinstance(crontab, str):
         try:
@@ -73,6 +75,19 @@ def draft(model: type[Draft], values: Mapping[str, Any], *, check_base: bool = T
     if checked is None or errors:
         raise ProjectInvalidError(errors)
     return checked.model_copy(update={"training": with_defaults, "base_model": base})
+
+
+def _fits_together(checked: ProjectIn | ProjectEdit) -> list[FieldError]:
+    """What is in range alone, but not beside another setting."""
+    wanted, answers = checked.refilling.pairs_per_prompt, checked.reviewing.answers
+    if checked.reviewing.mode == "ranking" and wanted > 1:
+        told = f"a ranking has all answers in it and forms no pairs; leave it at 1, not {wanted}"
+        return [FieldError("refilling.pairs_per_prompt", told)]
+    pairs = answers * (answers - 1) // 2
+    if wanted > pairs:
+        told = f"{answers} answers to a prompt make at most {pairs} pair{'s' * (pairs > 1)}, not {wanted}"
+        return [FieldError("refilling.pairs_per_prompt", f"{told}; sample more answers, or form fewer pairs")]
+    return []
 
 
 def plain_errors(error: ValidationError) -> list[FieldError]:

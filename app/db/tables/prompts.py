@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, LargeBinary, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, LargeBinary, UniqueConstraint
+from sqlalchemy import text as sql
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -69,7 +70,7 @@ class Completion(Base):
     __table_args__ = (
         Index("ix_completions_prompt_id", "prompt_id"),
         Index("ix_completions_version_id", "version_id"),
-        Index("ix_completions_spare", "project_id", "version_id", "prompt_id", postgresql_where=text("spare")),
+        Index("ix_completions_spare", "project_id", "version_id", "prompt_id", postgresql_where=sql("spare")),
         CheckConstraint("\"end\" in ('eos', 'stop', 'length', 'human')", name="end_known"),
         CheckConstraint("(version_id is null) = (\"end\" = 'human')", name="human_has_no_version"),
     )
@@ -86,9 +87,9 @@ class Completion(Base):
     end: Mapped[str]
     sampling: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """temperature, top_p, top_k, max_tokens, stop, seed, n, and the completion's index among the n."""
-    scores: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
+    scores: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=sql("'{}'"))
     """Measured at sampling where the strategy asks: logp and reference_logp (nats, summed over ``ids``), reference (a
     version's id), beta, and reward = beta (logp - reference_logp), the implicit reward."""
-    spare: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    spare: Mapped[bool] = mapped_column(default=False, server_default=sql("false"))
     """Sampled by the refill, and neither put into a comparison nor passed over by a strategy yet."""
     created_at: Mapped[CreatedAt]
