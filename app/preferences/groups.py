@@ -66,6 +66,8 @@ def frozen(db: Session, round_id: UUID) -> Iterator[_Frozen]:
         execution_options={"yield_per": 1000},
     )
     for row in rows:
+        if row.completion_b_id is None or row.outcome is None:
+            raise ValueError(f"example {row.ordinal} of round {round_id} is no pair")
         yield _Frozen(
             row.prompt_id,
             row.completion_a_id,

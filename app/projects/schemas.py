@@ -6,6 +6,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from app.projects.aggregation import Aggregation
+from app.projects.queue import QueueSettings
 from app.projects.refilling import GateSettings, RefillSettings
 from app.projects.reviewing import Reviewing
 
@@ -53,6 +55,10 @@ class _Options(BaseModel):
     gate: GateSettings = Field(
         default_factory=GateSettings, description="What a new version must show where `promotion` is `gate`."
     )
+    queue: QueueSettings = Field(
+        default_factory=QueueSettings, description="How pairs reach reviewers, and how their work is checked."
+    )
+    aggregation: Aggregation = Field(default_factory=Aggregation, description="How votes become preferences.")
     votes_per_comparison: int = Field(default=1, ge=1, le=50, description="Reviewers that see each pair.")
     buffer_size: int = Field(
         default=24, ge=1, le=10_000, description="Ready comparisons kept waiting for reviewers at least."
@@ -131,6 +137,8 @@ class ProjectOut(BaseModel):
     reviewing: dict[str, Any]
     refilling: RefillSettings
     gate: GateSettings
+    queue: dict[str, Any]
+    aggregation: dict[str, Any]
     votes_per_comparison: int
     buffer_size: int
     lease_seconds: int
@@ -160,6 +168,8 @@ class ProjectChange(BaseModel):
     reviewing: Any = Field(default=None, description="Replaced as a whole, as `sampling` and `training` are.")
     refilling: Any = Field(default=None, description="Replaced as a whole.")
     gate: Any = Field(default=None, description="Replaced as a whole.")
+    queue: Any = Field(default=None, description="Replaced as a whole.")
+    aggregation: Any = Field(default=None, description="Replaced as a whole.")
     votes_per_comparison: Any = None
     buffer_size: Any = None
     lease_seconds: Any = None

@@ -14,6 +14,8 @@ from app.db.tables import Membership, Project, User, Version
 from app.errors import ConflictError, NotFoundError
 from app.journal import audit
 from app.projects import schedule
+from app.projects.aggregation import aggregation_of
+from app.projects.queue import queue_of
 from app.projects.refilling import gate_of, refilling_of
 from app.projects.reviewing import reviewing_of
 from app.projects.schemas import ProjectEdit, ProjectIn, Role
@@ -90,6 +92,8 @@ def update_project(db: Session, project: Project, *, actor: UUID | None = None, 
     current["reviewing"] = reviewing_of(project.reviewing).model_dump()
     current["refilling"] = refilling_of(project.refilling).model_dump()
     current["gate"] = gate_of(project.gate).model_dump()
+    current["queue"] = queue_of(project.queue).model_dump()
+    current["aggregation"] = aggregation_of(project.aggregation).model_dump()
     unknown = sorted(changes.keys() - current.keys())
     if unknown:
         raise ProjectInvalidError(

@@ -6,6 +6,7 @@ from app.db.tables.journal import AuditEntry, OutboxMessage
 from app.db.tables.projects import Membership, Project
 from app.db.tables.prompts import Completion, Prompt, PromptUpload
 from app.db.tables.refilling import RefillCount
+from app.db.tables.reviewers import Control, Correction, Standing
 from app.db.tables.rounds import Round, RoundEvent, RoundExample
 from app.db.tables.versions import Version
 
@@ -17,6 +18,8 @@ __all__ = [
     "ComparisonItem",
     "ComparisonSlot",
     "Completion",
+    "Control",
+    "Correction",
     "LoginFailure",
     "Membership",
     "OutboxMessage",
@@ -27,6 +30,7 @@ __all__ = [
     "Round",
     "RoundEvent",
     "RoundExample",
+    "Standing",
     "User",
     "UserSession",
     "Version",

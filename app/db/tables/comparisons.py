@@ -21,7 +21,21 @@ class Comparison(Base):
             func.least(text("completion_a_id"), text("completion_b_id")),
             func.greatest(text("completion_a_id"), text("completion_b_id")),
             unique=True,
-            postgresql_where=text("mode = 'pair'"),
+            postgresql_where=text("mode = 'pair' and purpose = 'work'"),
+        ),
+        Index(
+            "uq_comparisons_control_once",
+            "for_reviewer_id",
+            "control_id",
+            unique=True,
+            postgresql_where=text("control_id is not null"),
+        ),
+        Index(
+            "uq_comparisons_copy_once",
+            "for_reviewer_id",
+            "source_id",
+            unique=True,
+            postgresql_where=text("source_id is not null"),
         ),
         Index("ix_comparisons_project_id_state", "project_id", "state"),
         Index("ix_comparisons_prompt_id", "prompt_id"),
@@ -31,6 +45,9 @@ class Comparison(Base):
         CheckConstraint("mode in ('pair', 'ranking')", name="mode_known"),
         CheckConstraint("kind in ('current', 'previous', 'candidate', 'gate')", name="kind_known"),
         CheckConstraint("importance > 0", name="importance_range"),
+        CheckConstraint("purpose in ('work', 'gold', 'attention', 'repeat')", name="purpose_known"),
+        CheckConstraint("(purpose = 'work') = (for_reviewer_id is null)", name="check_has_reviewer"),
+        CheckConstraint("(purpose in ('gold', 'attention')) = (control_id is not null)", name="control_named"),
     )
 
     id: Mapped[Id]
@@ -41,6 +58,15 @@ class Comparison(Base):
     completion_a_id: Mapped[UUID] = mapped_column(ForeignKey("completions.id"))
     completion_b_id: Mapped[UUID] = mapped_column(ForeignKey("completions.id"))
     """Of a ranking, 'a' and 'b' are its items 0 and 1."""
+    purpose: Mapped[str] = mapped_column(default="work", server_default="work")
+    """'work', or why it was made for one reviewer: 'gold', 'attention' (an answer is known), 'repeat' (of an own one).
+    Reviewers are never told, and only work counts towards overlap and training."""
+    for_reviewer_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))
+    """The only one who is given it; null for work."""
+    source_id: Mapped[UUID | None] = mapped_column(ForeignKey("comparisons.id"))
+    """The work it shows again: nobody is given both, but for repeats."""
+    control_id: Mapped[UUID | None] = mapped_column(ForeignKey("controls.id"))
+    """The pair with a known answer that it shows."""
     state: Mapped[str] = mapped_column(default="open")
     first_left: Mapped[str]
     """Which completion ('a' or 'b') the first reviewer sees on the left; later reviewers alternate. A ranking is
@@ -129,7 +155,9 @@ class Assignment(Base):
             "comparison_id",
             postgresql_where=text("state = 'voted' and frozen_at is null"),
         ),
-        CheckConstraint("state in ('leased', 'voted', 'surplus', 'skipped', 'expired')", name="state_known"),
+        CheckConstraint(
+            "state in ('leased', 'voted', 'surplus', 'skipped', 'expired', 'set_aside')", name="state_known"
+        ),
         CheckConstraint("left_side in ('a', 'b')", name="left_side_known"),
     )
 

@@ -41,6 +41,14 @@ class Project(Base):
     """What ``app.rounds.spec.TrainingSettings`` reads."""
     reviewing: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
     """What ``app.projects.reviewing.Reviewing`` reads: what reviewers are asked, and how."""
+    queue: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
+    """What ``app.projects.queue.QueueSettings`` reads: order, checks, qualification, goals."""
+    queue_order: Mapped[str] = mapped_column(default="oldest", server_default="oldest")
+    """The order by which the slots in the queue are keyed at present; see ``app.comparisons.stock``."""
+    aggregation: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
+    """What ``app.projects.aggregation.Aggregation`` reads: how votes become preferences."""
+    reviewers_looked_at: Mapped[datetime | None]
+    """When reviewers were last looked at for bad faith by the worker."""
     votes_per_comparison: Mapped[int] = mapped_column(default=1)
     buffer_size: Mapped[int] = mapped_column(default=24)
     """Ready comparisons that refill keeps at least."""

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, UniqueConstraint, text
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -73,24 +73,36 @@ class Round(Base):
 
 
 class RoundExample(Base):
-    """One frozen preference of a round's snapshot."""
+    """One frozen preference of a round's snapshot: of two completions, a ranking of several, or of one alone.
+
+    ``pair``: a and b with an outcome; ``ranking``: tiers, of which a is the first completion; ``label``: a alone,
+    wanted or not.
+    """
 
     __tablename__ = "round_examples"
     __table_args__ = (
         Index("ix_round_examples_comparison_id", "comparison_id"),
         CheckConstraint("split in ('train', 'eval')", name="split_known"),
+        CheckConstraint("kind in ('pair', 'ranking', 'label')", name="kind_known"),
         CheckConstraint("outcome in ('a', 'b', 'tie', 'both_bad')", name="outcome_known"),
+        CheckConstraint("(kind = 'pair') = (completion_b_id is not null and outcome is not null)", name="pair_whole"),
+        CheckConstraint("(kind = 'ranking') = (tiers is not null)", name="ranking_whole"),
+        CheckConstraint("(kind = 'label') = (desirable is not null)", name="label_whole"),
         CheckConstraint("weight >= 0", name="weight_range"),
     )
 
     round_id: Mapped[UUID] = mapped_column(ForeignKey("rounds.id"), primary_key=True)
     ordinal: Mapped[int] = mapped_column(Integer, primary_key=True)
-    comparison_id: Mapped[UUID] = mapped_column(ForeignKey("comparisons.id"))
+    kind: Mapped[str] = mapped_column(default="pair", server_default="pair")
+    comparison_id: Mapped[UUID | None] = mapped_column(ForeignKey("comparisons.id"))
     prompt_id: Mapped[UUID] = mapped_column(ForeignKey("prompts.id"))
     completion_a_id: Mapped[UUID] = mapped_column(ForeignKey("completions.id"))
-    completion_b_id: Mapped[UUID] = mapped_column(ForeignKey("completions.id"))
+    completion_b_id: Mapped[UUID | None] = mapped_column(ForeignKey("completions.id"))
     split: Mapped[str]
-    outcome: Mapped[str]
+    outcome: Mapped[str | None]
+    tiers: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """Completion ids as texts, the best tier first: [["0193…"], ["0194…", "0195…"]]"""
+    desirable: Mapped[bool | None]
     margin: Mapped[float] = mapped_column(default=0.0)
     weight: Mapped[float] = mapped_column(default=1.0)
     vote_ids: Mapped[list[UUID]] = mapped_column(ARRAY(PG_UUID))
