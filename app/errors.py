@@ -13,6 +13,8 @@ class DomainError(Exception):
     code = "error"
     status = 400
     title = "That did not work"
+    headers: dict[str, str] = {}  # noqa: RUF012 - replaced on an instance, never changed in place
+    """Further headers of the answer."""
 
     def __init__(self, message: str, *, mend: str = "", **extra: Any) -> None:
         super().__init__(message)

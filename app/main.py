@@ -87,7 +87,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     # The last one added is the outermost: log, headers, answers to errors, then what refuses.
     app.add_middleware(SameOrigin, trusted_origins=settings.trusted_origins, secure=settings.secure_cookies)
-    app.add_middleware(BodyCap, max_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        BodyCap,
+        max_bytes=settings.max_body_bytes,
+        chat_prefix=errors.OPENAI_PREFIX,
+        chat_max_bytes=settings.chat_max_body_bytes,
+    )
     app.add_middleware(errors.ErrorBoundary)
     app.add_middleware(SecurityHeaders, secure=settings.secure_cookies)
     app.add_middleware(RequestLog)

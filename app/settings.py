@@ -44,6 +44,19 @@ class Settings(BaseSettings):
     )
     session_days: int = Field(default=14, ge=1, description="Days a sign-in lasts without use.")
     max_body_bytes: int = Field(default=32 * 2**20, ge=1024, description="Largest request body, bytes.")
+    chat_max_body_bytes: int = Field(
+        default=2**20, ge=1024, description="Largest request body under `/v1/`, the door for API clients, bytes."
+    )
+    chat_requests_per_minute: int = Field(
+        default=60,
+        ge=1,
+        description="Requests under `/v1/` for each token and minute, where it has no own limit.",
+    )
+    chat_tokens_per_day: int = Field(
+        default=2_000_000,
+        ge=0,
+        description="Tokens read and written under `/v1/` for each token and UTC day, where it has no own; 0: any.",
+    )
     max_prompt_chars: int = Field(default=100_000, ge=1, description="Longest conversation accepted, characters.")
 
     admin_email: str = Field(default="", description="First admin, created when there is no user yet.")

@@ -103,6 +103,7 @@ def from_bearer(request: Request, db: Session) -> Principal | None:
             is_site_admin=user.is_site_admin,
             via="token",
             scopes=frozenset(token.scopes),
+            token_id=token.id,
         ),
     )
 

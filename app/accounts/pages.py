@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from app.accounts import access, identity, passwords, queries, service
 from app.accounts.principal import Principal
-from app.accounts.scopes import SCOPES
+from app.accounts.scopes import KEEPS, SCOPES
 from app.accounts.throttle import TooManyAttemptsError
 from app.db.base import utcnow
 from app.errors import DomainError, InvalidError
@@ -120,22 +120,40 @@ def create_token(
     name: Text = "",
     scopes: Annotated[list[str] | None, Form()] = None,
     days: Text = "90",
+    keeps: Text = "nothing",
 ) -> Response:
     """A new API token; its secret is on this one answer and nowhere else."""
     chosen = scopes or []
-    typed = {"name": name, "scopes": chosen, "days": days}
+    typed = {"name": name, "scopes": chosen, "days": days, "keeps": keeps}
     user = service.get_user(db, me.user_id)
     if days not in dict(TOKEN_LIFETIMES):
         return _account(db, render, me, status=422, errors={"days": "Choose one of these."}, typed=typed)
     expires_at = utcnow() + timedelta(days=int(days)) if days else None
     try:
-        token, secret = service.create_token(db, user=user, name=name, scopes=chosen, expires_at=expires_at)
+        token, secret = service.create_token(
+            db, user=user, name=name, scopes=chosen, expires_at=expires_at, keeps=keeps
+        )
     except InvalidError as error:
         return _account(db, render, me, status=422, errors=_field_errors(error, "name"), typed=typed)
     audit.record(
-        db, actor_id=me.user_id, project_id=None, action="token.create", subject=f"token:{token.id}", scopes=chosen
+        db,
+        actor_id=me.user_id,
+        project_id=None,
+        action="token.create",
+        subject=f"token:{token.id}",
+        scopes=chosen,
+        keeps=keeps,
     )
     return _account(db, render, me, made=token, secret=secret)
+
+
+@router.post("/account/tokens/{token_id}/keeps")
+def set_keeps(token_id: UUID, me: Me, request: Request, db: Db, keeps: Text = "") -> Response:
+    """Change what is kept of the chats held with one of one's own tokens."""
+    service.set_keeps(db, user_id=me.user_id, token_id=token_id, keeps=keeps)
+    subject = f"token:{token_id}"
+    audit.record(db, actor_id=me.user_id, project_id=None, action="token.keeps", subject=subject, keeps=keeps)
+    return see_other(request, "/account", flash=f"From now on: {KEEPS[keeps][0].lower()}{KEEPS[keeps][1:]}.")
 
 
 @router.post("/account/tokens/{token_id}/revoke")
@@ -204,7 +222,8 @@ def _account(db: Db, render: Render, me: Principal, *, status: int = 200, **cont
         "tokens": queries.tokens_of(db, me.user_id),
         "scopes": [(scope, scope, about) for scope, about in SCOPES.items()],
         "lifetimes": TOKEN_LIFETIMES,
-        "typed": {"name": "", "scopes": [], "days": "90"},
+        "keeps": tuple(KEEPS.items()),
+        "typed": {"name": "", "scopes": [], "days": "90", "keeps": "nothing"},
         "made": None,
         "secret": None,
     }

@@ -20,6 +20,8 @@ class Principal:
     via: Literal["session", "token"]
     scopes: frozenset[str] | None = None
     """What a token may do; None for a session, which may do whatever its user may."""
+    token_id: UUID | None = None
+    """The token that was used; None for a session."""
     csrf_token: str | None = None
     """The session's; None for a token, which no browser sends by itself."""
 

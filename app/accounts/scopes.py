@@ -14,3 +14,10 @@ SCOPES: dict[str, str] = {
     "chat": "Talk to the current version",
 }
 """Scope → what it allows, in words for the page where tokens are made."""
+
+KEEPS: dict[str, str] = {
+    "nothing": "Nothing of its chats is kept",
+    "prompts": "Conversations become prompts",
+    "answers": "Conversations become prompts, answers can be compared and rated",
+}
+"""What a project keeps of the chats that are held with a token → in words for the page where tokens are made."""

@@ -9,7 +9,7 @@ from sqlalchemy import delete, exists, func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.accounts import keys, passwords, throttle
-from app.accounts.scopes import SCOPES
+from app.accounts.scopes import KEEPS, SCOPES
 from app.db.base import utcnow
 from app.db.tables import ApiToken, User, UserSession
 from app.errors import ConflictError, DomainError, InvalidError, NotFoundError
@@ -151,13 +151,31 @@ def change_password(db: Session, user: User, *, current: str, new: str, address:
 
 
 def create_token(
-    db: Session, *, user: User, name: str, scopes: Iterable[str], expires_at: datetime | None = None
+    db: Session,
+    *,
+    user: User,
+    name: str,
+    scopes: Iterable[str],
+    expires_at: datetime | None = None,
+    keeps: str = "nothing",
+    requests_per_minute: int | None = None,
+    tokens_per_day: int | None = None,
 ) -> tuple[ApiToken, str]:
     """A key for programs: the row, and the secret, to be shown once.
 
+    Args:
+        keeps: what is kept of chats held with it, one of ``KEEPS``.
+        requests_per_minute: its own limit; None: the installation's. ``tokens_per_day`` likewise.
+
     Raises:
-        InvalidError: no name, no scope or an unknown one, or an expiry in the past.
+        InvalidError: no name, no scope or an unknown one, an expiry in the past, or limits below 1.
     """
+    _check_keeps(keeps)
+    for field, value in (("requests_per_minute", requests_per_minute), ("tokens_per_day", tokens_per_day)):
+        if value is not None and value < 1:
+            raise InvalidError(
+                f"{field} is {value}.", mend="Give at least 1, or none for the usual limit.", field=field
+            )
     name = _clean_name(name, "name")
     if not name:
         raise InvalidError("The token has no name.", mend="Say what it is for.", field="name")
@@ -176,10 +194,26 @@ def create_token(
         token_hash=keys.digest(secret),
         scopes=[scope for scope in SCOPES if scope in wanted],
         expires_at=expires_at,
+        keeps=keeps,
+        requests_per_minute=requests_per_minute,
+        tokens_per_day=tokens_per_day,
     )
     db.add(token)
     db.flush()
     return token, secret
+
+
+def set_keeps(db: Session, *, user_id: UUID, token_id: UUID, keeps: str) -> None:
+    """Change what is kept of the chats that a token of the user's holds from now on. What was kept stays.
+
+    Raises:
+        InvalidError: not one of ``KEEPS``.
+        NotFoundError: no such token of this user.
+    """
+    _check_keeps(keeps)
+    mine = update(ApiToken).where(ApiToken.id == token_id, ApiToken.user_id == user_id)
+    if db.execute(mine.values(keeps=keeps).returning(ApiToken.id)).first() is None:
+        raise NotFoundError(f"You have no token {token_id}.")
 
 
 def revoke_token(db: Session, *, user_id: UUID, token_id: UUID) -> None:
@@ -232,6 +266,11 @@ def set_site_admin(db: Session, user: User, is_site_admin: bool) -> None:
         _keep_an_admin(db, but=user)
     user.is_site_admin = is_site_admin
     db.flush()
+
+
+def _check_keeps(keeps: str) -> None:
+    if keeps not in KEEPS:
+        raise InvalidError(f"A token cannot keep {keeps!r}.", mend=f"Choose among {', '.join(KEEPS)}.", field="keeps")
 
 
 def clean_email(email: str) -> str:

@@ -63,6 +63,15 @@ def create_token(
     expires_days: Annotated[
         int | None, typer.Option(min=1, max=3650, help="Days it is valid; for good if not given.")
     ] = None,
+    keeps: Annotated[
+        str, typer.Option(metavar="WHAT", help="What is kept of its chats: nothing, prompts, or answers as well.")
+    ] = "nothing",
+    requests_per_minute: Annotated[
+        int | None, typer.Option(min=1, help="Requests under /v1/ a minute, in place of the installation's limit.")
+    ] = None,
+    tokens_per_day: Annotated[
+        int | None, typer.Option(min=1, help="Tokens models read and write for it a day, in place of the quota.")
+    ] = None,
 ) -> None:
     """Make an API token and print it, once, as the last line on standard output."""
     with attached(data, "hone token create") as settings:
@@ -71,7 +80,16 @@ def create_token(
 
         expires_at = None if expires_days is None else datetime.now(UTC) + timedelta(days=expires_days)
         with transaction_on(settings) as db:
-            _, secret = service.create_token(db, user=person(db, user), name=name, scopes=scope, expires_at=expires_at)
+            _, secret = service.create_token(
+                db,
+                user=person(db, user),
+                name=name,
+                scopes=scope,
+                expires_at=expires_at,
+                keeps=keeps,
+                requests_per_minute=requests_per_minute,
+                tokens_per_day=tokens_per_day,
+            )
     typer.echo(secret)
 
 

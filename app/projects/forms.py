@@ -134,6 +134,17 @@ SECTIONS = (
                 "Held out, percent",
                 "Share of new prompts whose votes measure progress and never train.",
             ),
+            Field(
+                "feedback",
+                "Feedback of API clients",
+                "What their own preferences and thumbs are for.",
+                "select",
+                (
+                    ("train", "Rounds learn from it"),
+                    ("count", "As a reviewer's vote, where a place is free"),
+                    ("ignore", "It is kept, and not used"),
+                ),
+            ),
         ),
     ),
     Section(
@@ -337,7 +348,7 @@ SECTIONS = (
 )
 FIELDS = {field.name: field for section in SECTIONS for field in section.fields}
 
-_TEXTS = frozenset({"name", "base_model", "guidelines", "slug", "promotion", "round_schedule"})
+_TEXTS = frozenset({"name", "base_model", "guidelines", "slug", "promotion", "round_schedule", "feedback"})
 _NULLABLE = frozenset({"round_every_votes", "round_schedule"})
 _KEPT = frozenset(name for name in TrainingSettings().to_dict() if f"training.{name}" not in FIELDS) - {"loss_settings"}
 """Training settings that the form does not show; a change through the form leaves them as they are."""

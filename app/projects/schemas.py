@@ -12,6 +12,7 @@ from app.projects.refilling import GateSettings, RefillSettings
 from app.projects.reviewing import Reviewing
 
 Promotion = Literal["manual", "after_round", "gate"]
+Feedback = Literal["ignore", "train", "count"]
 Role = Literal["admin", "reviewer"]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["support-tone"])]
 Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
@@ -68,6 +69,11 @@ class _Options(BaseModel):
     )
     held_out_percent: int = Field(
         default=10, ge=0, le=50, description="Share of new prompts whose votes evaluate and never train, percent."
+    )
+    feedback: Feedback = Field(
+        default="train",
+        description="What API clients' feedback is for: `ignore`: kept, never read; `train`: rounds learn from it, "
+        "outside the overlap of reviewers; `count`: it also takes a free place among a pair's votes.",
     )
     promotion: Promotion = Field(
         default="manual",
@@ -143,6 +149,7 @@ class ProjectOut(BaseModel):
     buffer_size: int
     lease_seconds: int
     held_out_percent: int
+    feedback: str
     promotion: str
     min_round_votes: int
     round_every_votes: int | None
@@ -174,6 +181,7 @@ class ProjectChange(BaseModel):
     buffer_size: Any = None
     lease_seconds: Any = None
     held_out_percent: Any = None
+    feedback: Any = None
     promotion: Any = None
     min_round_votes: Any = None
     round_every_votes: Any = None

@@ -7,6 +7,7 @@ has to sign in is taken there and back.
 
 import json
 import logging
+import math
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -28,9 +29,9 @@ from app.web.replies import is_htmx, path_of, safe_next, see_other
 log = logging.getLogger("hone.web")
 
 LOGIN = "/login"
-_OPENAI_PREFIX = "/v1/"
+OPENAI_PREFIX = "/v1/"
 """Clients of OpenAI's API look for an ``error`` there, beside the rest."""
-_API_PREFIXES = ("/api/", _OPENAI_PREFIX)
+_API_PREFIXES = ("/api/", OPENAI_PREFIX)
 _PROBES = ("/healthz", "/readyz")
 
 
@@ -119,7 +120,7 @@ def problem_json(request: Request, problem: DomainError, headers: dict[str, str]
         "request_id": getattr(request.state, "request_id", None),
     }
     body.update({key: value for key, value in problem.extra.items() if key not in body})
-    if request.url.path.startswith(_OPENAI_PREFIX):
+    if request.url.path.startswith(OPENAI_PREFIX):
         body["error"] = {"message": problem.message, "type": problem.title, "code": problem.code, "param": None}
     if problem.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
@@ -177,9 +178,10 @@ def _to_login(request: Request) -> Response:
 
 def _headers(problem: DomainError, error: Exception) -> dict[str, str]:
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    seconds = problem.extra.get("retry_after_seconds")
+    headers |= problem.headers
+    seconds = problem.extra.get("retry_after_seconds", getattr(problem, "retry_after_seconds", None))
     if seconds is not None:
-        headers["Retry-After"] = str(int(seconds))
+        headers["Retry-After"] = str(math.ceil(seconds))
     return headers
 
 

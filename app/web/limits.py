@@ -11,7 +11,7 @@ from app.web.csrf import SAFE_METHODS
 
 
 class BodyTooLargeError(DomainError):
-    """Larger than HONE_MAX_BODY_BYTES."""
+    """Larger than HONE_MAX_BODY_BYTES, or HONE_CHAT_MAX_BODY_BYTES."""
 
     code = "body_too_large"
     status = 413
@@ -26,37 +26,39 @@ class CrossSiteError(ForbiddenError):
 
 
 class BodyCap:
-    """Stops reading at ``max_bytes``. By the declared length if there is one, by counting otherwise."""
+    """Stops reading at ``max_bytes``. By the declared length if there is one, by counting otherwise.
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+    Under ``chat_prefix`` the limit is ``chat_max_bytes``: what talks to a model is small.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, chat_prefix: str = "/v1/", chat_max_bytes: int = 2**20) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._chat_prefix = chat_prefix
+        self._chat_max_bytes = min(max_bytes, chat_max_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        chat = scope["path"].startswith(self._chat_prefix)
+        limit = self._chat_max_bytes if chat else self._max_bytes
+        setting = "HONE_CHAT_MAX_BODY_BYTES" if chat else "HONE_MAX_BODY_BYTES"
         declared = Headers(scope=scope).get("content-length", "")
-        if declared.isdecimal() and int(declared) > self._max_bytes:
-            raise self._refusal(int(declared))
+        if declared.isdecimal() and int(declared) > limit:
+            raise _refusal(int(declared), limit, setting)
         seen = 0
 
         async def receive_counted() -> Message:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > self._max_bytes:
+            if seen > limit:
                 # The framework turns every other exception of a body's reader into a 400.
-                raise HTTPException(413) from self._refusal(seen)
+                raise HTTPException(413) from _refusal(seen, limit, setting)
             return message
 
         await self._app(scope, receive_counted, send)
-
-    def _refusal(self, size: int) -> BodyTooLargeError:
-        return BodyTooLargeError(
-            f"What was sent has {_mebibytes(size)} or more; {_mebibytes(self._max_bytes)} is the limit.",
-            mend="Send it in parts. Whoever runs this installation can raise HONE_MAX_BODY_BYTES.",
-        )
 
 
 class SameOrigin:
@@ -92,6 +94,13 @@ class SameOrigin:
         except ValueError:
             return False
         return parts.netloc == host and (parts.scheme == "https" or not self._secure)
+
+
+def _refusal(size: int, limit: int, setting: str) -> BodyTooLargeError:
+    return BodyTooLargeError(
+        f"What was sent has {_mebibytes(size)} or more; {_mebibytes(limit)} is the limit.",
+        mend=f"Send it in parts. Whoever runs this installation can raise {setting}.",
+    )
 
 
 def _mebibytes(size: int) -> str:

@@ -1,28 +1,35 @@
 """The tables, a file per aggregate. Importing this package registers all of them."""
 
-from app.db.tables.accounts import ApiToken, LoginFailure, User, UserSession
+from app.db.tables.accounts import ApiToken, ApiUsage, LoginFailure, User, UserSession
+from app.db.tables.chats import Chat, ChatAnswer, CompletionLabel
 from app.db.tables.comparisons import Assignment, Comparison, ComparisonItem, ComparisonSlot, Vote
 from app.db.tables.journal import AuditEntry, OutboxMessage
+from app.db.tables.playground import PlaygroundTurn
 from app.db.tables.projects import Membership, Project
 from app.db.tables.prompts import Completion, Prompt, PromptUpload
 from app.db.tables.refilling import RefillCount
 from app.db.tables.reviewers import Control, Correction, Standing
-from app.db.tables.rounds import Round, RoundEvent, RoundExample
+from app.db.tables.rounds import Round, RoundEvent, RoundExample, RoundLabel
 from app.db.tables.versions import Version
 
 __all__ = [
     "ApiToken",
+    "ApiUsage",
     "Assignment",
     "AuditEntry",
+    "Chat",
+    "ChatAnswer",
     "Comparison",
     "ComparisonItem",
     "ComparisonSlot",
     "Completion",
+    "CompletionLabel",
     "Control",
     "Correction",
     "LoginFailure",
     "Membership",
     "OutboxMessage",
+    "PlaygroundTurn",
     "Project",
     "Prompt",
     "PromptUpload",
@@ -30,6 +37,7 @@ __all__ = [
     "Round",
     "RoundEvent",
     "RoundExample",
+    "RoundLabel",
     "Standing",
     "User",
     "UserSession",

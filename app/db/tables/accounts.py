@@ -1,9 +1,9 @@
 """People and their keys: users, sign-ins, API tokens, failed sign-ins."""
 
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, func
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, func
 from sqlalchemy.dialects.postgresql import ARRAY, INET
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
@@ -43,6 +43,11 @@ class ApiToken(Base):
     """A key for programs. Shown once; its SHA-256 is kept, and a prefix by which people recognise it."""
 
     __tablename__ = "api_tokens"
+    __table_args__ = (
+        CheckConstraint("keeps in ('nothing', 'prompts', 'answers')", name="keeps_known"),
+        CheckConstraint("requests_per_minute is null or requests_per_minute >= 1", name="requests_per_minute_range"),
+        CheckConstraint("tokens_per_day is null or tokens_per_day >= 1", name="tokens_per_day_range"),
+    )
 
     id: Mapped[Id]
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
@@ -54,6 +59,26 @@ class ApiToken(Base):
     expires_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    keeps: Mapped[str] = mapped_column(default="nothing", server_default="nothing")
+    """What is kept of the chats held with it: 'nothing', 'prompts' (the conversation), or 'answers' as well."""
+    requests_per_minute: Mapped[int | None]
+    """Of the door for API clients; null: what the installation allows."""
+    tokens_per_day: Mapped[int | None] = mapped_column(BigInteger)
+    """Read and written by models, UTC days; null: what the installation allows."""
+
+
+class ApiUsage(Base):
+    """What a caller (a token, or a person in a browser) has used of what it may use: one row, changed in place."""
+
+    __tablename__ = "api_usage"
+
+    caller_id: Mapped[UUID] = mapped_column(primary_key=True)
+    """The token's id, or the person's where no token was used."""
+    allowed_at: Mapped[datetime]
+    """When a caller who never paused could send the next request: the "theoretical arrival time" of GCRA."""
+    day: Mapped[date]
+    """The UTC day that ``day_tokens`` counts."""
+    day_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
 
 
 class LoginFailure(Base):

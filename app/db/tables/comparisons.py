@@ -141,7 +141,10 @@ class ComparisonSlot(Base):
 
 
 class Assignment(Base):
-    """A reviewer's lease on a comparison, and what became of it. A reviewer has at most one per comparison."""
+    """A reviewer's lease on a comparison, and what became of it. A reviewer has at most one per comparison.
+
+    In the state 'feedback' it is no lease: an API client's own preference, given without a place among the reviewers'.
+    """
 
     __tablename__ = "assignments"
     __table_args__ = (
@@ -156,7 +159,8 @@ class Assignment(Base):
             postgresql_where=text("state = 'voted' and frozen_at is null"),
         ),
         CheckConstraint(
-            "state in ('leased', 'voted', 'surplus', 'skipped', 'expired', 'set_aside')", name="state_known"
+            "state in ('leased', 'voted', 'surplus', 'skipped', 'expired', 'set_aside', 'feedback')",
+            name="state_known",
         ),
         CheckConstraint("left_side in ('a', 'b')", name="left_side_known"),
     )

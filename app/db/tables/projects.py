@@ -22,6 +22,7 @@ class Project(Base):
         CheckConstraint("held_out_percent between 0 and 50", name="held_out_percent_range"),
         CheckConstraint("min_round_votes >= 2", name="min_round_votes_range"),
         CheckConstraint("round_every_votes is null or round_every_votes >= 2", name="round_every_votes_range"),
+        CheckConstraint("feedback in ('ignore', 'train', 'count')", name="feedback_known"),
         CheckConstraint("promotion in ('manual', 'after_round', 'gate')", name="promotion_known"),
     )
 
@@ -53,6 +54,8 @@ class Project(Base):
     buffer_size: Mapped[int] = mapped_column(default=24)
     """Ready comparisons that refill keeps at least."""
     lease_seconds: Mapped[int] = mapped_column(default=900)
+    feedback: Mapped[str] = mapped_column(default="train", server_default="train")
+    """What API clients' feedback is for: 'ignore', 'train', or 'count' (train, and fill reviewers' places too)."""
     held_out_percent: Mapped[int] = mapped_column(default=10)
     min_round_votes: Mapped[int] = mapped_column(default=10)
     round_every_votes: Mapped[int | None]

@@ -19,7 +19,7 @@ class Prompt(Base):
     __table_args__ = (
         UniqueConstraint("project_id", "digest"),
         Index("ix_prompts_project_id_sampled_count", "project_id", "sampled_count"),
-        CheckConstraint("source in ('api', 'file', 'form', 'chat', 'demo')", name="source_known"),
+        CheckConstraint("source in ('api', 'file', 'form', 'chat', 'demo', 'playground')", name="source_known"),
     )
 
     id: Mapped[Id]
