@@ -102,15 +102,26 @@ def load_weights(
     *,
     trainable_adapter: bool = False,
     attention: str | None = None,
+    quantization: Any = None,
 ) -> "PreTrainedModel":
-    """The model of a version that was verified already; ``attention`` is transformers' ``attn_implementation``."""
+    """The model of a version that was verified already.
+
+    Args:
+        directory: the version.
+        info: its version.json.
+        dtype: of the weights.
+        device: where they go.
+        trainable_adapter: whether an adapter is loaded to go on training.
+        attention: transformers' ``attn_implementation``.
+        quantization: transformers' ``quantization_config`` of the full weights.
+    """
     if info.kind == "full":
-        return _load_full(directory, dtype, device, attention)
+        return _load_full(directory, dtype, device, attention, quantization)
     from peft import PeftModel
 
     if not (directory / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{directory}: no {ADAPTER_WEIGHTS}; adapters are loaded from safetensors only")
-    base = _load_full(info.base_directory(directory), dtype, device, attention)
+    base = _load_full(info.base_directory(directory), dtype, device, attention, quantization)
     with old_names_of_peft():
         model = PeftModel.from_pretrained(
             base, str(directory), is_trainable=trainable_adapter, torch_device=str(device), local_files_only=True
@@ -259,13 +270,19 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 
 def _load_full(
-    directory: Path, dtype: "torch.dtype", device: "torch.device | str", attention: str | None
+    directory: Path,
+    dtype: "torch.dtype",
+    device: "torch.device | str",
+    attention: str | None,
+    quantization: Any = None,
 ) -> "PreTrainedModel":
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # the trainer and the engine say in their own words how far they are
     options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
+    if quantization is not None:  # such weights cannot be moved later
+        options |= {"quantization_config": quantization, "device_map": {"": device}}
     options |= {"use_safetensors": True, "local_files_only": True, "trust_remote_code": False}
     try:
         model, loading = AutoModelForCausalLM.from_pretrained(
@@ -279,4 +296,4 @@ def _load_full(
             f"{directory}: its safetensors lack {len(absent)} weights of the architecture in config.json "
             f"({absent[0]}); they would be random"
         )
-    return model.to(device)
+    return model if quantization is not None else model.to(device)

@@ -11,14 +11,14 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from app.rounds.spec import ALL_LINEAR, ModelRef, TrainingSettings
+from app.rounds.spec import ADAPTER_METHODS, ALL_LINEAR, ModelRef, TrainingSettings
 from app.versions.manifest import Base, VersionInfo
 from worker.models import ADAPTER_CONFIG, GENERATION_CONFIG, TOKENIZER_FILES, load_weights, old_names_of_peft
-from worker.trainer import flex
+from worker.trainer import flex, quantization
 from worker.trainer.errors import RefusedError
 
-_PLAIN_LORA: dict[str, Any] = {"use_dora": False, "use_rslora": False, "modules_to_save": None, "bias": "none"}
-"""An adapter with anything else is merged before training goes on."""
+_PLAIN_LORA: dict[str, Any] = {"use_dora": False, "modules_to_save": None, "bias": "none", "rank_pattern": {}}
+"""What vLLM asks of an adapter. One with anything else is merged before training goes on, and published merged."""
 
 
 @dataclass(slots=True)
@@ -53,7 +53,10 @@ class Policy:
                 layer.eval()
 
     def save(self, directory: Path) -> None:
-        """Write weights, configuration, tokenizer and generation config into ``directory``."""
+        """Write weights, configuration, tokenizer and generation config into ``directory``.
+
+        What vLLM cannot load as an adapter is merged into the weights it stands on; the policy is spent then.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         if self.kind == "adapter":
             self.model.save_pretrained(directory, safe_serialization=True, save_embedding_layers=False)
@@ -62,6 +65,7 @@ class Policy:
         else:
             model = self.model.merge_and_unload() if hasattr(self.model, "merge_and_unload") else self.model
             model.save_pretrained(directory)
+        # `save_pretrained` writes a generation config of its own making; the start's says which tokens end an answer.
         for name in (*TOKENIZER_FILES, GENERATION_CONFIG):
             if (self.start / name).is_file():
                 shutil.copyfile(self.start / name, directory / name)
@@ -72,27 +76,41 @@ def attention_for(device: torch.device) -> str:
     return flex.register() if device.type == "cuda" else "sdpa"
 
 
-def load_start(start: ModelRef, info: VersionInfo, settings: TrainingSettings, device: torch.device) -> Policy:
+def load_start(
+    start: ModelRef, info: VersionInfo, settings: TrainingSettings, device: torch.device, *, quantized: bool = True
+) -> Policy:
     """The start version in fp32, frozen, as its own policy: what a reference equal to it is computed with.
 
     An adapter is kept apart where the settings continue it; it is merged where they change its shape or train
-    every weight.
+    every weight. ``quantized`` False loads whole weights whatever the method: what is published merges into those.
+
+    Raises:
+        RefusedError: method 'qlora' where it cannot work.
     """
     directory = Path(start.path)
-    attention = attention_for(device)
-    if info.kind == "adapter" and continues(directory, info, settings):
-        model = load_weights(directory, info, torch.float32, device, attention=attention, trainable_adapter=True)
+    options: dict[str, Any] = {"attention": attention_for(device)}
+    merges = info.kind == "adapter" and not continues(directory, info, settings)
+    if quantized and settings.method == "qlora":
+        options["quantization"] = quantization.configuration(settings, device)
+        if merges:
+            raise RefusedError(
+                f"method 'qlora' cannot merge the adapter of {directory.name} into weights of 4 bits; give the LoRA "
+                "settings that adapter was trained with, or use method 'lora' for one round"
+            )
+    if info.kind == "adapter" and not merges:
+        model = load_weights(directory, info, torch.float32, device, trainable_adapter=True, **options)
         model.requires_grad_(False)
         model.eval()
         return Policy(model, "adapter", info.base, directory)
-    model = load_weights(directory, info, torch.float32, device, attention=attention)
+    model = load_weights(directory, info, torch.float32, device, **options)
     model.requires_grad_(False)
-    if info.kind == "adapter":
+    if merges:
         merged: Any = model
         model = merged.merge_and_unload()
         return Policy(model, "full", None, directory)
     base = Base(version=start.version, path=str(directory.resolve()), digest=start.digest)
-    return Policy(model, "adapter" if settings.method == "lora" else "full", base, directory)
+    plain = settings.method in ADAPTER_METHODS and not settings.lora_dora
+    return Policy(model, "adapter" if plain else "full", base if plain else None, directory)
 
 
 def make_trainable(policy: Policy, settings: TrainingSettings) -> Policy:
@@ -115,6 +133,8 @@ def make_trainable(policy: Policy, settings: TrainingSettings) -> Policy:
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
+        use_dora=settings.lora_dora,
+        use_rslora=settings.lora_rslora,
         target_modules=targets,
         fan_in_fan_out=any(isinstance(m, Conv1D) and n.split(".")[-1] in targets for n, m in model.named_modules()),
     )
@@ -126,17 +146,11 @@ def make_trainable(policy: Policy, settings: TrainingSettings) -> Policy:
 
 def continues(directory: Path, info: VersionInfo, settings: TrainingSettings) -> bool:
     """Whether the adapter in ``directory`` has the shape the settings ask for, so that training can go on in it."""
-    if settings.method != "lora":
+    if settings.method not in ADAPTER_METHODS or settings.lora_dora:
         return False
     config = json.loads((directory / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    plain: dict[str, Any] = {
-        "use_dora": False,
-        "use_rslora": False,
-        "modules_to_save": None,
-        "bias": "none",
-        "rank_pattern": {},
-    }
-    if config.get("peft_type") != "LORA" or any(config.get(name, value) != value for name, value in plain.items()):
+    asked_for = _PLAIN_LORA | {"use_rslora": settings.lora_rslora}
+    if config.get("peft_type") != "LORA" or any(config.get(name, value) != value for name, value in asked_for.items()):
         return False
     if (config.get("r"), config.get("lora_alpha")) != (settings.lora_rank, settings.lora_alpha):
         return False
@@ -182,5 +196,6 @@ def _set_lora_dropout(model: Any, share: float) -> None:
 
 def _set_base_name(file: Path, base: Base | None) -> None:
     config = json.loads(file.read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = None if base is None else base.version or base.path
+    # Where the base lies, so that PEFT's Auto classes find it; Hone itself goes by version.json.
+    config["base_model_name_or_path"] = None if base is None else base.path or base.version
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
