@@ -10,6 +10,7 @@ from app.accounts.principal import Principal, ProjectContext
 from app.comparisons import queries, service
 from app.comparisons.records import MAX_KEY_CHARS
 from app.comparisons.schemas import ComparisonOut, MyVoteOut, MyVotesPage, VoteIn, VoteOut
+from app.projects.reviewing import reviewing_of
 from app.web.deps import Db
 from app.web.problems import problem
 
@@ -28,7 +29,9 @@ def take_next(here: Annotated[ProjectContext, access.api_reviewer("votes:write")
     never given a pair twice that you voted on or skipped. Nothing tells which version wrote which answer.
     """
     leased = service.lease_next(db, project=here.project, reviewer_id=here.principal.user_id)
-    return Response(status_code=204) if leased is None else ComparisonOut.of(leased)
+    return (
+        Response(status_code=204) if leased is None else ComparisonOut.of(leased, reviewing_of(here.project.reviewing))
+    )
 
 
 @router.post(
@@ -55,8 +58,9 @@ def vote(
         ),
     ] = None,
 ) -> VoteOut:
-    """Say which answer is better.
+    """Say which answer is better, or in which order they stand, and whatever else the project `asks` for.
 
+    What it does not ask for, or asks for and does not get, is refused (422 `vote_invalid`) and nothing is stored.
     Voting again on the same pair changes your choice, until a round has learned from it (409 `vote_frozen`). A vote
     after the lease has run out counts if a place is still free, and is otherwise kept as `surplus`. A pair that was
     never handed to you is 404 `lease_not_found`.
@@ -71,6 +75,10 @@ def vote(
         strength=body.strength,
         comment=body.comment,
         reason=body.reason,
+        tags=body.tags,
+        criteria=body.criteria,
+        ranking=body.ranking,
+        corrected=body.corrected,
         seconds=body.seconds,
         source="api",
     )
@@ -92,8 +100,9 @@ def take_back(
 
     Possible until a round has learned from it (409 `vote_frozen`). The history keeps what was taken back.
     """
-    _require_reviewer(db, me, comparison_id)
-    return ComparisonOut.of(service.undo_vote(db, reviewer_id=me.user_id, comparison_id=comparison_id, source="api"))
+    here = _require_reviewer(db, me, comparison_id)
+    leased = service.undo_vote(db, reviewer_id=me.user_id, comparison_id=comparison_id, source="api")
+    return ComparisonOut.of(leased, reviewing_of(here.project.reviewing))
 
 
 @router.get("/projects/{slug}/votes")
@@ -114,7 +123,7 @@ def my_votes(
     return MyVotesPage(items=items, next_cursor=items[-1].id if len(found) > limit else None)
 
 
-def _require_reviewer(db: Db, me: Principal, comparison_id: UUID) -> None:
+def _require_reviewer(db: Db, me: Principal, comparison_id: UUID) -> ProjectContext:
     """Strangers are answered as if there were no such comparison, and so is an id that does not exist."""
     project_id = queries.project_of_comparison(db, comparison_id)
-    access.require_role(db, me, project_id or comparison_id, "reviewer")
+    return access.require_role(db, me, project_id or comparison_id, "reviewer")

@@ -1,16 +1,31 @@
-"""Whether a submitted vote holds together, and whether two submissions are the same one."""
+"""Whether a submitted vote holds together in itself, and whether two submissions are the same one."""
 
 import math
-from typing import get_args
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, get_args
 
 from sqlalchemy import RowMapping
 
 from app.comparisons.errors import VoteInvalidError
-from app.comparisons.records import COUNTED, FLAG_REASONS, MAX_COMMENT_CHARS, MAX_KEY_CHARS, Ballot, Choice, shown_of
+from app.comparisons.records import (
+    COUNTED,
+    FLAG_REASONS,
+    MAX_CORRECTED_CHARS,
+    MAX_KEY_CHARS,
+    Ballot,
+    Choice,
+    meant_criteria,
+    meant_ranking,
+    shown_of,
+)
+from app.projects.reviewing import MAX_COMMENT_CHARS
+
+MAX_REASON_CHARS = 200
 
 
 def checked(ballot: Ballot, key: str | None) -> Ballot:
-    """The ballot with blank texts as none.
+    """The ballot with blank texts as none. What the project asks for is another matter (``rules``).
 
     Raises:
         VoteInvalidError: names the part that is wrong, and what it may be.
@@ -21,26 +36,39 @@ def checked(ballot: Ballot, key: str | None) -> Ballot:
         )
     reason = (ballot.reason or "").strip() or None
     comment = (ballot.comment or "").strip() or None
+    corrected = (ballot.corrected or "").replace("\r\n", "\n").strip() or None
     if ballot.choice == "flag" and reason not in FLAG_REASONS:
         raise VoteInvalidError(
             f"A flag needs a reason; {reason!r} is none.", mend=f"Give one of {', '.join(FLAG_REASONS)}."
         )
     if ballot.choice in COUNTED and reason is not None:
         raise VoteInvalidError("A reason belongs to a skip or a flag.", mend="Say it in the comment instead.")
+    if ballot.choice not in COUNTED and (ballot.tags or ballot.criteria or corrected):
+        raise VoteInvalidError(
+            f"Tags, criteria and corrections belong to a judgement, not to the choice {ballot.choice!r}.",
+            mend="Leave them out of a skip or a flag.",
+        )
     if ballot.strength is not None and (ballot.choice not in ("a", "b") or ballot.strength not in (1, 2, 3)):
         raise VoteInvalidError(
             f"Strength {ballot.strength} does not fit the choice {ballot.choice!r}.",
             mend="Send 1, 2 or 3 with the choice a or b, or leave it out.",
         )
-    for name, value, limit in (
+    if (ballot.choice == "ranked") != (ballot.ranking is not None):
+        raise VoteInvalidError(
+            f"The choice {ballot.choice!r} came {'with' if ballot.ranking is not None else 'without'} a ranking.",
+            mend="Send the choice ranked together with a ranking, and no other choice with one.",
+        )
+    if corrected is not None and ballot.best is None:
+        raise VoteInvalidError(
+            "A correction is an edit of the better answer, and this vote prefers none.",
+            mend="Choose the answer that you edited, or leave the correction out.",
+        )
+    _check_texts(
         ("comment", comment, MAX_COMMENT_CHARS),
-        ("reason", reason, 200),
+        ("reason", reason, MAX_REASON_CHARS),
+        ("correction", corrected, MAX_CORRECTED_CHARS),
         ("key", key, MAX_KEY_CHARS),
-    ):
-        if value is not None and len(value) > limit:
-            raise VoteInvalidError(f"The {name} has {len(value)} characters.", mend=f"Keep it to {limit}.")
-        if value is not None and "\x00" in value:
-            raise VoteInvalidError(f"The {name} holds a null character.", mend="Leave it out.")
+    )
     if key is not None and not key.strip():
         raise VoteInvalidError("The idempotency key is empty.", mend="Send a fresh random value, or no key.")
     seconds = ballot.seconds
@@ -48,10 +76,41 @@ def checked(ballot: Ballot, key: str | None) -> Ballot:
         raise VoteInvalidError(
             f"{seconds} is no duration.", mend="Send the seconds from showing to choosing, or leave them out."
         )
-    return Ballot(ballot.choice, strength=ballot.strength, comment=comment, reason=reason, seconds=seconds)
+    tags = tuple(dict.fromkeys(ballot.tags))
+    return replace(ballot, comment=comment, reason=reason, corrected=corrected, tags=tags)
 
 
-def same(ballot: Ballot, stored: RowMapping) -> bool:
+def same(ballot: Ballot, stored: RowMapping, *, left_side: str, shown_order: Sequence[int] | None) -> bool:
     """Whether a stored vote says what this ballot says. How long it took may differ: a resend measures anew."""
-    said = (shown_of(ballot.choice), ballot.strength, ballot.comment, ballot.reason)
-    return said == (stored["shown_choice"], stored["strength"], stored["comment"], stored["reason"])
+    return meant(ballot, left_side=left_side, shown_order=shown_order) == {
+        "shown_choice": stored["shown_choice"],
+        "strength": stored["strength"],
+        "comment": stored["comment"],
+        "reason": stored["reason"],
+        "tags": stored["tags"],
+        "criteria": stored["criteria"],
+        "ranking": stored["ranking"],
+        "corrected": stored["corrected"],
+    }
+
+
+def meant(ballot: Ballot, *, left_side: str, shown_order: Sequence[int] | None) -> dict[str, Any]:
+    """The ballot as it is stored: criteria of the comparison's own sides, rankings of its own items."""
+    return {
+        "shown_choice": shown_of(ballot.choice),
+        "strength": ballot.strength,
+        "comment": ballot.comment,
+        "reason": ballot.reason,
+        "tags": list(ballot.tags),
+        "criteria": meant_criteria(ballot.criteria, left_side),
+        "ranking": None if ballot.ranking is None else meant_ranking(ballot.ranking, shown_order or ()),
+        "corrected": ballot.corrected,
+    }
+
+
+def _check_texts(*texts: tuple[str, str | None, int]) -> None:
+    for name, value, limit in texts:
+        if value is not None and len(value) > limit:
+            raise VoteInvalidError(f"The {name} has {len(value)} characters.", mend=f"Keep it to {limit}.")
+        if value is not None and "\x00" in value:
+            raise VoteInvalidError(f"The {name} holds a null character.", mend="Leave it out.")

@@ -51,11 +51,11 @@ _HELD = text(f"""
     LIMIT 1
 """)  # noqa: S608 - composed of constants
 
-# The order in which a ranking's items are shown turns by one from slot to slot, and backwards for every other one:
+# The order in which a ranking's items are shown turns by one from slot to slot, and runs backwards for the next K:
 # over K reviewers each item stands once at each place.
 _SHOWN_ORDER = """
     (SELECT array_agg(i.position ORDER BY
-        CASE WHEN (picked.slot % 2 = 0) = (picked.first_left = 'a')
+        CASE WHEN (picked.slot / k.n % 2 = 0) = (picked.first_left = 'a')
              THEN (i.position + picked.slot) % k.n ELSE k.n - (i.position + picked.slot) % k.n END)
      FROM comparison_items i, (SELECT count(*) AS n FROM comparison_items WHERE comparison_id = picked.comparison_id) k
      WHERE i.comparison_id = picked.comparison_id)

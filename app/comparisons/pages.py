@@ -28,6 +28,7 @@ SAID: dict[Choice, str] = {
     "b": "B is better",
     "tie": "Tie",
     "both_bad": "Both bad",
+    "ranked": "Ranked",
     "skip": "Skipped",
     "flag": "Flagged",
 }

@@ -1,14 +1,16 @@
 """Reads: how many pairs are ready, how many votes wait for a round, what a reviewer has said so far."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import exists, func, not_, or_, select, text
+from sqlalchemy import ARRAY, RowMapping, bindparam, exists, func, not_, or_, select, text
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Session
 
-from app.comparisons.records import Choice, choice_of
+from app.comparisons.records import Choice, Mode, choice_of, meant_criteria, shown_ranking
 from app.db.base import utcnow
 from app.db.tables import Assignment, Comparison, Project, Prompt
 
@@ -104,30 +106,54 @@ class Answer:
     revision: int
     created_at: datetime
     messages: list[dict[str, Any]]
-    left: str
-    right: str
+    mode: Mode
+    shown: tuple[str, ...]
+    """The answers in the order in which they were shown."""
+    tags: list[str]
+    criteria: dict[str, Any]
+    """As seen: 'a' is the answer on the left."""
+    ranking: list[list[int]] | None
+    """Tiers of places in ``shown``, the best first."""
+    corrected: str | None
+
+    @property
+    def left(self) -> str:
+        """The answer that stood on the left, or first."""
+        return self.shown[0]
+
+    @property
+    def right(self) -> str:
+        """The answer that stood on the right, or second."""
+        return self.shown[1]
 
 
 # Walked newest first along (reviewer, project, created_at), one row per assignment: only its latest revision.
-_ANSWERS = text("""
+_ANSWERS_SQL = """
     SELECT v.id AS vote_id, v.assignment_id, v.comparison_id, v.shown_choice, v.comment, v.reason, v.strength,
-           v.surplus, v.revision, v.created_at, a.frozen_at, p.messages,
-           CASE WHEN a.left_side = 'a' THEN x.text ELSE y.text END AS "left",
-           CASE WHEN a.left_side = 'a' THEN y.text ELSE x.text END AS "right"
+           v.tags, v.criteria, v.ranking, v.corrected, v.surplus, v.revision, v.created_at, a.frozen_at, a.left_side,
+           a.shown_order, c.mode, p.messages, x.text AS text_a, y.text AS text_b,
+           CASE WHEN c.mode = 'ranking' THEN (
+               SELECT array_agg(t.text ORDER BY i.position)
+               FROM comparison_items i JOIN completions t ON t.id = i.completion_id WHERE i.comparison_id = c.id
+           ) END AS texts
     FROM votes v
     JOIN assignments a ON a.id = v.assignment_id
     JOIN comparisons c ON c.id = v.comparison_id
     JOIN prompts p ON p.id = c.prompt_id
     JOIN completions x ON x.id = c.completion_a_id
     JOIN completions y ON y.id = c.completion_b_id
-    WHERE v.reviewer_id = :reviewer AND v.project_id = :project AND v.choice <> 'undone'
+    WHERE v.reviewer_id = :reviewer AND v.choice <> 'undone'
       AND NOT EXISTS (
         SELECT 1 FROM votes later WHERE later.assignment_id = v.assignment_id AND later.revision > v.revision)
+"""
+_ANSWERS = text(f"""{_ANSWERS_SQL}
+      AND v.project_id = :project
       AND (CAST(:before AS uuid) IS NULL OR (v.created_at, v.id) <
            (SELECT b.created_at, b.id FROM votes b WHERE b.id = :before AND b.reviewer_id = :reviewer))
     ORDER BY v.created_at DESC, v.id DESC
     LIMIT :limit
-""")
+""")  # noqa: S608 - composed of constants
+_ANSWER = text(f"{_ANSWERS_SQL} AND v.assignment_id = :assignment")
 
 
 def answers(
@@ -138,22 +164,63 @@ def answers(
     ``before`` is the ``vote_id`` of the last answer of the page before.
     """
     values = {"reviewer": reviewer_id, "project": project_id, "before": before, "limit": limit}
-    return [
-        Answer(
-            vote_id=row["vote_id"],
-            assignment_id=row["assignment_id"],
-            comparison_id=row["comparison_id"],
-            choice=choice_of(row["shown_choice"]),
-            comment=row["comment"],
-            reason=row["reason"],
-            strength=row["strength"],
-            surplus=row["surplus"],
-            changeable=row["frozen_at"] is None,
-            revision=row["revision"],
-            created_at=row["created_at"],
-            messages=row["messages"],
-            left=row["left"],
-            right=row["right"],
-        )
-        for row in db.execute(_ANSWERS, values).mappings()
-    ]
+    return [_answer(row) for row in db.execute(_ANSWERS, values).mappings()]
+
+
+def answer(db: Session, *, reviewer_id: UUID, assignment_id: UUID) -> Answer | None:
+    """The reviewer's latest word on what that lease handed to them; null when there is none, or it was taken back."""
+    values = {"reviewer": reviewer_id, "assignment": assignment_id}
+    row = db.execute(_ANSWER, values).mappings().one_or_none()
+    return _answer(row) if row else None
+
+
+def _answer(row: RowMapping) -> Answer:
+    texts = (row["text_a"], row["text_b"])
+    order = (0, 1) if row["left_side"] == "a" else (1, 0)
+    if row["mode"] == "ranking":
+        texts, order = tuple(row["texts"]), tuple(row["shown_order"])
+    return Answer(
+        vote_id=row["vote_id"],
+        assignment_id=row["assignment_id"],
+        comparison_id=row["comparison_id"],
+        choice=choice_of(row["shown_choice"]),
+        comment=row["comment"],
+        reason=row["reason"],
+        strength=row["strength"],
+        surplus=row["surplus"],
+        changeable=row["frozen_at"] is None,
+        revision=row["revision"],
+        created_at=row["created_at"],
+        messages=row["messages"],
+        mode=row["mode"],
+        shown=tuple(texts[position] for position in order),
+        tags=row["tags"],
+        criteria=meant_criteria(row["criteria"], row["left_side"]),
+        ranking=None if row["ranking"] is None else shown_ranking(row["ranking"], order),
+        corrected=row["corrected"],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One revision of a reviewer's word on a comparison."""
+
+    choice: Choice | Literal["undone"]
+    strength: int | None
+    created_at: datetime
+
+
+_HISTORY = text("""
+    SELECT assignment_id, shown_choice, strength, created_at FROM votes
+    WHERE reviewer_id = :reviewer AND assignment_id = ANY(:assignments)
+    ORDER BY assignment_id, revision
+""").bindparams(bindparam("assignments", type_=ARRAY(PG_UUID)))
+
+
+def histories(db: Session, *, reviewer_id: UUID, assignment_ids: Sequence[UUID]) -> dict[UUID, list[Said]]:
+    """Everything the reviewer said of each, taken back or not, oldest first."""
+    found: dict[UUID, list[Said]] = {}
+    for row in db.execute(_HISTORY, {"reviewer": reviewer_id, "assignments": list(assignment_ids)}):
+        choice = "undone" if row.shown_choice == "undone" else choice_of(row.shown_choice)
+        found.setdefault(row.assignment_id, []).append(Said(choice, row.strength, row.created_at))
+    return found

@@ -1,27 +1,39 @@
 """What the services of this room take and give: plain values, none of which says which version wrote what."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-Choice = Literal["a", "b", "tie", "both_bad", "skip", "flag"]
-"""As the reviewer sees it: 'a' is the answer on the left, 'b' the one on the right."""
+Choice = Literal["a", "b", "tie", "both_bad", "ranked", "skip", "flag"]
+"""As the reviewer sees it: 'a' is the answer on the left, 'b' the one on the right; 'ranked' comes with a ranking."""
 
 Side = Literal["a", "b"]
 """The comparison's own first or second completion."""
 
 Source = Literal["web", "api", "feedback"]
 
-CHOICES: tuple[Choice, ...] = ("a", "b", "tie", "both_bad", "skip", "flag")
-COUNTED = frozenset({"a", "b", "tie", "both_bad"})
+Mode = Literal["pair", "ranking"]
+
+CHOICES: tuple[Choice, ...] = ("a", "b", "tie", "both_bad", "ranked", "skip", "flag")
+COUNTED = frozenset({"a", "b", "tie", "both_bad", "ranked"})
 """Choices that fill a slot. A skip gives it back, a flag closes all of them."""
 
 FLAG_REASONS = {"unsafe": "Unsafe or harmful", "personal_data": "Personal data", "broken": "Broken or unreadable"}
 """Why a pair can be taken out of the queue, and how it is said."""
 
-MAX_COMMENT_CHARS = 4000
+SKIP_REASONS = {
+    "expertise": "I do not know enough about this",
+    "unclear": "The question is unclear",
+    "language": "I do not read this language well",
+    "too_long": "Too long to judge now",
+    "uneasy": "I would rather not read this",
+}
+"""Why somebody may pass a pair on, and how it is said. The API takes other words too."""
+
 MAX_KEY_CHARS = 200
+MAX_CORRECTED_CHARS = 50_000
 
 
 def shown_of(choice: Choice) -> str:
@@ -46,6 +58,30 @@ def meant_of(choice: Choice, left_side: str) -> str:
     return choice
 
 
+def meant_criteria(criteria: Mapping[str, Any], left_side: str) -> dict[str, Any]:
+    """Criteria as seen, in terms of the comparison's own sides; and back again, for it is its own inverse."""
+    if left_side == "a":
+        return dict(criteria)
+    other = {"a": "b", "b": "a"}
+    return {
+        key: {other[side]: points for side, points in said.items()}
+        if isinstance(said, Mapping)
+        else other.get(said, said)
+        for key, said in criteria.items()
+    }
+
+
+def meant_ranking(ranking: Sequence[Sequence[int]], shown_order: Sequence[int]) -> list[list[int]]:
+    """Tiers of places on the page as tiers of item positions, in each tier the lowest first."""
+    return [sorted(shown_order[place] for place in tier) for tier in ranking]
+
+
+def shown_ranking(ranking: Sequence[Sequence[int]], shown_order: Sequence[int]) -> list[list[int]]:
+    """The inverse of :func:`meant_ranking`."""
+    place_of = {position: place for place, position in enumerate(shown_order)}
+    return [sorted(place_of[position] for position in tier) for tier in ranking]
+
+
 @dataclass(frozen=True, slots=True)
 class Leased:
     """A comparison in a reviewer's hands: exactly what may be shown, and nothing that tells who wrote what."""
@@ -63,7 +99,7 @@ class Leased:
     """False where a choice was taken back and others have filled the slots since: a new vote would be surplus."""
     previous: Choice | None = None
     """What this reviewer last said of it, as seen; null when nothing, or when it was taken back."""
-    mode: Literal["pair", "ranking"] = "pair"
+    mode: Mode = "pair"
 
     @property
     def left(self) -> str:
@@ -85,6 +121,20 @@ class Ballot:
     comment: str | None = None
     reason: str | None = None
     seconds: float | None = None
+    tags: tuple[str, ...] = ()
+    criteria: Mapping[str, Any] = field(default_factory=dict)
+    """Criterion → 'a', 'tie', 'b', or {'a': points, 'b': points}."""
+    ranking: tuple[tuple[int, ...], ...] | None = None
+    """Tiers of places on the page, the best first: 0 is the answer shown first."""
+    corrected: str | None = None
+    """The answer chosen (of a ranking: the one on top) as the reviewer would have it."""
+
+    @property
+    def best(self) -> int | None:
+        """The place on the page of the one answer that is better than all others, if there is one."""
+        if self.ranking:
+            return self.ranking[0][0] if len(self.ranking[0]) == 1 else None
+        return {"a": 0, "b": 1}.get(self.choice)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,17 @@
 """What the API takes and gives. Nothing here says which version wrote what."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.comparisons.queries import Answer
-from app.comparisons.records import COUNTED, MAX_COMMENT_CHARS, Choice, Leased, Recorded
+from app.comparisons.records import COUNTED, MAX_CORRECTED_CHARS, Choice, Leased, Mode, Recorded
+from app.projects.reviewing import MAX_ANSWERS, MAX_COMMENT_CHARS, MAX_TAGS, Reviewing
 
+Tier = Annotated[list[Annotated[int, Field(ge=0, lt=MAX_ANSWERS)]], Field(min_length=1, max_length=MAX_ANSWERS)]
+Rating = Literal["a", "tie", "b"] | dict[Literal["a", "b"], Annotated[int, Field(ge=1, le=5)]]
 AS_SHOWN = "As shown to you: `a` is the answer on the left, `b` the one on the right."
 
 
@@ -20,7 +23,7 @@ class Message(BaseModel):
 
 
 class ComparisonOut(BaseModel):
-    """A pair in your hands: a conversation, and two answers to its last turn."""
+    """A comparison in your hands: a conversation, and two answers to its last turn, or several to be ranked."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -28,8 +31,18 @@ class ComparisonOut(BaseModel):
                 {
                     "id": "019ab4c8-7c1e-7d3a-9a55-0c8d2f3b6e11",
                     "messages": [{"role": "user", "content": "How do I keep basil alive in winter?"}],
+                    "mode": "pair",
+                    "answers": [
+                        "Give it light: a south window, or a lamp for twelve hours a day.",
+                        "Basil is a plant that many people like to grow.",
+                    ],
                     "a": "Give it light: a south window, or a lamp for twelve hours a day.",
                     "b": "Basil is a plant that many people like to grow.",
+                    "asks": {
+                        "scale": "ab_tie_bad",
+                        "criteria": [{"key": "helpful", "label": "Helpful", "scale": "preference"}],
+                        "comment": "optional",
+                    },
                     "lease_expires_at": "2026-11-23T18:15:00Z",
                     "previous_choice": None,
                 }
@@ -39,21 +52,28 @@ class ComparisonOut(BaseModel):
 
     id: UUID = Field(description="Vote with `POST /api/v1/comparisons/{id}/votes`.")
     messages: list[Message] = Field(description="The conversation so far; it ends with a user's turn.")
-    a: str = Field(
-        description="The answer on the left, as plain text (mostly Markdown). Hostile until you sanitise it."
+    mode: Mode = Field(description="`pair`: choose between `a` and `b`; `ranking`: put all `answers` in order.")
+    answers: list[str] = Field(
+        description="The answers in the order in which they are shown to you, as plain text (mostly Markdown). Hostile "
+        "until you sanitise them."
     )
-    b: str = Field(description="The answer on the right.")
+    a: str = Field(description="The first of the answers: of a pair, the one on the left.")
+    b: str = Field(description="The second: of a pair, the one on the right.")
+    asks: Reviewing = Field(description="What the project wants to know, as its settings have it.")
     lease_expires_at: datetime = Field(
         description="Until then the pair is yours alone. A later vote counts if nobody else has filled its place."
     )
     previous_choice: Choice | None = Field(default=None, description="What you last said of it, if anything stands.")
 
     @classmethod
-    def of(cls, leased: Leased) -> "ComparisonOut":
+    def of(cls, leased: Leased, asks: Reviewing) -> "ComparisonOut":
         """What may be told of a lease."""
         return cls(
             id=leased.comparison_id,
             messages=[Message.model_validate(message) for message in leased.messages],
+            mode=leased.mode,
+            answers=list(leased.answers),
+            asks=asks,
             a=leased.left,
             b=leased.right,
             lease_expires_at=leased.expires_at,
@@ -66,18 +86,55 @@ class VoteIn(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"choice": "a", "seconds": 12.4}, {"choice": "flag", "reason": "unsafe"}]},
+        json_schema_extra={
+            "examples": [
+                {"choice": "a", "seconds": 12.4},
+                {
+                    "choice": "b",
+                    "strength": 2,
+                    "criteria": {"helpful": "b", "honest": "tie", "clear": {"a": 2, "b": 4}},
+                    "tags": ["Answers the question"],
+                    "comment": "The right one says how much water.",
+                    "corrected": "Water it from below, twice a week.",
+                },
+                {"choice": "ranked", "ranking": [[2], [0, 1], [3]]},
+                {"choice": "skip", "reason": "expertise"},
+                {"choice": "flag", "reason": "unsafe"},
+            ]
+        },
     )
 
     choice: Choice = Field(
-        description=f"{AS_SHOWN} `skip` gives the pair back, `flag` takes it out of the queue and needs a `reason`."
+        description=f"{AS_SHOWN} `ranked` goes with a `ranking`. `skip` gives the comparison back, `flag` takes it out "
+        "of the queue and needs a `reason`."
     )
     strength: int | None = Field(
         default=None, ge=1, le=3, description="With `a` or `b`: 1 slightly, 2 clearly, 3 much better."
     )
+    criteria: dict[str, Rating] = Field(
+        default_factory=dict,
+        description="Criterion → `a`, `tie` or `b`, or on a Likert scale the points (1 to 5) of each answer.",
+    )
+    ranking: list[Tier] | None = Field(
+        default=None,
+        max_length=MAX_ANSWERS,
+        description="Tiers of indices into `answers`, the best first; those of one tier are equally good.",
+    )
+    tags: list[str] = Field(
+        default_factory=list, max_length=MAX_TAGS, description="Reasons, of those that the project lists."
+    )
+    corrected: str | None = Field(
+        default=None,
+        max_length=MAX_CORRECTED_CHARS,
+        description="The answer you chose (of a ranking: the one on top) as you would have it. It becomes a preference "
+        "of its own: corrected over chosen over rejected.",
+    )
     comment: str | None = Field(default=None, max_length=MAX_COMMENT_CHARS, description="Why, in your own words.")
     reason: str | None = Field(
-        default=None, max_length=200, description="For a flag: `unsafe`, `personal_data` or `broken`."
+        default=None,
+        max_length=200,
+        description="For a flag: `unsafe`, `personal_data` or `broken`. For a skip: `expertise`, `unclear`, "
+        "`language`, `too_long`, `uneasy`, or words of your own.",
     )
     seconds: float | None = Field(default=None, ge=0, description="From showing to choosing, seconds.")
 
@@ -132,8 +189,14 @@ class MyVoteOut(VoteOut):
     comment: str | None
     reason: str | None
     strength: int | None
+    criteria: dict[str, Any]
+    ranking: list[list[int]] | None
+    tags: list[str]
+    corrected: str | None
     changeable: bool = Field(description="No round has learned from it yet: it can be changed or taken back.")
     messages: list[Message]
+    mode: Mode
+    answers: list[str]
     a: str
     b: str
 
@@ -151,6 +214,12 @@ class MyVoteOut(VoteOut):
             comment=answer.comment,
             reason=answer.reason,
             strength=answer.strength,
+            criteria=answer.criteria,
+            ranking=answer.ranking,
+            tags=answer.tags,
+            corrected=answer.corrected,
+            mode=answer.mode,
+            answers=list(answer.shown),
             changeable=answer.changeable,
             messages=[Message.model_validate(message) for message in answer.messages],
             a=answer.left,

@@ -91,10 +91,8 @@ class Reviewing(BaseModel):
         return self
 
     @property
-    def choices(self) -> tuple[str, ...]:
-        """The judgements that the page offers: 'a', 'b', 'tie', 'both_bad', or 'ranked'."""
-        if self.mode == "ranking":
-            return ("ranked",)
+    def pair_choices(self) -> tuple[str, ...]:
+        """The judgements of a pair that the scale knows, from left to right."""
         return {"ab": ("a", "b"), "ab_tie": ("a", "tie", "b")}.get(self.scale, ("a", "tie", "both_bad", "b"))
 
     @property

@@ -47,7 +47,7 @@ def test_take_vote_and_look_back(portal: Portal, shop: Callable[..., Project]) -
     taken = me.post(NEXT)
     assert taken.status_code == 200
     pair = taken.json()
-    assert set(pair) == {"id", "messages", "a", "b", "lease_expires_at", "previous_choice"}
+    assert set(pair) == {"id", "messages", "mode", "answers", "a", "b", "asks", "lease_expires_at", "previous_choice"}
     assert (pair["a"], pair["b"], pair["previous_choice"]) == ("left 0", "right 0", None)
     assert pair["messages"][-1]["role"] == "user"
     assert me.post(NEXT).json() == pair

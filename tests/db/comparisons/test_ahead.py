@@ -1,0 +1,111 @@
+"""One comparison more, leased behind the one in hand, so that the next is on the page at once."""
+
+from datetime import timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.comparisons.service import (
+    expire_leases,
+    lease_ahead,
+    lease_next,
+    record_vote,
+    show_lease,
+    undo_vote,
+)
+from app.db.base import utcnow
+from app.db.tables import Assignment, ComparisonSlot
+from tests.factories.rows import make_comparison, make_project, make_user
+
+
+def test_it_is_another_one_and_stays_behind_the_one_in_hand(db: Session) -> None:
+    project = make_project(db)
+    first, second, third = (make_comparison(db, project) for _ in range(3))
+    me = make_user(db).id
+    hand = lease_next(db, project=project, reviewer_id=me)
+    assert hand is not None
+    ahead = lease_ahead(db, project=project, reviewer_id=me, holding=hand.assignment_id)
+    again = lease_ahead(db, project=project, reviewer_id=me, holding=hand.assignment_id)
+    assert ahead is not None
+    assert again is not None
+    assert (hand.comparison_id, ahead.comparison_id, again.comparison_id) == (first.id, second.id, second.id)
+    reloaded = lease_next(db, project=project, reviewer_id=me)
+    assert reloaded is not None
+    assert reloaded.assignment_id == hand.assignment_id, "what was shown comes before what only waits"
+    record_vote(db, reviewer_id=me, assignment_id=hand.assignment_id, choice="a", source="web")
+    following = lease_next(db, project=project, reviewer_id=me)
+    assert following is not None
+    assert following.assignment_id == ahead.assignment_id
+    assert lease_ahead(db, project=project, reviewer_id=me, holding=ahead.assignment_id).comparison_id == third.id
+
+
+def test_its_time_begins_when_it_is_shown(db: Session) -> None:
+    project = make_project(db, lease_seconds=100)
+    for _ in range(2):
+        make_comparison(db, project)
+    me, start = make_user(db).id, utcnow()
+    hand = lease_next(db, project=project, reviewer_id=me, now=start)
+    ahead = lease_ahead(db, project=project, reviewer_id=me, holding=hand.assignment_id, now=start)
+    later = start + timedelta(seconds=90)
+    assert show_lease(db, project=project, reviewer_id=me, assignment_id=ahead.assignment_id, now=later)
+    assert not show_lease(db, project=project, reviewer_id=me, assignment_id=ahead.assignment_id, now=later)
+    db.expire_all()
+    row = db.get_one(Assignment, ahead.assignment_id)
+    slot = db.scalars(select(ComparisonSlot).where(ComparisonSlot.assignment_id == ahead.assignment_id)).one()
+    assert row.expires_at == slot.lease_expires_at == later + timedelta(seconds=100)
+    assert expire_leases(db, now=start + timedelta(seconds=150)) == 1, "only the one that was never judged in its time"
+
+
+def test_it_takes_a_slot_and_gives_it_back_like_any_lease(db: Session) -> None:
+    project = make_project(db, lease_seconds=100)
+    for _ in range(2):
+        make_comparison(db, project)
+    me, other, start = make_user(db).id, make_user(db).id, utcnow()
+    hand = lease_next(db, project=project, reviewer_id=me, now=start)
+    ahead = lease_ahead(db, project=project, reviewer_id=me, holding=hand.assignment_id, now=start)
+    assert lease_next(db, project=project, reviewer_id=other, now=start) is None, "both places are taken"
+    late = start + timedelta(seconds=101)
+    taken = {lease_next(db, project=project, reviewer_id=other, now=late).comparison_id}
+    taken.add(
+        lease_ahead(
+            db,
+            project=project,
+            reviewer_id=other,
+            holding=lease_next(db, project=project, reviewer_id=other, now=late).assignment_id,
+            now=late,
+        ).comparison_id
+    )
+    assert taken == {hand.comparison_id, ahead.comparison_id}
+    assert not show_lease(db, project=project, reviewer_id=me, assignment_id=ahead.assignment_id, now=late)
+    recorded = record_vote(db, reviewer_id=me, assignment_id=ahead.assignment_id, choice="a", source="web", now=late)
+    assert recorded.surplus, "others hold the place: kept, and never one vote too many"
+
+
+def test_nobody_elses_can_be_shown(db: Session) -> None:
+    project = make_project(db)
+    for _ in range(2):
+        make_comparison(db, project)
+    me, other = make_user(db).id, make_user(db).id
+    hand = lease_next(db, project=project, reviewer_id=me)
+    ahead = lease_ahead(db, project=project, reviewer_id=me, holding=hand.assignment_id)
+    assert not show_lease(db, project=project, reviewer_id=other, assignment_id=ahead.assignment_id)
+    assert not show_lease(db, project=make_project(db), reviewer_id=me, assignment_id=ahead.assignment_id)
+
+
+def test_a_choice_taken_back_comes_before_what_waits(db: Session) -> None:
+    project = make_project(db)
+    for _ in range(3):
+        make_comparison(db, project)
+    me = make_user(db).id
+    hand = lease_next(db, project=project, reviewer_id=me)
+    ahead = lease_ahead(db, project=project, reviewer_id=me, holding=hand.assignment_id)
+    record_vote(db, reviewer_id=me, assignment_id=hand.assignment_id, choice="a", source="web")
+    show_lease(db, project=project, reviewer_id=me, assignment_id=ahead.assignment_id)
+    third = lease_ahead(db, project=project, reviewer_id=me, holding=ahead.assignment_id)
+    undo_vote(db, reviewer_id=me, assignment_id=hand.assignment_id)
+    assert lease_next(db, project=project, reviewer_id=me).assignment_id == hand.assignment_id
+    behind = lease_ahead(db, project=project, reviewer_id=me, holding=hand.assignment_id)
+    assert behind.assignment_id == ahead.assignment_id
+    assert third.assignment_id not in (hand.assignment_id, ahead.assignment_id)
+    record_vote(db, reviewer_id=me, assignment_id=hand.assignment_id, choice="b", source="web")
+    assert lease_next(db, project=project, reviewer_id=me).assignment_id == ahead.assignment_id
