@@ -1,4 +1,4 @@
-"""Preference files of this field as groups: TRL's rows, JSONL or Parquet, plain or conversational; or our own format.
+"""Preference files of this field as groups: TRL's rows (``rows``), JSONL or Parquet; or our own format.
 
 Rows of equal prompts become one group, so that the prompt is computed once. Texts are tokenised here, once.
 """
@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from worker.trainer.data import Completion, Group, Preference, parse_group
+from worker.trainer.data import Completion, Group, Label, Preference, parse_group
 from worker.trainer.errors import RefusedError
+from worker.trainer.rows import Judged, Reader
 
 Row = tuple[str, dict[str, Any]]
 """Where a row stands ('data.jsonl line 3'), and its columns."""
@@ -24,6 +25,7 @@ class _Prompt:
     ids: list[int]
     completions: dict[tuple[int, ...], Completion] = field(default_factory=dict)
     preferences: list[Preference] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
 
 
 def load_groups(file: Path, tokenizer: Any, eos_ids: frozenset[int], eval_fraction: float) -> list[Group]:
@@ -34,19 +36,25 @@ def load_groups(file: Path, tokenizer: Any, eos_ids: frozenset[int], eval_fracti
     """
     prompts: dict[tuple[int, ...], _Prompt] = {}
     groups: list[Group] = []
+    seen: dict[str, str] = {}
+    reader = Reader(tokenizer, eos_ids)
     for where, row in _rows(file):
         try:
             if "prompt_ids" in row:
-                groups.append(parse_group(row))
+                group = parse_group(row)
+                if group.id in seen:
+                    raise ValueError(f"group id {group.id!r} was on {seen[group.id]} already; ids are unique")  # noqa: TRY301
+                seen[group.id] = where
+                groups.append(group)
             else:
-                _add(prompts, row, tokenizer, eos_ids)
+                _add(prompts, reader.read(row), eos_ids)
         except (ValueError, TypeError) as error:
             raise RefusedError(f"{where}: {error}") from error
     for prompt in prompts.values():
         name = hashlib.sha256(repr(prompt.ids).encode()).hexdigest()
         split: Literal["train", "eval"] = "eval" if int(name[:8], 16) / 0x1_0000_0000 < eval_fraction else "train"
         completions = list(prompt.completions.values())
-        groups.append(Group(name[:16], split, prompt.ids, completions, prompt.preferences, [], []))
+        groups.append(Group(name[:16], split, prompt.ids, completions, prompt.preferences, prompt.labels, []))
     if not groups:
         raise RefusedError(f"{file} holds no rows")
     return groups
@@ -90,94 +98,17 @@ def _parquet_rows(file: Path) -> Iterator[Row]:
         raise RefusedError(f"{file} cannot be read as Parquet: {error}") from error
 
 
-def _add(prompts: dict[tuple[int, ...], _Prompt], row: dict[str, Any], tokenizer: Any, eos_ids: frozenset[int]) -> None:
-    """Count one TRL row in. Raises ValueError, naming the field."""
-    for name in ("prompt", "chosen", "rejected"):
-        if row.get(name) in (None, "", []):
-            raise ValueError(f"no {name!r}; a row has an explicit prompt, a chosen and a rejected answer")
-    if isinstance(row["prompt"], str):
-        prompt_ids, answers = _plain(row, tokenizer, eos_ids)
-    else:
-        prompt_ids, answers = _conversation(row, tokenizer, eos_ids)
-    prompt = prompts.setdefault(tuple(prompt_ids), _Prompt(prompt_ids))
+def _add(prompts: dict[tuple[int, ...], _Prompt], judged: Judged, eos_ids: frozenset[int]) -> None:
+    """Count one row in."""
+    prompt = prompts.setdefault(tuple(judged.prompt_ids), _Prompt(judged.prompt_ids))
     places = []
-    for ids, text in answers:
-        end = "eos" if ids[-1] in eos_ids else "human"
-        made = Completion(f"c{len(prompt.completions)}", ids, text, end)
-        prompt.completions.setdefault(tuple(ids), made)
-        places.append(list(prompt.completions).index(tuple(ids)))
-    if places[0] == places[1]:
-        raise ValueError("chosen and rejected are the same tokens")
-    margin, weight = _number(row, "margin", 0.0), _number(row, "weight", 1.0)
-    if weight < 0:
-        raise ValueError(f"weight {weight:g} is negative")
+    for answer in judged.answers:
+        end = "eos" if answer.ids[-1] in eos_ids else "human"
+        made = Completion(f"c{len(prompt.completions)}", answer.ids, answer.text, end)
+        prompt.completions.setdefault(tuple(answer.ids), made)
+        places.append(list(prompt.completions).index(tuple(answer.ids)))
+    if judged.desirable is not None:
+        prompt.labels.append(Label(places[0], judged.desirable, judged.weight))
+        return
     name = f"p{len(prompt.preferences)}"
-    prompt.preferences.append(Preference(name, places[0], places[1], "a", margin, weight))
-
-
-_Answer = tuple[list[int], str]
-
-
-def _plain(row: dict[str, Any], tokenizer: Any, eos_ids: frozenset[int]) -> tuple[list[int], list[_Answer]]:
-    """Prompt as the tokenizer begins a text (BOS where it has one), answers as text that ends."""
-    prompt_ids = list(tokenizer(row["prompt"])["input_ids"])
-    while len(prompt_ids) > 1 and prompt_ids[-1] in eos_ids:  # some tokenizers end every text
-        prompt_ids.pop()
-    answers = []
-    for name in ("chosen", "rejected"):
-        text = row[name]
-        if not isinstance(text, str):
-            raise ValueError(f"{name} is {type(text).__name__}, but prompt is a text; make both texts")  # noqa: TRY004
-        ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-        answers.append((ids if ids and ids[-1] in eos_ids else [*ids, tokenizer.eos_token_id], text))
-    return prompt_ids, answers
-
-
-def _conversation(row: dict[str, Any], tokenizer: Any, eos_ids: frozenset[int]) -> tuple[list[int], list[_Answer]]:
-    """Prompt and answers as the chat template renders them; an answer ends at its last end token."""
-    messages = _messages(row["prompt"], "prompt")
-    prompt_ids = _render(tokenizer, messages, add_generation_prompt=True)
-    answers = []
-    for name in ("chosen", "rejected"):
-        answer = _messages(row[name], name)
-        whole = _render(tokenizer, messages + answer, add_generation_prompt=False)
-        if whole[: len(prompt_ids)] != prompt_ids:
-            raise ValueError(
-                f"the chat template renders prompt + {name} other than prompt alone, so the answer cannot be told from "
-                "it; give plain texts, or token ids in the group format"
-            )
-        ids = whole[len(prompt_ids) :]
-        ends = [place for place, token in enumerate(ids) if token in eos_ids]
-        ids = ids[: ends[-1] + 1] if ends else ids
-        if not ids:
-            raise ValueError(f"{name} is empty")
-        answers.append((ids, tokenizer.decode(ids, skip_special_tokens=True)))
-    return prompt_ids, answers
-
-
-def _render(tokenizer: Any, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> list[int]:
-    from jinja2 import TemplateError
-
-    try:
-        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=add_generation_prompt, return_dict=False)
-    except TemplateError as error:
-        raise ValueError(f"the chat template refuses these messages: {error}") from error
-    return list(ids)
-
-
-def _messages(value: Any, name: str) -> list[dict[str, str]]:
-    if not isinstance(value, list):
-        raise ValueError(f"{name} is {type(value).__name__}; it must be a text or a list of messages like prompt")  # noqa: TRY004
-    for message in value:
-        if not isinstance(message, dict) or not all(isinstance(message.get(key), str) for key in ("role", "content")):
-            raise ValueError(f"{name} holds a message without a text for 'role' and 'content'")
-    return [{"role": message["role"], "content": message["content"]} for message in value]
-
-
-def _number(row: dict[str, Any], name: str, default: float) -> float:
-    value = row.get(name)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
-        raise ValueError(f"{name} {value!r} is not a finite number")
-    return float(value)
+    prompt.preferences.append(Preference(name, places[0], places[1], "a", judged.margin, judged.weight))

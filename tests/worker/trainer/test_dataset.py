@@ -13,6 +13,7 @@ from tests.factories.models import tokenizer
 from worker.trainer.data import Group, group_to_dict
 from worker.trainer.dataset import load_groups
 from worker.trainer.errors import RefusedError
+from worker.trainer.rows import split_prompt
 
 EOS = 2
 
@@ -61,6 +62,56 @@ def test_plain_text_ends_with_the_end_token(tmp_path: Path) -> None:
     assert (group.preferences[0].margin, group.preferences[0].weight) == (0.5, 2.0)
 
 
+def test_a_prompt_that_stands_in_both_answers(tmp_path: Path) -> None:
+    """Plain or conversational, it is what both begin with, as in TRL; the space before the answers is theirs."""
+    whole = talk("tea", "boat", "rain")
+    implicit = {name: whole["prompt"] + whole[name] for name in ("chosen", "rejected")}
+    assert read(write(tmp_path / "a.jsonl", [implicit])) == read(write(tmp_path / "b.jsonl", [whole]))
+    plain = {"chosen": "tea boat please", "rejected": "tea boat never"}
+    (group,) = read(write(tmp_path / "c.jsonl", [plain]))
+    assert group.prompt_ids == tokenizer()("tea boat")["input_ids"]
+    assert [c.text for c in group.completions] == [" please", " never"]
+
+
+# TRL warns of its own affairs while it is imported.
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("chosen", "rejected"),
+    [("tea boat please", "tea boat never"), ("Q: tea\nA: boat", "Q: tea\nA: rain"), ("a b c", "a b d e")],
+)
+def test_implicit_prompts_are_those_of_trl(chosen: str, rejected: str) -> None:
+    from trl.data_utils import extract_prompt
+
+    theirs = extract_prompt({"chosen": chosen, "rejected": rejected})
+    assert split_prompt(chosen, rejected) == (theirs["prompt"], theirs["chosen"], theirs["rejected"])
+
+
+def test_labelled_answers(tmp_path: Path) -> None:
+    """The unpaired form: answers of one prompt stand in one group, beside its preferences."""
+    rows = [
+        {"prompt": "tea ", "completion": "boat", "label": True},
+        {"prompt": "tea ", "completion": "rain", "label": False, "weight": 2},
+        {"prompt": "tea ", "chosen": "boat", "rejected": "walk"},
+        {"prompt": talk("tea", "", "")["prompt"], "completion": talk("", "boat", "")["chosen"], "label": True},
+    ]
+    first, second = read(write(tmp_path / "a.jsonl", rows))
+    assert [(x.completion, x.desirable, x.weight) for x in first.labels] == [(0, True, 1.0), (1, False, 2.0)]
+    assert [(p.a, p.b) for p in first.preferences] == [(0, 2)]
+    assert (second.prompt_ids, len(second.completions)) == (encode_prompt("tea"), 1)
+
+
+def test_text_parts_are_joined(tmp_path: Path) -> None:
+    parts = talk("tea", "boat", "rain")
+    parts["prompt"] = [{"role": "user", "content": [{"type": "text", "text": "te"}, {"type": "text", "text": "a"}]}]
+    assert read(write(tmp_path / "a.jsonl", [parts]))[0].prompt_ids == encode_prompt("tea")
+
+
+def test_a_group_given_twice_is_named(tmp_path: Path) -> None:
+    (one,) = make_groups(1, 0)
+    with pytest.raises(RefusedError, match=r"a.jsonl line 2: group id 'g0' was on a.jsonl line 1 already"):
+        read(write(tmp_path / "a.jsonl", [one, one]))
+
+
 def test_parquet_is_read_as_json_lines_are(tmp_path: Path) -> None:
     rows = [talk("tea", "boat", "rain"), talk("lamp", "walk", "rain")]
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
@@ -86,13 +137,20 @@ def test_held_out_prompts_are_chosen_by_their_hash(tmp_path: Path) -> None:
     ("row", "says"),
     [
         ({"prompt": "tea", "chosen": "boat"}, "no 'rejected'"),
-        ({"chosen": "boat", "rejected": "rain"}, "no 'prompt'"),
-        ({"prompt": "tea", "chosen": "boat", "rejected": ["rain"]}, "rejected is list"),
+        ({"chosen": "boat", "rejected": "rain"}, "share no beginning"),
+        ({"chosen": "tea boat", "rejected": "tea"}, "one answer is the beginning of the other"),
+        ({"chosen": "tea", "rejected": talk("", "", "rain")["rejected"]}, "are of two kinds"),
+        ({"prompt": "tea", "completion": "boat"}, "label None is neither true nor false"),
+        ({"prompt": "tea", "label": True}, "no 'completion'"),
+        ({"completion": "tea", "label": True}, "no 'prompt'"),
+        ({"prompt": "tea", "completion": "boat", "label": 1, "chosen": "x"}, "one form or the other"),
+        ({"prompt": "tea", "chosen": "boat", "rejected": ["rain"]}, "rejected holds a message without"),
+        ({"prompt": "tea", "chosen": "boat", "rejected": 3}, "rejected is int"),
         ({"prompt": "tea", "chosen": "boat", "rejected": "boat"}, "the same tokens"),
         ({"prompt": "tea", "chosen": "boat", "rejected": "rain", "weight": -1}, "weight -1 is negative"),
         ({"prompt": "tea", "chosen": "boat", "rejected": "rain", "margin": "much"}, "margin 'much'"),
         (talk("tea", "boat", "rain") | {"chosen": [{"role": "assistant"}]}, "chosen holds a message without"),
-        (talk("tea", "boat", "rain") | {"chosen": "boat"}, "chosen is str"),
+        (talk("tea", "boat", "rain") | {"chosen": "boat"}, "chosen is a text and prompt is not"),
         ([1], "holds list, not an object"),
     ],
 )
