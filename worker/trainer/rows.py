@@ -91,7 +91,7 @@ class Reader:
 
     def _turn(self, prompt: list[Message], prompt_ids: list[int], name: str, answer: Text) -> Answer:
         """An answer as the chat template renders it behind the prompt; it ends at its last end token."""
-        whole = self._render([*prompt, *answer], add_generation_prompt=False)  # type: ignore[list-item]
+        whole = self._render([*prompt, *answer], add_generation_prompt=False)
         if whole[: len(prompt_ids)] != prompt_ids:
             raise ValueError(
                 f"the chat template renders prompt + {name} other than prompt alone, so the answer cannot be told from "
