@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from app.db.tables import User
 from tests.browser.ensure_chromium import installed
@@ -96,6 +96,16 @@ def sign_in(context: BrowserContext, server: LiveServer) -> Callable[[User], Non
         context.add_cookies([server.cookie(user)])  # type: ignore[list-item]
 
     return act
+
+
+def type_sign_in(page: Page, email: str, password: str) -> None:
+    """Fill in the sign-in form by keyboard alone, as somebody does who sees where the cursor stands."""
+    expect(page.get_by_label("Email")).to_be_focused()  # the browser gives it the focus some time after loading
+    page.keyboard.type(email)
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Password")).to_be_focused()
+    page.keyboard.type(password)
+    page.keyboard.press("Enter")
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from sqlalchemy import delete
 
 from app.accounts.service import create_user, set_active
 from app.db.tables import User, UserSession
-from tests.browser.conftest import DESKTOP, PHONE
+from tests.browser.conftest import DESKTOP, PHONE, type_sign_in
 from tests.browser.server import LiveServer
 from tests.factories import rows
 
@@ -40,10 +40,7 @@ def ada(server: LiveServer) -> User:
 def come_in(page: Page, server: LiveServer, path: str) -> None:
     """Through the form, by keyboard alone."""
     page.goto(f"{server.url}/login?next={path}")
-    page.keyboard.type("ada@example.org")
-    page.keyboard.press("Tab")
-    page.keyboard.type(PASSWORD)
-    page.keyboard.press("Enter")
+    type_sign_in(page, "ada@example.org", PASSWORD)
     page.wait_for_url(f"{server.url}{path}")
 
 
@@ -189,10 +186,7 @@ def test_what_was_typed_survives_an_expired_sign_in(
     page.get_by_role("button", name="Make the token").click()
     page.wait_for_url(f"{server.url}/login?next=/account")
     expect(page.get_by_role("status")).to_contain_text("You were signed out in the meantime")
-    page.keyboard.type("ada@example.org")
-    page.keyboard.press("Tab")
-    page.keyboard.type(PASSWORD)
-    page.keyboard.press("Enter")
+    type_sign_in(page, "ada@example.org", PASSWORD)
     page.wait_for_url(f"{server.url}/account")
     expect(page.get_by_label("What it is for")).to_have_value("Nightly export")
     expect(page.get_by_label("Current password")).to_have_value("")

@@ -7,7 +7,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from app.db.tables import User
 from tests.browser.comparing import on_pair, open_shop
-from tests.browser.conftest import DESKTOP, PHONE
+from tests.browser.conftest import DESKTOP, PHONE, type_sign_in
 from tests.browser.server import LiveServer
 from tests.factories.rows import make_member, make_prompt
 
@@ -23,13 +23,7 @@ def test_from_the_sign_in_page_to_the_last_pair_with_nothing_but_the_keyboard(se
         make_member(db, shop.project, user=walker)
     page.goto(shop.url)
     expect(page).to_have_url(f"{server.url}/login?next=/p/kitchen/compare")
-    page.keyboard.press("Tab")
-    while page.evaluate("document.activeElement.name") != "email":
-        page.keyboard.press("Tab")
-    page.keyboard.type("walker@example.org")
-    page.keyboard.press("Tab")
-    page.keyboard.type("a long walk by the sea")
-    page.keyboard.press("Enter")
+    type_sign_in(page, "walker@example.org", "a long walk by the sea")
     for number, key in enumerate(("a", "2", "t", "ArrowLeft"), start=1):
         on_pair(page, number)
         page.keyboard.press(key)

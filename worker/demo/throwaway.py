@@ -1,7 +1,6 @@
 """A Hone installation that lives as long as one simulation: ``hone up --demo`` on a temporary data directory."""
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -94,7 +93,7 @@ def _token(data: Path, email: str, scopes: tuple[str, ...], environment: dict[st
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """As Ctrl-C does; if that does not end it in time, for good."""
     if process.poll() is None:
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # a script that runs in the background ignores SIGINT, and so do its children
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
