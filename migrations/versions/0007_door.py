@@ -36,7 +36,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """What has no place in the older schema goes; feedback becomes surplus, as a vote without a place was."""
-    for table in ("playground_turns", "round_labels", "completion_labels", "chat_answers", "chats", "api_usage"):
+    for table in ("playground_turns", "completion_labels", "chat_answers", "chats", "api_usage"):
         op.drop_table(table)
     op.execute(
         "UPDATE votes SET surplus = true WHERE assignment_id IN (SELECT id FROM assignments WHERE state = 'feedback')"
@@ -133,22 +133,6 @@ def _create_labels() -> None:
         ["user_id", "idempotency_key"],
         unique=True,
         postgresql_where=sa.text("idempotency_key is not null"),
-    )
-    op.create_table(
-        "round_labels",
-        _ref("round_id"),
-        sa.Column("ordinal", sa.Integer(), nullable=False),
-        *map(_ref, ("label_id", "prompt_id", "completion_id")),
-        sa.Column("split", sa.Text(), nullable=False),
-        sa.Column("desirable", sa.Boolean(), nullable=False),
-        sa.Column("weight", sa.Double(), nullable=False),
-        sa.CheckConstraint("split in ('train', 'eval')", name=op.f("ck_round_labels_split_known")),
-        sa.CheckConstraint("weight >= 0", name=op.f("ck_round_labels_weight_range")),
-        _to("round_labels", "completion_id", "completions"),
-        _to("round_labels", "label_id", "completion_labels"),
-        _to("round_labels", "prompt_id", "prompts"),
-        _to("round_labels", "round_id", "rounds"),
-        sa.PrimaryKeyConstraint("round_id", "ordinal", name=op.f("pk_round_labels")),
     )
 
 

@@ -9,7 +9,7 @@ from app.db.tables.projects import Membership, Project
 from app.db.tables.prompts import Completion, Prompt, PromptUpload
 from app.db.tables.refilling import RefillCount
 from app.db.tables.reviewers import Control, Correction, Standing
-from app.db.tables.rounds import Round, RoundEvent, RoundExample, RoundLabel
+from app.db.tables.rounds import Round, RoundEvent, RoundExample
 from app.db.tables.versions import Version
 
 __all__ = [
@@ -37,7 +37,6 @@ __all__ = [
     "Round",
     "RoundEvent",
     "RoundExample",
-    "RoundLabel",
     "Standing",
     "User",
     "UserSession",

@@ -108,25 +108,6 @@ class RoundExample(Base):
     vote_ids: Mapped[list[UUID]] = mapped_column(ARRAY(PG_UUID))
 
 
-class RoundLabel(Base):
-    """One frozen label of a round's snapshot: a judgement of one answer by itself."""
-
-    __tablename__ = "round_labels"
-    __table_args__ = (
-        CheckConstraint("split in ('train', 'eval')", name="split_known"),
-        CheckConstraint("weight >= 0", name="weight_range"),
-    )
-
-    round_id: Mapped[UUID] = mapped_column(ForeignKey("rounds.id"), primary_key=True)
-    ordinal: Mapped[int] = mapped_column(Integer, primary_key=True)
-    label_id: Mapped[UUID] = mapped_column(ForeignKey("completion_labels.id"))
-    prompt_id: Mapped[UUID] = mapped_column(ForeignKey("prompts.id"))
-    completion_id: Mapped[UUID] = mapped_column(ForeignKey("completions.id"))
-    split: Mapped[str]
-    desirable: Mapped[bool]
-    weight: Mapped[float] = mapped_column(default=1.0)
-
-
 class RoundEvent(Base):
     """Something that happened to a round: every change of state, every claim, every failure."""
 
