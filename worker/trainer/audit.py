@@ -87,8 +87,8 @@ def data_findings(
 
 
 def _counts(examples: Examples) -> list[Finding]:
-    train = sum(len(example.pairs) for example in examples.train)
-    held_out = sum(len(example.pairs) for example in examples.eval)
+    train = sum(example.size for example in examples.train)
+    held_out = sum(example.size for example in examples.eval)
     found = [
         Finding(
             "preferences to train on",
@@ -98,6 +98,7 @@ def _counts(examples: Examples) -> list[Finding]:
         ),
         Finding("held-out preferences", f"{held_out} in {len(examples.eval)} groups"),
     ]
+    found += [Finding(f"learned from: {signal}", str(count)) for signal, count in sorted(examples.used.items())]
     found += [Finding(f"left out: {reason}", str(count)) for reason, count in sorted(examples.unused.items())]
     return found
 
@@ -208,6 +209,8 @@ def _pair_findings(examples: Examples) -> list[Finding]:
         used = {i for pair in example.pairs for i in (pair.chosen, pair.rejected)}
         ends = _used_ends(example.group, example.unit.completions) if used else []
         for pair in example.pairs:
+            if pair.tie:
+                continue
             total += 1
             a, b = sorted((pair.chosen, pair.rejected))
             if (a, b) not in similar:

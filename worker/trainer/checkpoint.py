@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 KEPT = 2
 SCHEMA = 1
 _TENSORS = "state.safetensors"
+_REFERENCE = "reference.safetensors"
 _STATE = "state.json"
 
 
@@ -75,8 +76,9 @@ class Checkpoints:
         parameters: Mapping[str, nn.Parameter],
         optimizer: torch.optim.Optimizer,
         random: RandomState,
+        reference: Mapping[str, Tensor] | None = None,
     ) -> Path:
-        """Write a checkpoint and drop all but the newest ``KEPT``."""
+        """Write a checkpoint and drop all but the newest ``KEPT``; ``reference``: weights of one that has moved."""
         final = self.directory / f"step-{state.step:08d}"
         if final.exists():
             shutil.rmtree(final)
@@ -85,6 +87,9 @@ class Checkpoints:
         staged.mkdir(parents=True)
         try:
             save_file(_pack(parameters, optimizer, random), staged / _TENSORS)
+            if reference:
+                tensors = {name: tensor.detach().contiguous() for name, tensor in reference.items()}
+                save_file(tensors, staged / _REFERENCE)
             data = {"schema": SCHEMA} | {name: getattr(state, name) for name in State.__slots__}
             (staged / _STATE).write_text(json.dumps(data), encoding="utf-8")
             write_manifest(staged)
@@ -136,6 +141,12 @@ def restore(directory: Path, parameters: Mapping[str, nn.Parameter], optimizer: 
                 if value is not None
             }
     RandomState(tensors["random.cpu"], tensors.get("random.cuda")).restore()
+
+
+def restore_reference(directory: Path) -> dict[str, Tensor]:
+    """The weights by which a moving reference differs from the job's; none before it moved."""
+    file = directory / _REFERENCE
+    return load_file(file) if file.is_file() else {}
 
 
 def _pack(

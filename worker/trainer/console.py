@@ -1,8 +1,26 @@
 """A job's events as lines of a log."""
 
 import sys
+from collections.abc import Sequence
 
 from worker.trainer.metrics import Event
+
+_TRAIN = (
+    ("loss {:.4f}", "loss"),
+    ("chosen {:+.3f}", "chosen_log_ratio"),
+    ("rejected {:+.3f}", "rejected_log_ratio"),
+    ("accuracy {:.2f}", "accuracy"),
+    ("kl {:.3f}", "kl"),
+    ("gradient {:.3g}", "grad_norm"),
+    ("{:.0f} tokens/s", "tokens_per_second"),
+)
+_EVAL = (
+    ("loss {:.4f}", "loss"),
+    ("accuracy {:.2f}", "accuracy"),
+    ("margin {:+.3f}", "margin"),
+    ("chosen {:+.3f}", "chosen_log_ratio"),
+    ("kl {:.3f}", "kl"),
+)
 
 
 def say(event: Event) -> None:
@@ -21,24 +39,22 @@ def describe(event: Event) -> str:
         case "audit":
             return f"audit\n{event['table']}"
         case "train":
-            return (
-                f"step {event['step']}/{event['steps']}  loss {event['loss']:.4f}  "
-                f"chosen {event['chosen_log_ratio']:+.3f}  rejected {event['rejected_log_ratio']:+.3f}  "
-                f"accuracy {event['accuracy']:.2f}  kl {event['kl']:.3f}  gradient {event['grad_norm']:.3g}  "
-                f"{event['tokens_per_second']:.0f} tokens/s"
-            )
+            return f"step {event['step']}/{event['steps']}  {_figures(event, _TRAIN)}"
         case "eval":
-            return (
-                f"held out after step {event['step']}: loss {event['loss']:.4f}  accuracy {event['accuracy']:.2f}  "
-                f"margin {event['margin']:+.3f}  chosen {event['chosen_log_ratio']:+.3f}  kl {event['kl']:.3f}  "
-                f"({event['pairs']} pairs)"
-            )
+            return f"held out after step {event['step']}: {_figures(event, _EVAL)}  ({event['pairs']} judgements)"
         case "alarm":
             return f"warning: {event['message']}"
         case "resumed":
             return f"goes on after step {event['step']} of {event['steps']}"
         case "checkpoint":
             return f"checkpoint {event['path']}"
+        case "reference":
+            return f"the reference moved towards the policy after step {event['step']}"
         case "done":
             return f"done: {event['version']}"
     return ""
+
+
+def _figures(event: Event, figures: Sequence[tuple[str, str]]) -> str:
+    """Those of the figures that the event has: a step of ties alone has no accuracy."""
+    return "  ".join(text.format(event[name]) for text, name in figures if name in event)

@@ -1,39 +1,49 @@
-"""What a loss learns from: the groups, cut down to the completions and preferences it reads."""
+"""What a loss learns from: the groups, cut down to the completions and judgements it reads."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from worker.trainer.data import Group, Preference
-from worker.trainer.losses import READS_OUTCOMES
+from app.rounds.spec import LOSSES
+from worker.trainer.data import Group
 from worker.trainer.packing import Unit
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One preference: indices into the example's completions, and how much it counts."""
-
-    chosen: int
-    rejected: int
-    weight: float
-    margin: float
+from worker.trainer.signals import Judgements, Labelled, Order, Pair, read
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A group as it is trained on: only completions that some pair uses."""
+    """A group as it is trained on: only completions that some judgement uses, and the judgements."""
 
     group: Group
     unit: Unit
     pairs: list[Pair]
+    """What a pairwise loss reads. For other losses: the choices among their judgements, for the figures alone."""
+    labels: list[Labelled] = field(default_factory=list)
+    """What a loss on single answers reads."""
+    rankings: list[Order] = field(default_factory=list)
+    """What a loss on whole rankings reads."""
+    weights: list[float] = field(default_factory=list)
+    """How much every judgement counts that the loss reads, in their order; the loss has one value for each."""
+
+    @property
+    def size(self) -> int:
+        """Judgements the loss reads."""
+        return len(self.weights)
+
+    @property
+    def weight(self) -> float:
+        """Of all of them."""
+        return sum(self.weights)
 
 
 @dataclass(slots=True)
 class Examples:
-    """The examples of both splits, and by name how many preferences were left out."""
+    """The examples of both splits; and by name, what the loss learns from and what was left out."""
 
     train: list[Example] = field(default_factory=list)
     eval: list[Example] = field(default_factory=list)
+    used: Counter[str] = field(default_factory=Counter)
+    """'choice', 'tie', 'both_bad', 'label', 'ranking', and how many of the choices have a 'margin'."""
     unused: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -47,49 +57,40 @@ class Examples:
         return [example.unit for example in self.all]
 
 
-def select(groups: Sequence[Group], loss: str, max_length: int) -> Examples:
+def select(groups: Sequence[Group], loss: str, max_length: int, margin_scale: float = 1.0) -> Examples:
     """What ``loss`` learns from, of groups whose every completion fits into ``max_length`` tokens.
 
-    Left out and counted: outcomes the loss does not read, weight 0, identical completions, too long groups,
-    labels and rankings.
+    Left out and counted: signals that the loss does not read, weight 0, identical completions, too long groups.
     """
     made = Examples()
     for group in groups:
-        made.unused["label"] += len(group.labels)
-        made.unused["ranking"] += len(group.rankings)
         if group.length > max_length:
-            made.unused["too long"] += len(group.preferences)
+            made.unused["too long"] += len(group.preferences) + len(group.labels) + len(group.rankings)
             continue
-        kept = [preference for preference in group.preferences if not _reason(group, preference, loss, made.unused)]
-        if kept:
-            (made.train if group.split == "train" else made.eval).append(_example(group, kept))
-    made.unused = Counter({reason: count for reason, count in made.unused.items() if count})
+        found = read(group, LOSSES[loss], margin_scale, made.used, made.unused)
+        example = _example(group, LOSSES[loss].shape, found)
+        if example.size:
+            (made.train if group.split == "train" else made.eval).append(example)
     return made
 
 
-def _reason(group: Group, preference: Preference, loss: str, unused: Counter[str]) -> bool:
-    """Whether the preference is left out, counted under its reason."""
-    a, b = group.completions[preference.a], group.completions[preference.b]
-    if preference.outcome not in READS_OUTCOMES[loss]:
-        reason = preference.outcome
-    elif preference.weight == 0:
-        reason = "weight 0"
-    elif a.ids == b.ids:
-        reason = "identical"
-    else:
-        return False
-    unused[reason] += 1
-    return True
-
-
-def _example(group: Group, kept: Iterable[Preference]) -> Example:
-    kept = list(kept)
-    used = sorted({index for preference in kept for index in (preference.a, preference.b)})
+def _example(group: Group, shape: str, found: Judgements) -> Example:
+    used = sorted(
+        {index for pair in found.pairs for index in (pair.chosen, pair.rejected)}
+        | {label.completion for label in found.labels}
+        | {index for order in found.rankings for index in order.places}
+    )
     place = {index: i for i, index in enumerate(used)}
-    pairs = []
-    for preference in kept:
-        a, b = place[preference.a], place[preference.b]
-        chosen, rejected = (a, b) if preference.outcome == "a" else (b, a)
-        pairs.append(Pair(chosen, rejected, preference.weight, preference.margin))
-    unit = Unit(group.prompt_ids, [group.completions[index].ids for index in used])
-    return Example(group, unit, pairs)
+    read_by_loss: dict[str, Iterable[Pair | Labelled | Order]] = {
+        "pairs": found.pairs,
+        "labels": found.labels,
+        "rankings": found.rankings,
+    }
+    return Example(
+        group,
+        Unit(group.prompt_ids, [group.completions[index].ids for index in used]),
+        [pair.moved(place) for pair in found.pairs],
+        [label.moved(place) for label in found.labels],
+        [order.moved(place) for order in found.rankings],
+        [judgement.weight for judgement in read_by_loss[shape]],
+    )

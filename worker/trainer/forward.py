@@ -9,7 +9,7 @@ from torch import Tensor
 
 from app.rounds.spec import TrainingSettings
 from worker.trainer import masks
-from worker.trainer.logprobs import Head, token_logps
+from worker.trainer.logprobs import Head, token_collisions, token_logps
 from worker.trainer.masks import FLEX_BLOCK
 from worker.trainer.packing import Batch
 
@@ -20,6 +20,8 @@ class CompletionLogps:
 
     tokens: Tensor
     """(C, L), nats, fp32; 0 beyond a completion's end."""
+    collisions: Tensor | None = None
+    """(C, L), nats: log Σ_v p(v)² at every token, without gradient; 0 beyond the end; where asked for."""
 
     @property
     def sums(self) -> Tensor:
@@ -51,7 +53,7 @@ class Forward:
         enabled = self.autocast_dtype is not None
         return torch.autocast(self.device.type, dtype=self.autocast_dtype or torch.bfloat16, enabled=enabled)
 
-    def __call__(self, batch: Batch) -> CompletionLogps:
+    def __call__(self, batch: Batch, *, collisions: bool = False) -> CompletionLogps:
         """Log-probs of every completion of ``batch``, with gradients where grad mode is on."""
         batch = batch.to(self.device)
         if batch.path == "shared":
@@ -65,9 +67,10 @@ class Forward:
             # index_select, whose gradient is summed in a fixed order on a CPU; that of indexing is not.
             predicting = hidden.reshape(-1, hidden.shape[-1]).index_select(0, batch.predicted_from)
             flat = token_logps(predicting, batch.targets, self._head)
-        table = flat.new_zeros(len(batch.lengths) * batch.longest)
-        table = table.index_copy(0, batch.slots, flat)
-        return CompletionLogps(table.view(len(batch.lengths), batch.longest))
+            flat_collisions = token_collisions(predicting, self._head) if collisions else None
+        return CompletionLogps(
+            _by_completion(batch, flat), None if flat_collisions is None else _by_completion(batch, flat_collisions)
+        )
 
     @torch.no_grad()
     def from_full_logits(self, prompt_ids: list[int], completion_ids: list[int]) -> Tensor:
@@ -77,3 +80,9 @@ class Forward:
             logits: Tensor = self.model(input_ids=ids, use_cache=False).logits[0, len(prompt_ids) - 1 : -1].float()
         targets = ids[0, len(prompt_ids) :]
         return logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(1)
+
+
+def _by_completion(batch: Batch, flat: Tensor) -> Tensor:
+    """(C, L) out of (N,): 0 beyond a completion's end."""
+    table = flat.new_zeros(len(batch.lengths) * batch.longest).index_copy(0, batch.slots, flat)
+    return table.view(len(batch.lengths), batch.longest)

@@ -11,14 +11,16 @@ from app.versions.manifest import verify
 from worker.trainer.checkpoint import Checkpoints, State
 from worker.trainer.forward import Forward
 from worker.trainer.lifetime import Stop
-from worker.trainer.loop import Loop, Split
+from worker.trainer.loop import Loop
 from worker.trainer.metrics import Listener
+from worker.trainer.moving import MovingReference
 from worker.trainer.order import steps
 from worker.trainer.policy import make_trainable
-from worker.trainer.prepare import Prepared, precision, prepare, reference_logps, step_tokens
+from worker.trainer.prepare import Prepared, precision, prepare, reference_logps, step_work, verified
 from worker.trainer.publish import VERSION_DIRECTORY, publish_version
 from worker.trainer.report import Report
 from worker.trainer.selfcheck import step_zero
+from worker.trainer.split import Split
 
 FREE_SETTINGS = frozenset(
     {
@@ -76,13 +78,14 @@ def _loop(directory: Path, prepared: Prepared, report: Report) -> Loop:
         forward,
         settings,
         prepared.passes,
-        train=Split(examples.train, reference),
-        held_out=Split(examples.eval, reference),
+        train=Split(examples.train, reference, prepared.mismatched[0]),
+        held_out=Split(examples.eval, reference, prepared.mismatched[1]),
         checkpoints=Checkpoints(directory),
         fingerprint=_fingerprint(directory, prepared),
         stop=report.stop,
         emit=report.emit,
         on_tokens=_counter(report),
+        moving=_moving(prepared),
     )
     same = spec.reference.digest == spec.start.digest
     finding = step_zero(forward, examples.all, reference, settings, prepared.passes.path, same_model=same)
@@ -93,8 +96,7 @@ def _loop(directory: Path, prepared: Prepared, report: Report) -> Loop:
     resumed = loop.resume()
     report.metrics.rewind(resumed)
     if resumed:
-        done = [index for step in steps(examples.train, settings)[:resumed] for index in step]
-        report.work.done += 3 * step_tokens(examples.train, done, prepared)
+        report.work.done += sum(step_work(prepared, step) for step in steps(examples.train, settings)[:resumed])
         report.emit({"kind": "resumed", "step": resumed, "steps": loop.total_steps})
     report.phase("training", step=resumed, steps=loop.total_steps)
     return loop
@@ -119,7 +121,7 @@ def _summary(prepared: Prepared, loop: Loop, state: State) -> dict[str, Any]:
     trained = {
         "steps": state.step,
         "groups": len(examples.train),
-        "preferences": sum(len(example.pairs) for example in examples.train),
+        "preferences": sum(example.size for example in examples.train),
         "tokens": state.tokens,
         "seconds": round(state.seconds, 3),
     }
@@ -128,6 +130,7 @@ def _summary(prepared: Prepared, loop: Loop, state: State) -> dict[str, Any]:
         "train": loop.last | trained,
         "eval": held_out,
         "evaluations": state.evaluations,
+        "learned_from": dict(examples.used),
         "left_out": dict(examples.unused),
         "displacement_alarm": state.alarm,
         "audit": prepared.audit.to_list(),
@@ -135,6 +138,20 @@ def _summary(prepared: Prepared, loop: Loop, state: State) -> dict[str, Any]:
         "dtype": precision(prepared.forward),
         "device": prepared.forward.device.type,
     }
+
+
+def _moving(prepared: Prepared) -> MovingReference | None:
+    """The reference of the loss, where the settings let it move."""
+    spec, settings = prepared.spec, prepared.spec.settings
+    if settings.reference_sync_steps is None:
+        return None
+    return MovingReference.load(
+        spec.reference,
+        verified(spec.reference),
+        prepared.forward,
+        steps=settings.reference_sync_steps,
+        alpha=settings.reference_sync_alpha,
+    )
 
 
 def _counter(report: Report) -> Callable[[int], None]:

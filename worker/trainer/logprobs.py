@@ -56,6 +56,20 @@ def token_logps(hidden: Tensor, targets: Tensor, head: Head, chunk_elements: int
     return torch.cat(parts)
 
 
+@torch.no_grad()
+def token_collisions(hidden: Tensor, head: Head, chunk_elements: int | None = None) -> Tensor:
+    """(N,), nats, no gradient: log Σ_v p(v)² of the distribution each of the (N, D) hidden states predicts.
+
+    That is logsumexp(2z) − 2·logsumexp(z) of the logits z, a chunk of positions at a time.
+    """
+    rows = max(1, (chunk_elements or CHUNK_ELEMENTS.get(hidden.device.type, 1 << 21)) // _vocabulary(head.module))
+    parts = []
+    for piece in torch.split(hidden.detach(), rows):
+        logits = _module_logits(piece, head)
+        parts.append((2 * logits).logsumexp(1) - 2 * logits.logsumexp(1))
+    return torch.cat(parts)
+
+
 def _vocabulary(module: nn.Module) -> int:
     weight = getattr(module, "weight", None)
     return int(weight.shape[0]) if isinstance(weight, Tensor) else 1 << 17
@@ -70,11 +84,14 @@ def _sum_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _module_logps(hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
+def _module_logits(hidden: Tensor, head: Head) -> Tensor:
     logits: Tensor = head.module(hidden)
     logits = logits.to(_sum_dtype(logits.dtype)) * head.scale
-    if head.softcap is not None:
-        logits = head.softcap * torch.tanh(logits / head.softcap)
+    return logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)
+
+
+def _module_logps(hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
+    logits = _module_logits(hidden, head)
     return logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(1)
 
 

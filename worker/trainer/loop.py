@@ -2,26 +2,28 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from app.rounds.spec import TrainingSettings
-from worker.trainer.checkpoint import Checkpoints, RandomState, State, restore
+from worker.trainer.checkpoint import Checkpoints, RandomState, State, restore, restore_reference
 from worker.trainer.errors import NotFiniteError, OutOfMemoryError, StoppedError, is_out_of_memory
 from worker.trainer.examples import Example
 from worker.trainer.forward import Forward
 from worker.trainer.lifetime import Stop
-from worker.trainer.losses import LOSSES, Pairs
+from worker.trainer.losses.kto import baseline as kto_baseline
 from worker.trainer.metrics import DISPLACEMENT_WINDOW_STEPS, Event, Tally, displacement_alarm
+from worker.trainer.moving import MovingReference
+from worker.trainer.objective import Objective, Scored
 from worker.trainer.order import learning_rate, steps
-from worker.trainer.packing import Batch, ForwardPath, Plan, build, plan
-from worker.trainer.pairing import assemble
+from worker.trainer.packing import Batch, ForwardPath, Plan, Unit, build, plan
+from worker.trainer.pairing import stored_reference, table_of
 from worker.trainer.policy import Policy
 from worker.trainer.reference import completion_keys
+from worker.trainer.split import Split
 
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPS = 1e-8
@@ -39,17 +41,11 @@ class Passes:
 
     def plan(self, examples: Sequence[Example], chosen: Sequence[int]) -> list[Plan]:
         """The passes over the ``chosen`` examples."""
-        return plan([example.unit for example in examples], chosen, self.path, self.tokens, self.row_length)
+        return self.plan_units([example.unit for example in examples], chosen)
 
-
-class Split:
-    """Examples with what a pass over them needs: their units, and their reference log-probs."""
-
-    def __init__(self, examples: Sequence[Example], reference: Mapping[str, Tensor]) -> None:
-        self.examples = examples
-        self.units = [example.unit for example in examples]
-        self.keys = completion_keys(self.units)
-        self.reference = reference
+    def plan_units(self, units: Sequence[Unit], chosen: Sequence[int]) -> list[Plan]:
+        """The passes over the ``chosen`` units."""
+        return plan(units, chosen, self.path, self.tokens, self.row_length)
 
 
 class Loop:
@@ -69,13 +65,17 @@ class Loop:
         stop: Stop,
         emit: Callable[[Event], None],
         on_tokens: Callable[[int], None],
+        moving: MovingReference | None = None,
     ) -> None:
-        """``emit`` hears what happened; ``on_tokens`` hears the cost of every pass, in tokens forward."""
+        """``emit`` hears what happened; ``on_tokens`` hears the cost of every pass, in tokens forward.
+
+        ``moving`` is the reference of the loss, where that moves.
+        """
         self.policy = policy
         self._forward, self._settings, self._passes = forward, settings, passes
         self._train, self._held_out = train, held_out
         self._checkpoints, self._stop, self._emit, self._on_tokens = checkpoints, stop, emit, on_tokens
-        self._loss = partial(LOSSES[settings.loss], **settings.loss_settings)
+        self._objective, self._moving = Objective(settings), moving
         self._parameters = policy.trainable
         self._optimizer = make_optimizer(self._parameters.values(), settings)
         self._steps = steps(train.examples, settings)
@@ -95,6 +95,8 @@ class Loop:
         if found is not None:
             self.state, directory = found
             restore(directory, self._parameters, self._optimizer)
+            if self._moving is not None:
+                self._moving.restore(restore_reference(directory))
             self._saved_at = (self.state.step, time.monotonic())
         return self.state.step
 
@@ -132,19 +134,18 @@ class Loop:
     def _optimise(self, chosen: Sequence[int]) -> tuple[dict[str, float], int]:
         """One optimiser step over the ``chosen`` examples, in as many passes as they need."""
         step, total = self.state.step, len(self._steps)
-        weight_sum = sum(pair.weight for index in chosen for pair in self._train.examples[index].pairs)
+        weight_sum = sum(self._train.examples[index].weight for index in chosen)
         tally, tokens = Tally(), 0
         self._optimizer.zero_grad(set_to_none=True)
+        baseline = self._baseline(self._train, chosen)
         for made in self._passes.plan(self._train.examples, chosen):
             self._stop.check(f"step {step + 1} of {total} was not finished")
             batch = build(self._train.units, made, self._passes.path)
             with self.policy.dropout():
-                logps = self._forward(batch).tokens
-            pairs, weight = self._pairs(self._train, made, batch, logps)
-            losses = self._loss(pairs)
+                scored = self._scored(self._train, made, batch, baseline)
             # Each pass adds its share of the step's weighted mean: any split into passes has the same gradient.
-            ((losses * weight).sum() / weight_sum).backward()  # type: ignore[no-untyped-call]
-            tally.add(losses, pairs, weight)
+            ((scored.losses * scored.weight).sum() / weight_sum).backward()  # type: ignore[no-untyped-call]
+            tally.add(scored.columns, len(scored.losses))
             tokens += batch.tokens
             self._on_tokens(3 * batch.tokens)
         figures = tally.means()
@@ -165,10 +166,13 @@ class Loop:
         state.step += 1
         state.tokens += tokens
         state.seconds += seconds
-        state.recent_chosen = [*state.recent_chosen, figures["chosen_log_ratio"]][-DISPLACEMENT_WINDOW_STEPS:]
+        if "chosen_log_ratio" in figures:  # a step of ties or of bad answers has none
+            state.recent_chosen = [*state.recent_chosen, figures["chosen_log_ratio"]][-DISPLACEMENT_WINDOW_STEPS:]
         self.last = figures | {"tokens_per_second": tokens / seconds}
         self._emit({"kind": "train", "step": state.step, "steps": len(self._steps)} | self.last)
         self._watch(None)
+        if self._moving is not None and self._moving.after_step(state.step, self.policy.model):
+            self._emit({"kind": "reference", "step": state.step})
 
     def _evaluation_due(self) -> bool:
         step, every = self.state.step, self._settings.eval_every_steps
@@ -188,21 +192,46 @@ class Loop:
     def _evaluate(self) -> None:
         """Figures of the held-out preferences."""
         tally = Tally()
+        everything = range(len(self._held_out.examples))
         with torch.no_grad():
-            for made in self._passes.plan(self._held_out.examples, range(len(self._held_out.examples))):
+            baseline = self._baseline(self._held_out, everything)
+            for made in self._passes.plan(self._held_out.examples, everything):
                 self._stop.check(f"evaluation after step {self.state.step} was not finished")
                 batch = build(self._held_out.units, made, self._passes.path)
-                logps = self._forward(batch).tokens
-                pairs, weight = self._pairs(self._held_out, made, batch, logps)
-                tally.add(self._loss(pairs), pairs, weight)
+                scored = self._scored(self._held_out, made, batch, baseline)
+                tally.add(scored.columns, len(scored.losses))
                 self._on_tokens(batch.tokens)
         figures = {"step": self.state.step} | tally.means()
         self.state.evaluations.append(figures)
         self._emit({"kind": "eval", "steps": len(self._steps)} | figures)
-        self._watch(figures["chosen_log_ratio"])
+        self._watch(figures.get("chosen_log_ratio"))
 
-    def _pairs(self, split: Split, made: Plan, batch: Batch, logps: Tensor) -> tuple[Pairs, Tensor]:
-        return assemble(split.examples, made, batch, logps, split.reference, split.keys)
+    def _scored(self, split: Split, made: Plan, batch: Batch, baseline: Tensor | None) -> Scored:
+        """Loss and figures of one pass."""
+        logps = self._forward(batch, collisions=self._objective.collisions)
+        reference = stored_reference(made, batch, split.reference, split.keys)
+        table = table_of(batch, logps.tokens, reference, logps.collisions)
+        moved = None if self._moving is None else self._moving(batch)
+        return self._objective(split, made, batch, table, moved_reference=moved, baseline=baseline)
+
+    @torch.no_grad()
+    def _baseline(self, split: Split, chosen: Sequence[int]) -> Tensor | None:
+        """(), nats: z0 over the mismatched completions of the ``chosen`` examples, for a loss that reads it."""
+        if not self._objective.needs_baseline:
+            return None
+        units = [split.mismatched[index] for index in chosen if index in split.mismatched]
+        if not units:
+            return torch.zeros(())
+        keys = completion_keys(units)
+        ratios = []
+        for made in self._passes.plan_units(units, range(len(units))):
+            self._stop.check(f"step {self.state.step + 1} of {len(self._steps)} was not finished")
+            batch = build(units, made, self._passes.path)
+            policy = self._forward(batch).tokens
+            held = stored_reference(made, batch, split.reference, keys) if self._moving is None else self._moving(batch)
+            ratios.append((policy - held.to(policy.device)).sum(1))
+            self._on_tokens(batch.tokens)
+        return kto_baseline(torch.cat(ratios))
 
     def _watch(self, held_out: float | None) -> None:
         alarm = displacement_alarm(self.state.recent_chosen, held_out, self._settings.displacement_alarm_nats)
@@ -211,7 +240,8 @@ class Loop:
             self._emit({"kind": "alarm", "step": self.state.step, "message": alarm})
 
     def _save(self, random: RandomState) -> None:
-        directory = self._checkpoints.save(self.state, self._parameters, self._optimizer, random)
+        reference = {} if self._moving is None else self._moving.state()
+        directory = self._checkpoints.save(self.state, self._parameters, self._optimizer, random, reference)
         self._saved_at = (self.state.step, time.monotonic())
         self._emit({"kind": "checkpoint", "step": self.state.step, "path": directory.name})
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.trainer.losses import Pairs
+from worker.trainer.losses import Labels, Pairs, Side
 
 Event = dict[str, Any]
-"""One line of metrics.jsonl: 'kind' is phase, audit, resumed, train, eval, alarm, checkpoint or done; 'progress' is
-the share of the job's work that is done, 0 to 1."""
+"""One line of metrics.jsonl: 'kind' is phase, audit, resumed, train, eval, alarm, reference, checkpoint or done;
+'progress' is the share of the job's work that is done, 0 to 1."""
 
 Listener = Callable[[Event], None]
 
@@ -23,48 +23,89 @@ TIE_NATS = 1e-4
 """|Δ| that is rounding, and counts as half right."""
 
 
+Columns = Mapping[str, tuple[Tensor, Tensor]]
+"""Figures by name: values and weights, each (n,), for the figure's own n."""
+
+
 @dataclass(slots=True)
 class Tally:
-    """Weighted sums over preferences; any split into batches gives the same means."""
+    """Weighted sums of figures; any split into batches gives the same means."""
 
     sums: dict[str, float] = field(default_factory=dict)
-    weight: float = 0.0
-    pairs: int = 0
+    weights: dict[str, float] = field(default_factory=dict)
+    judgements: int = 0
 
     @torch.no_grad()
-    def add(self, losses: Tensor, pairs: Pairs, weight: Tensor) -> None:
-        """Count a batch: ``losses`` and ``weight`` are (batch,)."""
-        delta = pairs.delta
-        columns = {
-            "loss": losses,
-            "chosen_log_ratio": pairs.chosen.log_ratio,
-            "rejected_log_ratio": pairs.rejected.log_ratio,
-            "margin": delta,
-            "accuracy": (delta > TIE_NATS).float() + 0.5 * (delta.abs() <= TIE_NATS).float(),
-            "chosen_logp_per_token": pairs.chosen.policy_logp_sum / pairs.chosen.length,
-            "kl": 0.5 * (_kl(pairs.chosen) + _kl(pairs.rejected)),
-            "chosen_tokens": pairs.chosen.length,
-            "rejected_tokens": pairs.rejected.length,
-        }
-        w = weight.double().cpu()
-        for name, column in columns.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(column.double().cpu() @ w)
-        self.weight += float(w.sum())
-        self.pairs += len(losses)
+    def add(self, columns: Columns, judgements: int) -> None:
+        """Count a batch of so many judgements."""
+        for name, (values, weight) in columns.items():
+            w = weight.double().cpu()
+            self.sums[name] = self.sums.get(name, 0.0) + float(values.double().cpu() @ w)
+            self.weights[name] = self.weights.get(name, 0.0) + float(w.sum())
+        self.judgements += judgements
 
     def means(self) -> dict[str, float]:
-        """Weighted means in nats (tokens for the lengths), and how many pairs they are of.
+        """Weighted means in nats (tokens for the lengths), and how many judgements they are of, as 'pairs'.
 
-        'kl' estimates KL(reference ‖ policy) per completion as Σ_t (r − 1 − log r) with r = π_θ/π_ref at each sampled
-        token: never negative, and exact in expectation where the completions were sampled from the reference.
+        A figure that nothing was counted of is left out.
         """
-        return {name: value / self.weight for name, value in self.sums.items()} | {"pairs": self.pairs}
+        means = {name: value / self.weights[name] for name, value in self.sums.items() if self.weights[name] > 0}
+        if "margin" not in means and {"chosen_log_ratio", "rejected_log_ratio"} <= means.keys():
+            means["margin"] = means["chosen_log_ratio"] - means["rejected_log_ratio"]
+        return means | {"pairs": self.judgements}
 
 
-def _kl(side: Any) -> Tensor:
-    """(batch,), nats a completion."""
+def pair_columns(pairs: Pairs, weight: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Figures of preferences. Ties have neither a chosen nor a rejected side, and count for the KL alone."""
+    delta = pairs.delta
+    choice = weight if pairs.tie is None else torch.where(pairs.tie, 0.0, weight)
+    columns = {
+        "chosen_log_ratio": (pairs.chosen.log_ratio, choice),
+        "rejected_log_ratio": (pairs.rejected.log_ratio, choice),
+        "margin": (delta, choice),
+        "accuracy": (_right(delta), choice),
+        "chosen_logp_per_token": (pairs.chosen.mean_logp, choice),
+        "kl": (0.5 * (_kl(pairs.chosen) + _kl(pairs.rejected)), weight),
+        "chosen_tokens": (pairs.chosen.length, choice),
+        "rejected_tokens": (pairs.rejected.length, choice),
+    }
+    if pairs.tie is not None:
+        columns["tie_distance"] = (delta.abs(), torch.where(pairs.tie, weight, 0.0))
+    return columns
+
+
+def label_columns(labels: Labels, weight: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Figures of single answers: the good ones stand as chosen, the bad ones as rejected.
+
+    'accuracy' is the share on the right side of z0.
+    """
+    side, ratio = labels.completion, labels.completion.log_ratio
+    good, bad = torch.where(labels.desirable, weight, 0.0), torch.where(labels.desirable, 0.0, weight)
+    ahead = ratio - labels.baseline
+    return {
+        "chosen_log_ratio": (ratio, good),
+        "rejected_log_ratio": (ratio, bad),
+        "accuracy": (_right(torch.where(labels.desirable, ahead, -ahead)), weight),
+        "chosen_logp_per_token": (side.mean_logp, good),
+        "kl": (_kl(side), weight),
+        "chosen_tokens": (side.length, good),
+        "rejected_tokens": (side.length, bad),
+        "baseline": (labels.baseline.expand_as(weight), weight),
+    }
+
+
+def _right(ahead: Tensor) -> Tensor:
+    """(n,): 1 where positive, ½ within rounding of 0."""
+    return (ahead > TIE_NATS).float() + 0.5 * (ahead.abs() <= TIE_NATS).float()
+
+
+def _kl(side: Side) -> Tensor:
+    """(n,), nats a completion: estimates KL(reference ‖ policy) as Σ_t (r − 1 − log r), r = π_θ/π_ref at each token.
+
+    Never negative, and exact in expectation where the completions were sampled from the reference.
+    """
     log_ratio = side.policy_token_logp - side.reference_token_logp  # 0 beyond the end, which adds nothing
-    return (torch.expm1(log_ratio) - log_ratio).sum(1)  # type: ignore[no-any-return]
+    return (torch.expm1(log_ratio) - log_ratio).sum(1)
 
 
 class MetricsFile:

@@ -11,8 +11,8 @@ from worker.trainer.examples import Example
 def steps(examples: Sequence[Example], settings: TrainingSettings) -> list[list[int]]:
     """Indices of the examples of every optimiser step, over all epochs.
 
-    Every epoch is shuffled anew from (seed, epoch). All pairs of a group are in one step, so that its prompt is
-    computed once; a step is closed when the next group would take it beyond ``pairs_per_step``.
+    Every epoch is shuffled anew from (seed, epoch). All judgements of a group are in one step, so that its prompt
+    is computed once; a step is closed when the next group would take it beyond ``pairs_per_step``.
     """
     made: list[list[int]] = []
     for epoch in range(settings.epochs):
@@ -21,11 +21,11 @@ def steps(examples: Sequence[Example], settings: TrainingSettings) -> list[list[
         step: list[int] = []
         pairs = 0
         for index in order:
-            if step and pairs + len(examples[index].pairs) > settings.pairs_per_step:
+            if step and pairs + examples[index].size > settings.pairs_per_step:
                 made.append(step)
                 step, pairs = [], 0
             step.append(index)
-            pairs += len(examples[index].pairs)
+            pairs += examples[index].size
         if step:
             made.append(step)
         if settings.max_steps is not None and len(made) >= settings.max_steps:

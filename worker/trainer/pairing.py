@@ -1,13 +1,98 @@
-"""From the log-probs of a batch's completions to the preferences a loss reads."""
+"""From the log-probs of a batch's completions to what a loss reads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from app.rounds.spec import LossSpec
 from worker.trainer.examples import Example
-from worker.trainer.losses import Pairs, Side
+from worker.trainer.losses import Labels, Pairs, Rankings, Side
 from worker.trainer.packing import Batch, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The completions of a batch under policy and reference. C completions, the longest of L tokens."""
+
+    policy: Tensor
+    """(C, L), nats; 0 beyond a completion's end."""
+    reference: Tensor
+    """(C, L), nats; 0 beyond a completion's end; no gradient."""
+    lengths: Tensor
+    """(C,), tokens, as float."""
+    collisions: Tensor | None = None
+    """(C, L), nats: log Σ_v π_θ(v)² at every token; where they were asked for."""
+
+    def side(self, index: Tensor) -> Side:
+        """The completions at ``index``, (batch,)."""
+        policy, reference = self.policy.index_select(0, index), self.reference.index_select(0, index)
+        collisions = None if self.collisions is None else self.collisions.index_select(0, index)
+        return Side(policy.sum(1), reference.sum(1), self.lengths[index], policy, reference, collisions)
+
+
+def stored_reference(
+    made: Plan, batch: Batch, reference: Mapping[str, Tensor], keys: Sequence[Sequence[str]]
+) -> Tensor:
+    """(C, L), nats, on the CPU: the stored reference log-probs of a batch's completions.
+
+    Args:
+        made: the pass whose rows ``batch`` holds.
+        batch: C completions, the longest of L tokens.
+        reference: stored log-probs by key, each (tokens,), nats.
+        keys: the keys of every unit's completions; ``made`` indexes them.
+    """
+    table = torch.zeros(len(batch.lengths), batch.longest)
+    for row, key in enumerate(key for unit in made.units for key in keys[unit]):
+        logps = reference[key]
+        table[row, : len(logps)] = logps
+    return table
+
+
+def table_of(batch: Batch, policy: Tensor, reference: Tensor, collisions: Tensor | None = None) -> Table:
+    """All on the policy's device."""
+    device = policy.device
+    return Table(policy, reference.to(device), batch.lengths.to(device=device, dtype=torch.float32), collisions)
+
+
+def pairs_of(examples: Sequence[Example], made: Plan, batch: Batch, table: Table) -> tuple[Pairs, Tensor]:
+    """The preferences of a batch, and their weights, (n,). ``made`` indexes ``examples``."""
+    found = [(first, pair) for first, example in _placed(examples, made, batch) for pair in example.pairs]
+    tensor = _maker(table)
+    margin = tensor([pair.margin for _, pair in found], torch.float32)
+    ties = [pair.tie for _, pair in found]
+    pairs = Pairs(
+        table.side(tensor([first + pair.chosen for first, pair in found], torch.long)),
+        table.side(tensor([first + pair.rejected for first, pair in found], torch.long)),
+        margin,
+        tensor(ties, torch.bool) if any(ties) else None,
+    )
+    return pairs, tensor([pair.weight for _, pair in found], torch.float32)
+
+
+def labels_of(
+    examples: Sequence[Example], made: Plan, batch: Batch, table: Table, baseline: Tensor
+) -> tuple[Labels, Tensor]:
+    """The judged completions of a batch, and their weights, (n,)."""
+    found = [(first, label) for first, example in _placed(examples, made, batch) for label in example.labels]
+    tensor = _maker(table)
+    completion = table.side(tensor([first + label.completion for first, label in found], torch.long))
+    desirable = tensor([label.desirable for _, label in found], torch.bool)
+    weight = tensor([label.weight for _, label in found], torch.float32)
+    return Labels(completion, desirable, baseline.to(weight.device)), weight
+
+
+def rankings_of(examples: Sequence[Example], made: Plan, batch: Batch, table: Table) -> tuple[Rankings, Tensor]:
+    """The rankings of a batch, and their weights, (n,)."""
+    found = [(first, order) for first, example in _placed(examples, made, batch) for order in example.rankings]
+    tensor = _maker(table)
+    longest = max(len(order.places) for _, order in found)
+    places = [[first + k for k in order.places] + [0] * (longest - len(order.places)) for first, order in found]
+    tiers = [order.tiers + [-1] * (longest - len(order.tiers)) for _, order in found]
+    log_ratio = (table.policy.sum(1) - table.reference.sum(1)).index_select(0, tensor(places, torch.long).flatten())
+    rankings = Rankings(log_ratio.view(len(found), longest), tensor(tiers, torch.long))
+    return rankings, tensor([order.weight for _, order in found], torch.float32)
 
 
 def assemble(
@@ -18,37 +103,27 @@ def assemble(
     reference: Mapping[str, Tensor],
     keys: Sequence[Sequence[str]],
 ) -> tuple[Pairs, Tensor]:
-    """The preferences of a batch, and their weights, (batch,).
+    """The preferences of a batch against stored reference log-probs, and their weights, (n,)."""
+    table = table_of(batch, policy_tokens, stored_reference(made, batch, reference, keys))
+    return pairs_of(examples, made, batch, table)
 
-    Args:
-        examples: all examples of the split; ``made`` and ``keys`` index them.
-        made: the pass whose rows ``batch`` holds.
-        batch: C completions, the longest of L tokens.
-        policy_tokens: (C, L), nats, under the policy.
-        reference: stored log-probs by key, each (tokens,), nats.
-        keys: the keys of every example's completions.
-    """
-    device = policy_tokens.device
-    chosen, rejected, weights, margins = [], [], [], []
-    for unit in made.units:
-        first = batch.first_completion[unit]
-        for pair in examples[unit].pairs:
-            chosen.append(first + pair.chosen)
-            rejected.append(first + pair.rejected)
-            weights.append(pair.weight)
-            margins.append(pair.margin)
-    reference_tokens = torch.zeros(policy_tokens.shape)
-    row = 0
-    for unit in made.units:
-        for key in keys[unit]:
-            logps = reference[key]
-            reference_tokens[row, : len(logps)] = logps
-            row += 1
-    reference_tokens = reference_tokens.to(device)
-    lengths = batch.lengths.to(device=device, dtype=torch.float32)
-    sides = []
-    for index in (torch.tensor(chosen, device=device), torch.tensor(rejected, device=device)):
-        policy, ours = policy_tokens.index_select(0, index), reference_tokens.index_select(0, index)
-        sides.append(Side(policy.sum(1), ours.sum(1), lengths[index], policy, ours))
-    pairs = Pairs(sides[0], sides[1], torch.tensor(margins, device=device))
-    return pairs, torch.tensor(weights, device=device)
+
+def read_by(
+    loss: LossSpec, examples: Sequence[Example], made: Plan, batch: Batch, table: Table, baseline: Tensor | None
+) -> tuple[Pairs | Labels | Rankings, Tensor]:
+    """What ``loss`` reads of a batch, and the weights, (n,)."""
+    if loss.shape == "labels":
+        if baseline is None:
+            raise ValueError("a loss on single answers needs the baseline of the step")
+        return labels_of(examples, made, batch, table, baseline)
+    return (rankings_of if loss.shape == "rankings" else pairs_of)(examples, made, batch, table)
+
+
+def _placed(examples: Sequence[Example], made: Plan, batch: Batch) -> Iterator[tuple[int, Example]]:
+    """Every example of the pass with the row of its first completion."""
+    return ((batch.first_completion[unit], examples[unit]) for unit in made.units)
+
+
+def _maker(table: Table) -> Callable[..., Tensor]:
+    device = table.policy.device
+    return lambda values, dtype: torch.tensor(values, dtype=dtype, device=device)

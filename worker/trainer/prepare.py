@@ -1,6 +1,6 @@
 """Everything before the first step: reading, loading, the audit, and the reference's log-probs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,11 @@ from worker.trainer.errors import RefusedError
 from worker.trainer.examples import Example, Examples, select
 from worker.trainer.forward import Forward
 from worker.trainer.loop import Passes
+from worker.trainer.loss_checks import loss_findings
+from worker.trainer.mismatched import mismatched_units
+from worker.trainer.objective import Objective
 from worker.trainer.order import steps
+from worker.trainer.packing import Unit
 from worker.trainer.policy import Policy, attention_for, load_start
 from worker.trainer.reference import ReferenceStore, completion_keys, compute, missing_plans
 from worker.trainer.report import Report
@@ -35,8 +39,15 @@ class Prepared:
     policy: Policy
     forward: Forward
     examples: Examples
+    mismatched: tuple[Mapping[int, Unit], Mapping[int, Unit]]
+    """Of train and eval: by index of an example, its prompt with an answer to another one; empty for most losses."""
     passes: Passes
     audit: Audit
+
+    @property
+    def units(self) -> list[Unit]:
+        """Everything whose log-probs under the reference are wanted."""
+        return self.examples.units + [unit for split in self.mismatched for unit in split.values()]
 
 
 def prepare(directory: Path, report: Report) -> Prepared:
@@ -52,7 +63,7 @@ def prepare(directory: Path, report: Report) -> Prepared:
     torch.manual_seed(settings.seed)
     info = verified(spec.start)
     max_length = _max_length(settings, info)
-    examples = select(groups, settings.loss, max_length)
+    examples = select(groups, settings.loss, max_length, settings.margin_scale)
     policy = load_start(spec.start, info, settings, device)
     forward = Forward(policy.model, autocast=_autocast(settings, device))
     audit = Audit()
@@ -64,7 +75,11 @@ def prepare(directory: Path, report: Report) -> Prepared:
         report.audit(audit)
         raise
     passes = Passes(path, settings.tokens_per_row, forward.row_length(settings))
-    return Prepared(spec, info, policy, forward, examples, passes, audit)
+    mismatched: tuple[Mapping[int, Unit], Mapping[int, Unit]] = ({}, {})
+    if Objective(settings).needs_baseline:
+        mismatched = (mismatched_units(examples.train, max_length), mismatched_units(examples.eval, max_length))
+    audit.add(loss_findings(examples, settings, mismatched[0]))
+    return Prepared(spec, info, policy, forward, examples, mismatched, passes, audit)
 
 
 def reference_logps(directory: Path, prepared: Prepared, report: Report) -> dict[str, Tensor]:
@@ -73,15 +88,14 @@ def reference_logps(directory: Path, prepared: Prepared, report: Report) -> dict
     Call it before anything is trained: where the reference is the start, the start computes them.
     """
     spec, forward, passes = prepared.spec, prepared.forward, prepared.passes
-    examples = prepared.examples.all
-    units = prepared.examples.units
+    units = prepared.units
     keys = completion_keys(units)
     wanted = {key for unit in keys for key in unit}
     place = Path(spec.reference_store) if spec.reference_store else directory / REFERENCE_DIRECTORY
     kind = f"{precision(forward)}-{forward.device.type}"
     store = ReferenceStore(place, spec.reference.digest, kind, passes.path)
     stored = store.read(wanted)
-    todo = missing_plans(passes.plan(examples, range(len(examples))), keys, stored)
+    todo = missing_plans(passes.plan_units(units, range(len(units))), keys, stored)
     report.work.total = _work(prepared, [unit for made in todo for unit in made.units])
     if not todo:
         return stored
@@ -121,18 +135,30 @@ def precision(forward: Forward) -> str:
 
 def step_tokens(examples: Sequence[Example], indices: Sequence[int], prepared: Prepared) -> int:
     """Tokens of the forward passes over the examples at ``indices``, without padding."""
-    shared = prepared.passes.path == "shared"
-    return sum(examples[i].unit.shared_length if shared else examples[i].unit.plain_total for i in indices)
+    return sum(_tokens(examples[i].unit, prepared) for i in indices)
+
+
+def step_work(prepared: Prepared, step: Sequence[int]) -> int:
+    """Tokens forward of one optimiser step; a training token counts three times, for its backward pass."""
+    mismatched = prepared.mismatched[0]
+    extra = sum(_tokens(mismatched[i], prepared) for i in step if i in mismatched)
+    return 3 * step_tokens(prepared.examples.train, step, prepared) + extra
+
+
+def _tokens(unit: Unit, prepared: Prepared) -> int:
+    return unit.shared_length if prepared.passes.path == "shared" else unit.plain_total
 
 
 def _work(prepared: Prepared, missing: Sequence[int]) -> int:
-    """Tokens forward of the whole job; a training token counts three times, for its backward pass."""
+    """Tokens forward of the whole job."""
     examples, settings = prepared.examples, prepared.spec.settings
     order = steps(examples.train, settings)
-    training = sum(step_tokens(examples.train, step, prepared) for step in order)
     evaluations = 2 + (len(order) - 1) // (settings.eval_every_steps or len(order) + 1)
     held_out = step_tokens(examples.eval, range(len(examples.eval)), prepared)
-    return step_tokens(examples.all, missing, prepared) + 3 * training + evaluations * held_out
+    held_out += sum(_tokens(unit, prepared) for unit in prepared.mismatched[1].values())
+    units = prepared.units
+    reference = sum(_tokens(units[i], prepared) for i in missing)
+    return reference + sum(step_work(prepared, step) for step in order) + evaluations * held_out
 
 
 def _data(groups: Sequence[Group], examples: Examples, policy: Policy, max_length: int) -> Any:

@@ -30,7 +30,9 @@ def bar(console: Console) -> Iterator[Listener]:
             if event["kind"] == "phase":
                 progress.update(task, description=event["phase"])
             if event["kind"] == "train":
-                figures = f"step {event['step']}/{event['steps']} loss {event['loss']:.4f} acc {event['accuracy']:.2f}"
+                figures = f"step {event['step']}/{event['steps']} loss {event['loss']:.4f}"
+                if "accuracy" in event:
+                    figures += f" acc {event['accuracy']:.2f}"
                 progress.update(task, figures=figures)
             if event["kind"] not in ("phase", "train") or not console.is_terminal:
                 line = describe(event)

@@ -78,6 +78,9 @@ def step_zero(
             first = batch.first_completion[unit]
             ratio = [float(logps[first + k] - reference[key].double().sum()) for k, key in enumerate(keys[unit])]
             thousands = max(1.0, max(map(len, units[unit].completions)) / 1000)
+            if not sample[unit].pairs:  # single answers: each against the reference by itself
+                alone = max(abs(rho) for rho in ratio)
+                worst_delta, worst_excess = max(worst_delta, alone), max(worst_excess, alone / thousands)
             for pair in sample[unit].pairs:
                 delta = abs(ratio[pair.chosen] - ratio[pair.rejected])
                 worst_delta = max(worst_delta, delta)

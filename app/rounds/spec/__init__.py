@@ -6,13 +6,23 @@ what a loss would not read is refused rather than ignored.
 
 from app.rounds.spec.checks import SpecError
 from app.rounds.spec.job import GROUPS_FILE, METRICS_FILE, SCHEMA, SPEC_FILE, ExitCode, ModelRef, Spec
-from app.rounds.spec.losses import LOSS_ALIASES, LOSS_SETTINGS, LossSetting
+from app.rounds.spec.losses import (
+    LOSS_ALIASES,
+    LOSS_SETTINGS,
+    LOSSES,
+    SIGNALS,
+    LossSetting,
+    LossSpec,
+    loss_options,
+)
 from app.rounds.spec.settings import (
     ADAPTER_METHODS,
     ALL_LINEAR,
     DEFAULT_LEARNING_RATES,
     DTYPES,
     METHODS,
+    OPTIONS_OF_LOSSES,
+    PAIR_WEIGHTINGS,
     PUBLISH,
     REFERENCES,
     SCHEDULES,
@@ -25,19 +35,25 @@ __all__ = [
     "DEFAULT_LEARNING_RATES",
     "DTYPES",
     "GROUPS_FILE",
+    "LOSSES",
     "LOSS_ALIASES",
     "LOSS_SETTINGS",
     "METHODS",
     "METRICS_FILE",
+    "OPTIONS_OF_LOSSES",
+    "PAIR_WEIGHTINGS",
     "PUBLISH",
     "REFERENCES",
     "SCHEDULES",
     "SCHEMA",
+    "SIGNALS",
     "SPEC_FILE",
     "ExitCode",
     "LossSetting",
+    "LossSpec",
     "ModelRef",
     "Spec",
     "SpecError",
     "TrainingSettings",
+    "loss_options",
 ]

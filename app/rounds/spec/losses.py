@@ -1,20 +1,36 @@
-"""The losses as settings: their names, and every number each one reads. ``worker.trainer.losses`` has the functions."""
+"""The losses as settings: their names, every number each one reads, and which of people's signals it learns from.
+
+``worker.trainer.losses`` holds the functions.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from app.rounds.spec.checks import SpecError, number
+
+Shape = Literal["pairs", "labels", "rankings"]
+"""What one judgement is: a preference between two completions, a label on one, or an order of several."""
+
+SIGNALS = ("choice", "tie", "both_bad", "label", "ranking", "margin")
+"""What people say: one is better, both equal, both bad, one alone is good or bad, an order; and by how much."""
+
+_PAIRWISE = frozenset({"choice", "ranking", "margin"})
 
 
 @dataclass(frozen=True, slots=True)
 class LossSetting:
-    """One number a loss reads: its default, its closed range (open at 0 where ``positive``), and its meaning."""
+    """One number a loss reads: its default, its closed range (open below where ``above``), and its meaning."""
 
     default: float
     low: float
     high: float
     meaning: str
-    positive: bool = False
+    """'SYMBOL: what it does'."""
+    above: bool = False
+    """``low`` itself is out of range."""
+    below: bool = False
+    """``high`` itself is out of range."""
 
     def check(self, name: str, value: object) -> float:
         """``value`` as a float in range.
@@ -23,36 +39,181 @@ class LossSetting:
             SpecError: it is not a finite number, or out of range.
         """
         given = number(name, value)
-        if not self.low <= given <= self.high or (self.positive and given <= 0):
-            low = f"above {self.low:g}" if self.positive else f"at least {self.low:g}"
-            raise SpecError(name, f"{given:g} is out of range; use {low} and at most {self.high:g} ({self.meaning})")
+        too_low = given < self.low or (self.above and given == self.low)
+        if too_low or given > self.high or (self.below and given == self.high):
+            raise SpecError(name, f"{given:g} is out of range; use {self.range} ({self.meaning})")
         return given
 
+    @property
+    def range(self) -> str:
+        """In words."""
+        low = f"{'above' if self.above else 'at least'} {self.low:g}"
+        return f"{low} and {'below' if self.below else 'at most'} {self.high:g}"
 
-def _beta(default: float) -> LossSetting:
-    return LossSetting(default, 0.0, 100.0, "β: how strongly the policy is held to the reference", positive=True)
+
+@dataclass(frozen=True, slots=True)
+class LossSpec:
+    """What a loss is called, reads and learns from."""
+
+    title: str
+    use: str
+    """When to use it, in one line."""
+    settings: dict[str, LossSetting] = field(default_factory=dict)
+    shape: Shape = "pairs"
+    signals: frozenset[str] = _PAIRWISE
+    """Of ``SIGNALS``; the others are counted by name and left out."""
+    reference: bool = True
+    """Whether it compares with a reference model. Figures do in any case."""
 
 
-LOSS_SETTINGS: dict[str, dict[str, LossSetting]] = {
-    "sigmoid": {"beta": _beta(0.1)},
-    "dpop": {
-        "beta": _beta(0.3),
-        "dpop_lambda": LossSetting(50.0, 0.0, 10_000.0, "λ: weight of the penalty on a chosen answer that falls"),
-    },
+def _beta(default: float = 0.1) -> LossSetting:
+    return LossSetting(default, 0.0, 100.0, "β: how strongly the policy is held to the reference", above=True)
+
+
+def _tau() -> LossSetting:
+    return LossSetting(0.1, 0.0, 100.0, "τ: the target is a difference of 1/(2τ)", above=True)
+
+
+def _flips() -> LossSetting:
+    return LossSetting(0.1, 0.0, 0.5, "ε: share of preferences that are the wrong way round", below=True)
+
+
+_NU = "ν: how readily people call a tie"
+
+LOSSES: dict[str, LossSpec] = {
+    "sigmoid": LossSpec("DPO", "The default: clear choices between sampled answers.", {"beta": _beta()}),
+    "dpop": LossSpec(
+        "DPO-Positive",
+        "Pairs that differ in few tokens, where DPO lowers the chosen answer too.",
+        {
+            "beta": _beta(0.3),
+            "dpop_lambda": LossSetting(50.0, 0.0, 10_000.0, "λ: weight of the penalty on a chosen answer that falls"),
+        },
+    ),
+    "ipo": LossSpec("IPO, averaged over tokens", "Few or deterministic votes that DPO would overfit.", {"tau": _tau()}),
+    "ipo_sum": LossSpec(
+        "IPO, summed over tokens",
+        "The same with the sum of the printed formula; answers of one length.",
+        {"tau": _tau()},
+    ),
+    "hinge": LossSpec("Hinge (SLiC)", "Stop learning from a pair once it is apart far enough.", {"beta": _beta()}),
+    "cdpo": LossSpec(
+        "Conservative DPO", "Votes of which a known share is wrong.", {"beta": _beta(), "label_smoothing": _flips()}
+    ),
+    "robust": LossSpec(
+        "Robust DPO",
+        "Votes flipped at random at a known rate, with many pairs to average over.",
+        {"beta": _beta(), "label_smoothing": _flips()},
+    ),
+    "length_normalised": LossSpec(
+        "Length-normalised DPO", "Answers that grow longer round by round.", {"beta": _beta(5.0)}
+    ),
+    "ld_dpo": LossSpec(
+        "LD-DPO",
+        "Longer answers win although their extra length is no merit.",
+        {
+            "beta": _beta(),
+            "ld_alpha": LossSetting(0.5, 0.0, 1.0, "α: weight of tokens beyond the shorter answer's length; 1 is DPO"),
+        },
+    ),
+    "rdpo": LossSpec(
+        "R-DPO, length penalty",
+        "Length bias with a price per token of your own.",
+        {
+            "beta": _beta(),
+            "length_alpha": LossSetting(0.01, 0.0, 10.0, "α: price of a token of extra length; 0 is DPO"),
+        },
+    ),
+    "dpo_nll": LossSpec(
+        "DPO + NLL",
+        "Hold up good chosen answers: reasoning, or answers that people wrote.",
+        {
+            "beta": _beta(),
+            "nll_alpha": LossSetting(1.0, 0.0, 1000.0, "α: weight of the chosen answer's loss per token; 0 is DPO"),
+        },
+    ),
+    "simpo": LossSpec(
+        "SimPO, no reference",
+        "No reference model wanted, and length kept in check.",
+        {
+            "beta": LossSetting(2.0, 0.0, 100.0, "β: scale of the difference of mean log-probs", above=True),
+            "gamma": LossSetting(1.0, 0.0, 100.0, "γ: margin that the chosen answer has to win by"),
+        },
+        reference=False,
+    ),
+    "orpo": LossSpec(
+        "ORPO, no reference",
+        "From a base model in one stage: it learns the chosen answers and the preference together.",
+        {"orpo_lambda": LossSetting(0.1, 0.0, 1000.0, "λ: weight of the preference beside the chosen answer's loss")},
+        reference=False,
+    ),
+    "kto": LossSpec(
+        "KTO",
+        "Thumbs up or down on single answers, or many votes of 'both bad'.",
+        {
+            "beta": _beta(),
+            "desirable_weight": LossSetting(1.0, 0.0, 1000.0, "λ_D: weight of good answers", above=True),
+            "undesirable_weight": LossSetting(1.0, 0.0, 1000.0, "λ_U: weight of bad answers", above=True),
+        },
+        shape="labels",
+        signals=frozenset({"choice", "both_bad", "label"}),
+    ),
+    "apo_zero": LossSpec(
+        "APO-zero", "Chosen answers that are better than what the model writes now.", {"beta": _beta()}
+    ),
+    "rao_kupper": LossSpec(
+        "DPO with ties (Rao-Kupper)",
+        "Reviewers call ties, and a tie means that they could not tell.",
+        {"beta": _beta(), "nu": LossSetting(3.0, 1.0, 1e6, f"{_NU}; towards 1 it becomes DPO", above=True)},
+        signals=_PAIRWISE | {"tie"},
+    ),
+    "davidson": LossSpec(
+        "DPO with ties (Davidson)",
+        "Reviewers call ties, and closeness to the reference matters.",
+        {"beta": _beta(), "nu": LossSetting(1.0, 0.0, 1e6, f"{_NU}; towards 0 it becomes DPO", above=True)},
+        signals=_PAIRWISE | {"tie"},
+    ),
+    "plackett_luce": LossSpec(
+        "Plackett-Luce",
+        "Whole rankings of three or more answers.",
+        {"beta": _beta()},
+        shape="rankings",
+        signals=frozenset({"choice", "ranking"}),
+    ),
 }
-"""The losses by name, with every setting each one reads. ``worker.trainer.losses`` holds their functions."""
+"""The losses by name, in the order in which a form offers them."""
 
-LOSS_ALIASES = {"dpo": "sigmoid"}
+LOSS_SETTINGS: dict[str, dict[str, LossSetting]] = {name: loss.settings for name, loss in LOSSES.items()}
+
+LOSS_ALIASES = {
+    "dpo": "sigmoid",
+    "odpo": "sigmoid",
+    "slic": "hinge",
+    "ipo_mean": "ipo",
+    "sigmoid_norm": "length_normalised",
+    "rpo": "dpo_nll",
+}
+"""Other names of the field. ODPO is DPO whose preferences carry margins, which every pairwise loss reads."""
+
+
+def loss_options(loss: str) -> tuple[str, ...]:
+    """The training settings beside ``loss_settings`` that only some losses read, as far as ``loss`` reads them."""
+    spec = LOSSES[loss]
+    return (
+        *(("margin_scale",) if "margin" in spec.signals else ()),
+        *(("pair_weighting",) if spec.shape == "pairs" else ()),
+        *(("reference_sync_steps", "reference_sync_alpha") if spec.reference else ()),
+    )
 
 
 def checked_loss(name: object, given: object) -> tuple[str, dict[str, float]]:
     """Canonical name of the loss and all the settings it reads, defaults filled in."""
     loss = LOSS_ALIASES.get(name, name) if isinstance(name, str) else name
-    if not isinstance(loss, str) or loss not in LOSS_SETTINGS:
-        raise SpecError("loss", f"{name!r} is unknown; known are {', '.join(LOSS_SETTINGS)}")
+    if not isinstance(loss, str) or loss not in LOSSES:
+        raise SpecError("loss", f"{name!r} is unknown; known are {', '.join(LOSSES)}")
     if not isinstance(given, Mapping):
         raise SpecError("loss_settings", f"must be an object, not {type(given).__name__}")
-    reads = LOSS_SETTINGS[loss]
+    reads = LOSSES[loss].settings
     for setting in given:
         if setting not in reads:
             raise SpecError(

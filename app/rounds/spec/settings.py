@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from app.rounds.spec.checks import Check, SpecError, address, flag, known, one_of, optional, real, whole
-from app.rounds.spec.losses import checked_loss
+from app.rounds.spec.losses import checked_loss, loss_options
 
 METHODS = ("lora", "qlora", "full")
 ADAPTER_METHODS = ("lora", "qlora")
@@ -13,8 +13,12 @@ PUBLISH = ("best", "last")
 SCHEDULES = ("linear", "cosine", "constant")
 DTYPES = ("auto", "float32", "bfloat16")
 REFERENCES = ("parent", "base")
+PAIR_WEIGHTINGS = ("none", "wpo")
 ALL_LINEAR = "all-linear"
 DEFAULT_LEARNING_RATES = {"lora": 1e-4, "qlora": 1e-4, "full": 5e-6}
+TR_DPO = "tr_dpo"
+"""Another name of DPO with a reference that moves every ``TR_DPO_SYNC_STEPS``."""
+TR_DPO_SYNC_STEPS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,10 @@ class TrainingSettings:
     loss: str = "sigmoid"
     loss_settings: dict[str, float] = field(default_factory=dict)
     """Every setting the loss reads, and no other."""
+    margin_scale: float = 1.0
+    """Times a preference's margin is its δ, in nats of the loss's argument; 0 leaves margins out."""
+    pair_weighting: str = "none"
+    """'wpo' weighs a pair by how likely the policy itself would write its answers."""
     method: str = "lora"
     """'lora' trains an adapter, 'qlora' one over weights of 4 bits (CUDA only), 'full' every weight."""
     lora_rank: int = 16
@@ -55,6 +63,10 @@ class TrainingSettings:
     seed: int = 0
     reference: str = "parent"
     """'parent': the version the round starts from; 'base': the project's first version."""
+    reference_sync_steps: int | None = None
+    """The reference moves towards the policy every so many optimiser steps (TR-DPO); None: it stays."""
+    reference_sync_alpha: float = 0.6
+    """How far it moves: 1 is all the way."""
     eval_every_steps: int | None = None
     """None evaluates at the start and at the end only."""
     kl_budget_nats: float | None = None
@@ -95,9 +107,13 @@ class TrainingSettings:
                 if name.startswith("lora_"):
                     raise SpecError(name, f"means nothing for method {method!r}; remove it or use method 'lora'")
         values.setdefault("learning_rate", DEFAULT_LEARNING_RATES[method])
+        if values.get("loss") == TR_DPO:
+            values["loss"] = "sigmoid"
+            values.setdefault("reference_sync_steps", TR_DPO_SYNC_STEPS)
         values["loss"], values["loss_settings"] = checked_loss(
             values.get("loss", "sigmoid"), values.get("loss_settings", {})
         )
+        _refuse_unread(values)
         for name, check in _CHECKS.items():
             if name in values:
                 values[name] = check(name, values[name])
@@ -119,15 +135,34 @@ class TrainingSettings:
             raise SpecError("processes", "method 'qlora' trains in one process; use method 'lora' to shard the model")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; ``from_dict`` of it gives equal settings. LoRA's settings are left out of method 'full'."""
+        """JSON-ready; ``from_dict`` of it gives equal settings. What loss or method does not read is left out."""
         data = asdict(self)
         if self.method not in ADAPTER_METHODS:
             data = {name: value for name, value in data.items() if not name.startswith("lora_")}
+        for name in set(OPTIONS_OF_LOSSES) - set(loss_options(self.loss)):
+            del data[name]
+        if self.reference_sync_steps is None:
+            data.pop("reference_sync_alpha", None)
         return data
 
     def with_changes(self, **changes: Any) -> "TrainingSettings":
         """These settings with ``changes``, checked again as a whole."""
         return self.from_dict(self.to_dict() | changes)
+
+
+OPTIONS_OF_LOSSES = ("margin_scale", "pair_weighting", "reference_sync_steps", "reference_sync_alpha")
+
+
+def _refuse_unread(values: Mapping[str, Any]) -> None:
+    """Raises SpecError for an option that the chosen loss does not read."""
+    loss = values["loss"]
+    reads = loss_options(loss)
+    for name in OPTIONS_OF_LOSSES:
+        if values.get(name) is not None and name not in reads:
+            known_to_it = ", ".join([*values["loss_settings"], *reads])
+            raise SpecError(name, f"loss {loss!r} does not read it; it reads {known_to_it}")
+    if values.get("reference_sync_alpha") is not None and values.get("reference_sync_steps") is None:
+        raise SpecError("reference_sync_alpha", "means nothing while reference_sync_steps is unset; set that, too")
 
 
 def _targets(name: str, value: object) -> str | list[str]:
@@ -139,6 +174,8 @@ def _targets(name: str, value: object) -> str | list[str]:
 
 
 _CHECKS: dict[str, Check] = {
+    "margin_scale": real(0, 1000),
+    "pair_weighting": known(*PAIR_WEIGHTINGS),
     "method": known(*METHODS),
     "lora_rank": whole(1, 1024),
     "lora_alpha": real(0, 4096, positive=True),
@@ -159,6 +196,8 @@ _CHECKS: dict[str, Check] = {
     "dtype": known(*DTYPES),
     "seed": whole(0, 2**31 - 1),
     "reference": known(*REFERENCES),
+    "reference_sync_steps": optional(whole(1, 10_000_000)),
+    "reference_sync_alpha": real(0, 1, positive=True),
     "eval_every_steps": optional(whole(1, 10_000_000)),
     "kl_budget_nats": optional(real(0, 1e6, positive=True)),
     "early_stop_evaluations": optional(whole(1, 10_000)),

@@ -127,7 +127,9 @@ def test_what_the_loss_does_not_read_is_counted_by_name() -> None:
     groups[4]["rankings"] = [{"tiers": [[1], [0]]}]
     found = findings(groups)
     names = {name.removeprefix("left out: ") for name in found if name.startswith("left out: ")}
-    assert names == {"tie", "both_bad", "weight 0", "identical", "label", "ranking"}
+    assert names == {"tie", "both_bad", "weight 0", "identical", "label"}
+    learned = {name: finding.value for name, finding in found.items() if name.startswith("learned from: ")}
+    assert learned == {"learned from: choice": "1", "learned from: ranking": "1"}
 
 
 def test_pairs_that_people_should_know_of_are_counted() -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """The chosen or the rejected completions of a batch of preferences."""
+    """Completions of a batch, one a row: the chosen or the rejected ones of preferences, or those that have a label."""
 
     policy_logp_sum: Tensor
     """(batch,), nats: log π_θ(y|x), summed over the completion's tokens."""
@@ -19,11 +19,18 @@ class Side:
     """(batch, longest), nats; 0 beyond a completion's end."""
     reference_token_logp: Tensor
     """(batch, longest), nats; 0 beyond a completion's end."""
+    policy_token_collision: Tensor | None = None
+    """(batch, longest), nats: log Σ_v π_θ(v)² at every token, 0 beyond the end, no gradient; where WPO asks for it."""
 
     @property
     def log_ratio(self) -> Tensor:
         """(batch,), nats: ρ = log π_θ(y|x) − log π_ref(y|x)."""
         return self.policy_logp_sum - self.reference_logp_sum
+
+    @property
+    def mean_logp(self) -> Tensor:
+        """(batch,), nats a token: ℓ/|y|."""
+        return self.policy_logp_sum / self.length
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +40,9 @@ class Pairs:
     chosen: Side
     rejected: Side
     margin: Tensor
-    """(batch,), nats: how much better the reviewers found the chosen one; read by losses with a margin."""
+    """(batch,), nats in the scale of the loss's argument: δ, by how much more than 0 the chosen one has to win."""
+    tie: Tensor | None = None
+    """(batch,), bool: neither is better, and the sides may stand either way round; None: there are no ties."""
 
     @property
     def delta(self) -> Tensor:

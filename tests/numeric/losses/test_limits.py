@@ -1,0 +1,218 @@
+"""In their limits the losses become one another, and where policy and reference agree they are known numbers."""
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from app.rounds.spec import LOSS_SETTINGS
+from app.rounds.spec import LOSSES as SPECS
+from tests.numeric.losses.making import f64, labels, pairs, rankings, token_pairs
+from worker.trainer.losses import LOSSES, Pairs
+from worker.trainer.losses.cdpo import cdpo
+from worker.trainer.losses.davidson import davidson
+from worker.trainer.losses.dpo_nll import dpo_nll
+from worker.trainer.losses.dpop import dpop
+from worker.trainer.losses.ipo import ipo, ipo_sum
+from worker.trainer.losses.kto import kto
+from worker.trainer.losses.ld_dpo import ld_dpo
+from worker.trainer.losses.orpo import orpo
+from worker.trainer.losses.plackett_luce import MOST_EQUALS, plackett_luce
+from worker.trainer.losses.rankings import Rankings
+from worker.trainer.losses.rao_kupper import rao_kupper
+from worker.trainer.losses.rdpo import rdpo
+from worker.trainer.losses.robust import robust
+from worker.trainer.losses.sigmoid import sigmoid
+
+LOG_2 = math.log(2)
+AT_REFERENCE = {
+    "sigmoid": LOG_2,
+    "dpop": LOG_2,
+    "cdpo": LOG_2,
+    "robust": LOG_2,
+    "length_normalised": LOG_2,
+    "ld_dpo": LOG_2,
+    "ipo": 1 / (4 * 0.1**2),
+    "ipo_sum": 1 / (4 * 0.1**2),
+    "hinge": 1.0,
+    "apo_zero": 1.0,
+    "rao_kupper": math.log(4),
+    "davidson": math.log(4),
+    # One token of −20 nats each: R-DPO sees no difference in length, NLL adds 20, SimPO starts γ = 1 behind, and
+    # ORPO's odds are equal beside an NLL of 20.
+    "rdpo": LOG_2,
+    "dpo_nll": LOG_2 + 20,
+    "simpo": math.log(1 + math.e),
+    "orpo": 20 + 0.1 * LOG_2,
+}
+
+
+def defaults(loss: str) -> dict[str, float]:
+    return {name: rule.default for name, rule in LOSS_SETTINGS[loss].items()}
+
+
+def equal(ours: Tensor, theirs: Tensor, tolerance: float = 1e-12) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("loss", [name for name, spec in SPECS.items() if spec.shape == "pairs"])
+def test_policy_equal_to_reference(loss: str) -> None:
+    losses = LOSSES[loss](pairs([0.0, 0.0], [0.0, 0.0]), **defaults(loss))
+    equal(losses, f64([AT_REFERENCE[loss]] * 2))
+
+
+def test_policy_equal_to_reference_for_ties_labels_and_rankings() -> None:
+    """Both tie models give log 2 for a tie, KTO λ/2, Plackett-Luce log K!."""
+    tie = pairs([0.0], [0.0], tie=[True])
+    equal(rao_kupper(tie, **defaults("rao_kupper")), f64([LOG_2]))
+    equal(davidson(tie, **defaults("davidson")), f64([LOG_2]))
+    equal(
+        kto(labels([0, 0], [True, False], 0.0), beta=0.1, desirable_weight=1.3, undesirable_weight=0.8),
+        f64([0.65, 0.4]),
+    )
+    batch = rankings([[0.0] * 4, [0.0] * 3], [[0, 1, 2, 3], [0, 1, 2]])
+    equal(plackett_luce(batch, beta=0.1), f64([math.log(24), math.log(6)]))
+
+
+LIMITS: dict[str, Callable[[Pairs], Tensor]] = {
+    "dpop without penalty": lambda p: dpop(p, beta=0.1, dpop_lambda=0.0),
+    "cdpo without flips": lambda p: cdpo(p, beta=0.1, label_smoothing=0.0),
+    "robust without flips": lambda p: robust(p, beta=0.1, label_smoothing=0.0),
+    "ld_dpo with every token whole": lambda p: ld_dpo(p, beta=0.1, ld_alpha=1.0),
+    "rdpo without price": lambda p: rdpo(p, beta=0.1, length_alpha=0.0),
+    "dpo_nll without nll": lambda p: dpo_nll(p, beta=0.1, nll_alpha=0.0),
+    "rao_kupper without ties": lambda p: rao_kupper(p, beta=0.1, nu=1.0),
+    "davidson without ties": lambda p: davidson(p, beta=0.1, nu=0.0),
+}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_limit_is_dpo_margins_included(limit: str) -> None:
+    batch = token_pairs(16)
+    equal(LIMITS[limit](batch), sigmoid(batch, beta=0.1))
+    policy = batch.chosen.policy_token_logp.clone().requires_grad_()
+    chosen = replace(batch.chosen, policy_token_logp=policy, policy_logp_sum=policy.sum(1))
+    moving = replace(batch, chosen=chosen)
+    ours, theirs = (
+        torch.autograd.grad(loss(moving).sum(), policy)[0] for loss in (LIMITS[limit], lambda p: sigmoid(p, beta=0.1))
+    )
+    # Tokens behind an answer's end have no say; only LD-DPO reads single tokens.
+    inside = policy.detach() != 0
+    equal(ours[inside], theirs[inside])
+
+
+def test_two_way_plackett_luce_is_dpo() -> None:
+    batch = token_pairs(16, margins=False)
+    ratios = torch.stack([batch.chosen.log_ratio, batch.rejected.log_ratio], 1)
+    two = Rankings(ratios, torch.tensor([[0, 1]]).expand(16, 2))
+    equal(plackett_luce(two, beta=0.1), sigmoid(batch, beta=0.1))
+
+
+def test_plackett_luce_takes_any_order_of_equals_and_any_filling() -> None:
+    batch = rankings([[0.3, -1.0, 2.0, 0.7]], [[0, 0, 1, 1]])
+    other = rankings([[-1.0, 0.3, 0.7, 2.0], [0.0] * 6], [[0, 0, 1, 1], [0, 1, 2, 3, 4, 5]])
+    equal(plackett_luce(batch, beta=0.5)[0], plackett_luce(other, beta=0.5)[0])
+    with pytest.raises(ValueError, match=f"at most {MOST_EQUALS}"):
+        plackett_luce(rankings([[0.0] * (MOST_EQUALS + 2)], [[0] * (MOST_EQUALS + 1) + [1]]), beta=0.5)
+
+
+def test_a_tie_that_cannot_happen_is_infinite() -> None:
+    tie = pairs([0.5], [0.0], tie=[True])
+    assert float(rao_kupper(tie, beta=1.0, nu=1.0)) == math.inf
+    assert float(davidson(tie, beta=1.0, nu=0.0)) == math.inf
+
+
+@pytest.mark.parametrize("model", ["rao_kupper", "davidson"])
+def test_win_loss_and_tie_are_all_there_is(model: str) -> None:
+    """The probabilities add up to 1 wherever the policy stands; a tie does not care which side is called chosen."""
+    ratios = [-30.0, -1.0, 0.0, 0.4, 25.0]
+    zeros = [0.0] * 5
+    win, lose = (LOSSES[model](pairs(*sides), beta=0.7, nu=1.7) for sides in ((ratios, zeros), (zeros, ratios)))
+    tie, swapped = (
+        LOSSES[model](pairs(*sides, tie=[True] * 5), beta=0.7, nu=1.7) for sides in ((ratios, zeros), (zeros, ratios))
+    )
+    equal((-win).exp() + (-lose).exp() + (-tie).exp(), f64([1.0] * 5))
+    equal(tie, swapped)
+
+
+def test_cdpo_is_content_where_the_flips_are_explained() -> None:
+    """Its slope is 0 at σ(d) = 1 − ε."""
+    delta = torch.tensor([math.log(0.8 / 0.2) / 0.1], dtype=torch.float64, requires_grad=True)
+    batch = pairs([0.0], [0.0])
+    moved = replace(batch, chosen=replace(batch.chosen, policy_logp_sum=batch.chosen.policy_logp_sum + delta))
+    (slope,) = torch.autograd.grad(cdpo(moved, beta=0.1, label_smoothing=0.2).sum(), delta)
+    assert float(slope) == pytest.approx(0, abs=1e-12)
+
+
+def test_robust_is_unbiased() -> None:
+    """Its mean over votes flipped at rate ε is DPO's loss on the true ones; a flipped vote keeps its margin."""
+    batch = token_pairs(16)
+    flipped = replace(batch, chosen=batch.rejected, rejected=batch.chosen)
+    seen = [robust(b, beta=0.1, label_smoothing=0.3) for b in (batch, flipped)]
+    equal(0.7 * seen[0] + 0.3 * seen[1], sigmoid(batch, beta=0.1))
+
+
+def test_ipo_of_single_tokens_is_the_sum() -> None:
+    batch = pairs([0.4, -1.0], [0.1, 2.0], margin=[0.0, 0.3])
+    equal(ipo(batch, tau=0.2), ipo_sum(batch, tau=0.2))
+
+
+def test_ld_dpo_of_equal_lengths_is_dpo() -> None:
+    batch = token_pairs(16)
+    same = replace(batch, chosen=batch.chosen, rejected=replace(batch.rejected, length=batch.chosen.length))
+    inside = (torch.arange(7) < same.chosen.length[:, None]).double()
+    cut = replace(
+        same.rejected,
+        policy_token_logp=same.rejected.policy_token_logp * inside,
+        reference_token_logp=same.rejected.reference_token_logp * inside,
+        policy_logp_sum=(same.rejected.policy_token_logp * inside).sum(1),
+        reference_logp_sum=(same.rejected.reference_token_logp * inside).sum(1),
+    )
+    same = replace(same, rejected=cut)
+    equal(ld_dpo(same, beta=0.1, ld_alpha=0.2), sigmoid(same, beta=0.1))
+
+
+@pytest.mark.parametrize("loss", [name for name, spec in SPECS.items() if "margin" in spec.signals])
+def test_a_margin_asks_for_more(loss: str) -> None:
+    """Every pairwise loss is larger with a margin than without, unless the pair is far ahead or past IPO's target."""
+    plain = pairs([0.2, 0.1], [-0.1, 0.0])
+    asked = replace(plain, margin=f64([0.5, 1.0]))
+    settings = defaults(loss)
+    assert (LOSSES[loss](asked, **settings) > LOSSES[loss](plain, **settings)).all()
+
+
+@pytest.mark.parametrize("loss", ["simpo", "orpo"])
+def test_the_reference_is_not_read(loss: str) -> None:
+    batch = token_pairs()
+    other = replace(
+        batch,
+        chosen=replace(
+            batch.chosen,
+            reference_logp_sum=batch.chosen.reference_logp_sum - 5,
+            reference_token_logp=batch.chosen.reference_token_logp - 1,
+        ),
+    )
+    equal(LOSSES[loss](batch, **defaults(loss)), LOSSES[loss](other, **defaults(loss)))
+    assert not SPECS[loss].reference
+
+
+@pytest.mark.parametrize("nats", [0.0, -1e-12, -1e-7, -0.5, -0.7, -50.0, -2000.0])
+def test_orpo_is_finite_for_certain_and_for_hopeless_answers(nats: float) -> None:
+    chosen = torch.tensor([nats], dtype=torch.float64, requires_grad=True)
+    batch = pairs([0.0], [0.0])
+    moved = replace(batch, chosen=replace(batch.chosen, policy_logp_sum=chosen))
+    loss = orpo(moved, orpo_lambda=0.1)
+    (slope,) = torch.autograd.grad(loss.sum(), chosen)
+    assert math.isfinite(float(loss.detach()))
+    assert math.isfinite(float(slope))
+
+
+def test_every_loss_is_known_with_exactly_the_settings_it_reads() -> None:
+    assert list(LOSSES) == list(SPECS)
+    for name, function in LOSSES.items():
+        keywords = {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
+        assert keywords == set(LOSS_SETTINGS[name]), name

@@ -1,0 +1,65 @@
+"""The audit's checks that belong to one loss: whether the signals it is fed make sense to it."""
+
+from collections.abc import Mapping, Sequence
+
+from app.rounds.spec import TrainingSettings
+from worker.trainer.audit import Finding
+from worker.trainer.examples import Example, Examples
+from worker.trainer.packing import Unit
+
+KTO_BALANCE = (1.0, 1.5)
+"""λ_D·n_D/(λ_U·n_U) belongs in here: section 4.2, arXiv:2402.01306."""
+
+
+def loss_findings(examples: Examples, settings: TrainingSettings, mismatched: Mapping[int, Unit]) -> list[Finding]:
+    """Findings of the chosen loss; ``mismatched``: those of the training split."""
+    found = [*_margins(examples)]
+    if settings.loss == "kto":
+        found += [_balance(examples.train, settings), _baseline(examples.train, mismatched)]
+    if settings.loss in ("rao_kupper", "davidson") and not any(p.tie for e in examples.train for p in e.pairs):
+        note = f"without ties loss {settings.loss!r} has nothing on DPO; use 'sigmoid', or let reviewers call ties"
+        found.append(Finding("ties to learn from", "0", "warn", note))
+    if settings.loss == "plackett_luce" and not examples.used["ranking"]:
+        note = "rankings of two answers alone: loss 'sigmoid' is the same, and reads margins"
+        found.append(Finding("rankings to learn from", "0", "warn", note))
+    return found
+
+
+def _margins(examples: Examples) -> list[Finding]:
+    margins = [pair.margin for example in examples.train for pair in example.pairs if pair.margin]
+    if not margins:
+        return []
+    value = f"{len(margins)} preferences, δ from {min(margins):g} to {max(margins):g} nats"
+    if min(margins) < 0:
+        return [
+            Finding("margins", value, "warn", "a negative margin asks the chosen answer to win by less than nothing")
+        ]
+    return [Finding("margins", value)]
+
+
+def _balance(train: Sequence[Example], settings: TrainingSettings) -> Finding:
+    good = sum(label.weight for example in train for label in example.labels if label.desirable)
+    bad = sum(label.weight for example in train for label in example.labels if not label.desirable)
+    if not good or not bad:
+        kind = "good" if good else "bad"
+        note = "without the other kind the policy is only pushed one way; collect both"
+        return Finding("good and bad answers", f"only {kind} ones", "warn", note)
+    weights = settings.loss_settings
+    ratio = weights["desirable_weight"] * good / (weights["undesirable_weight"] * bad)
+    value = f"{good:g} to {bad:g}, λ_D·n_D/(λ_U·n_U) = {ratio:.3g}"
+    low, high = KTO_BALANCE
+    if low <= round(ratio, 9) <= high:
+        return Finding("good and bad answers", value)
+    wanted = weights["undesirable_weight"] * bad / good
+    note = (
+        f"belongs between {low:g} and {high:g}: set desirable_weight between {low * wanted:.3g} and {high * wanted:.3g}"
+    )
+    return Finding("good and bad answers", value, "warn", note)
+
+
+def _baseline(train: Sequence[Example], mismatched: Mapping[int, Unit]) -> Finding:
+    value = f"{len(mismatched)} of {len(train)} groups have an answer to another prompt"
+    if mismatched:
+        return Finding("KTO's point of reference", value)
+    note = "z0 stays 0; train on more than one prompt, or raise max_length"
+    return Finding("KTO's point of reference", value, "warn", note)

@@ -1,0 +1,82 @@
+"""The objective of one pass: the loss of every judgement, and the figures that are told of it."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from torch import Tensor
+
+from app.rounds.spec import LOSSES as SPECS
+from app.rounds.spec import TrainingSettings
+from worker.trainer.losses import LOSSES, Labels, Pairs
+from worker.trainer.losses.wpo import wpo_weight
+from worker.trainer.metrics import Columns, label_columns, pair_columns
+from worker.trainer.packing import Batch, Plan
+from worker.trainer.pairing import Table, labels_of, pairs_of, read_by
+from worker.trainer.split import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The judgements of one pass."""
+
+    losses: Tensor
+    """(n,), one a judgement, unreduced; weighing by WPO is in them."""
+    weight: Tensor
+    """(n,), how much each counts."""
+    columns: Columns
+    """Figures by name."""
+
+
+class Objective:
+    """The loss that the settings choose, with its options."""
+
+    def __init__(self, settings: TrainingSettings) -> None:
+        self.spec = SPECS[settings.loss]
+        self.collisions = settings.pair_weighting == "wpo"
+        """Whether the forward pass has to tell log Σ_v p(v)², too."""
+        self.needs_baseline = self.spec.shape == "labels"
+        """Whether a step needs the log-ratios of mismatched completions first."""
+        self._loss = partial(LOSSES[settings.loss], **settings.loss_settings)
+
+    def __call__(
+        self,
+        split: Split,
+        made: Plan,
+        batch: Batch,
+        table: Table,
+        *,
+        moved_reference: Tensor | None = None,
+        baseline: Tensor | None = None,
+    ) -> Scored:
+        """Loss and figures of a pass.
+
+        Args:
+            split: where the examples come from.
+            made: the pass whose rows ``batch`` holds; it indexes them.
+            batch: C completions, the longest of L tokens.
+            table: the completions under the policy and under the job's reference, which figures are against.
+            moved_reference: (C, L), nats: under the reference as it has moved, which the loss is against; None: the
+                job's reference.
+            baseline: (), nats: z0 of the step, for a loss on single answers.
+        """
+        held_to = table if moved_reference is None else replace(table, reference=moved_reference)
+        read, weight = read_by(self.spec, split.examples, made, batch, held_to, baseline)
+        losses: Tensor = self._loss(read)
+        columns = {"loss": (losses, weight)}
+        if self.collisions and isinstance(read, Pairs):
+            trust = wpo_weight(read)
+            losses = losses * trust
+            columns |= {"loss": (losses, weight), "wpo_weight": (trust, weight)}
+        if isinstance(read, Labels):
+            labels, _ = labels_of(split.examples, made, batch, table, read.baseline)
+            columns |= label_columns(labels, weight)
+        if split.paired:
+            if isinstance(read, Pairs) and held_to is table:
+                pairs, pair_weight = read, weight
+            else:
+                pairs, pair_weight = pairs_of(split.examples, made, batch, table)
+            among_pairs = pair_columns(pairs, pair_weight)
+            # Of single answers the sides are told by label, and how they stand to each other by pair.
+            told = ("margin", "accuracy") if isinstance(read, Labels) else among_pairs
+            columns |= {name: among_pairs[name] for name in told}
+        return Scored(losses, weight, columns)
