@@ -87,6 +87,12 @@ def skip(place: Place) -> Change:
     )
 
 
+def put_aside(place: Place, *, assignment_state: str = "surplus") -> Change:
+    """What somebody in quarantine says is kept and counts nowhere; a slot they held goes back to the queue."""
+    released = skip(place)
+    return Change(assignment_state, released.comparison_state, release=released.release, release_as=released.release_as)
+
+
 def flag(place: Place) -> Change:
     """A flag takes the comparison out of the queue: its own and all free slots are closed; others' votes stay."""
     own = place.held

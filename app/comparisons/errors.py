@@ -29,6 +29,21 @@ class VoteFrozenError(ConflictError):
         )
 
 
+class VoteTooFastError(InvalidError):
+    """The choice came before anybody could have read both answers, by the project's own measure."""
+
+    code = "vote_too_fast"
+    title = "Have a longer look first"
+
+    def __init__(self, seconds: float, needed: float) -> None:
+        super().__init__(
+            f"The pair was before you for {seconds:.1f} seconds; this project asks for {needed:g}.",
+            mend="Read both answers, then choose again. The pair is still yours.",
+            seconds=seconds,
+            needed=needed,
+        )
+
+
 class KeyReusedError(ConflictError):
     """The idempotency key was used before, for something else."""
 

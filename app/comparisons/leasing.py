@@ -6,18 +6,26 @@ not collide with the FOR NO KEY UPDATE of votes and withdrawals.
 """
 
 from datetime import datetime, timedelta
+from random import Random, SystemRandom
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import DateTime, RowMapping, bindparam, text
+from sqlalchemy import Boolean, DateTime, RowMapping, bindparam, text
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Session
 
-from app.comparisons import wake
+from app.comparisons import standings, stock, wake
 from app.comparisons.records import Leased, choice_of
 from app.db.base import utcnow
 from app.db.ids import new_id
 from app.db.tables import Project
+from app.projects.queue import queue_of
+
+_RNG = SystemRandom()
+"""Where checks fall is nobody's to foretell."""
+
+LONGEST_LEASES = 8
+"""However often a lease is kept, it ends this many times the project's ``lease_seconds`` after the pair was shown."""
 
 _ATTEMPTS = 3
 """A claim is tried again when another request of the same reviewer took the same comparison meanwhile."""
@@ -61,12 +69,29 @@ _SHOWN_ORDER = """
      WHERE i.comparison_id = picked.comparison_id)
 """
 
+# What the queue has for a reviewer: work they never had, neither as itself nor as a check made of it, and where the
+# project says so none of their own prompts.
+_NOT_PAUSED = """NOT EXISTS (
+            SELECT 1 FROM standings st
+            WHERE st.project_id = :project AND st.reviewer_id = :reviewer AND st.paused_at IS NOT NULL
+          )"""
+_WORK = f"""
+    c.for_reviewer_id IS NULL AND {_NOT_PAUSED}
+          AND NOT EXISTS (
+            SELECT 1 FROM comparisons copy WHERE copy.for_reviewer_id = :reviewer AND copy.source_id = c.id
+          )
+          AND (:own_prompts OR NOT EXISTS (
+            SELECT 1 FROM prompts own WHERE own.id = c.prompt_id AND own.created_by = :reviewer
+          ))
+"""  # noqa: S608 - composed of constants
+_MADE_FOR_THEM = "c.id = :only AND c.for_reviewer_id = :reviewer"
+
 # One round trip: pick the first free slot of a comparison this reviewer never had, lease it, say what to show.
 _CLAIM_SQL = f"""
     WITH picked AS (
         SELECT s.comparison_id, s.slot, c.first_left
         FROM comparison_slots s JOIN comparisons c ON c.id = s.comparison_id AND c.state = 'open'
-        WHERE s.project_id = :project AND s.state = 'free'
+        WHERE s.project_id = :project AND s.state = 'free' AND {{which}}
           AND NOT EXISTS (
             SELECT 1 FROM assignments seen
             WHERE seen.comparison_id = s.comparison_id AND seen.reviewer_id = :reviewer
@@ -91,22 +116,24 @@ _CLAIM_SQL = f"""
     SELECT a.id IS NOT NULL AS won, {_SHOWN}, true AS holds_slot, NULL AS previous
     FROM picked LEFT JOIN a ON true {_SHOWN_FROM.replace("JOIN", "LEFT JOIN")}
 """  # noqa: S608 - composed of constants
-_CLAIM = text(_CLAIM_SQL).bindparams(
+_TYPES = (
     bindparam("id", type_=PG_UUID),
     bindparam("project", type_=PG_UUID),
     bindparam("reviewer", type_=PG_UUID),
     bindparam("shown_at", type_=DateTime(timezone=True)),
 )
+_CLAIM = text(_CLAIM_SQL.format(which=_WORK)).bindparams(*_TYPES, bindparam("own_prompts", type_=Boolean))
+_CLAIM_CHECK = text(_CLAIM_SQL.format(which=_MADE_FOR_THEM)).bindparams(*_TYPES, bindparam("only", type_=PG_UUID))
 
 # The reviewer's own lapsed lease, when there is nothing new. The side shown stays what it was: the same person
 # must not see the same pair mirrored, and a late vote of the first showing must still mean the same.
-_RECLAIM = text("""
+_RECLAIM_SQL = f"""
     WITH picked AS (
         SELECT s.comparison_id, s.slot, a.id AS assignment_id
         FROM assignments a
         JOIN comparisons c ON c.id = a.comparison_id AND c.state = 'open'
         JOIN comparison_slots s ON s.comparison_id = a.comparison_id AND s.state = 'free'
-        WHERE a.reviewer_id = :reviewer AND a.project_id = :project AND a.state = 'expired'
+        WHERE a.reviewer_id = :reviewer AND a.project_id = :project AND a.state = 'expired' AND {_NOT_PAUSED}
         ORDER BY s.queue_key, s.slot
         LIMIT 1
         FOR UPDATE OF s SKIP LOCKED
@@ -120,7 +147,8 @@ _RECLAIM = text("""
         FROM mine WHERE s.comparison_id = mine.comparison_id AND s.slot = mine.slot
     )
     SELECT id FROM mine
-""").bindparams(bindparam("shown_at", type_=DateTime(timezone=True)))
+"""  # noqa: S608 - composed of constants
+_RECLAIM = text(_RECLAIM_SQL).bindparams(bindparam("shown_at", type_=DateTime(timezone=True)))
 
 # A pair that waited behind another comes to the reviewer's eyes: its time begins. Slot before assignment, as always.
 _SHOW = text("""
@@ -141,6 +169,31 @@ _SHOW = text("""
         RETURNING a.id
     )
     SELECT count(*) FROM mine
+""")
+
+# Slot before assignment, as always.
+_EXTEND = text("""
+    WITH held AS (
+        SELECT s.comparison_id, s.slot, a.id,
+               greatest(a.expires_at, least(
+                 CAST(:now AS timestamptz) + make_interval(secs => p.lease_seconds),
+                 coalesce(a.shown_at, a.leased_at) + make_interval(secs => p.lease_seconds * :longest))) AS until
+        FROM comparison_slots s
+        JOIN assignments a ON a.id = s.assignment_id
+        JOIN projects p ON p.id = a.project_id
+        WHERE a.id = :assignment AND a.reviewer_id = :reviewer AND a.state = 'leased' AND s.state = 'leased'
+          AND a.expires_at > :now
+        FOR UPDATE OF s
+    ), kept AS (
+        UPDATE comparison_slots s SET lease_expires_at = held.until
+        FROM held
+        WHERE s.comparison_id = held.comparison_id AND s.slot = held.slot AND s.assignment_id = held.id
+          AND s.state = 'leased'
+        RETURNING held.id, held.until
+    )
+    UPDATE assignments a SET expires_at = kept.until
+    FROM kept WHERE a.id = kept.id AND a.state = 'leased'
+    RETURNING a.expires_at
 """)
 
 _LOAD = text(f"""
@@ -173,27 +226,38 @@ _EXPIRE = text("""
 """).bindparams(bindparam("project", type_=PG_UUID))
 
 
-def lease_next(db: Session, *, project: Project, reviewer_id: UUID, now: datetime | None = None) -> Leased | None:
+def lease_next(
+    db: Session, *, project: Project, reviewer_id: UUID, now: datetime | None = None, rng: Random = _RNG
+) -> Leased | None:
     """Hand the reviewer a comparison, for ``project.lease_seconds``; null when none is ready.
 
     A lease that still runs is given again: the one last shown, then what waits behind it. Otherwise the first free
     slot of a comparison the reviewer never had; failing that, slots whose leases ran out are freed, and the
     reviewer's own lapsed ones may come back. What a reviewer skipped does not. Wakes the refill when the buffer is
     below half.
+
+    Where the project checks its reviewers, the comparison may be a check (``app.comparisons.checks``); in a
+    qualification round it is. A reviewer in quarantine is given nothing new. ``rng`` decides what and when.
     """
     now = now or utcnow()
-    return _next(db, project, reviewer_id, now, shown_at=now)
+    return _next(db, project, reviewer_id, now, shown_at=now, rng=rng)
 
 
 def lease_ahead(
-    db: Session, *, project: Project, reviewer_id: UUID, holding: UUID, now: datetime | None = None
+    db: Session,
+    *,
+    project: Project,
+    reviewer_id: UUID,
+    holding: UUID,
+    now: datetime | None = None,
+    rng: Random = _RNG,
 ) -> Leased | None:
     """Hand the reviewer one more comparison, to be ready when the one they are ``holding`` (its lease) is judged.
 
     A lease like any other: it takes a slot, expires, and is given again by ``lease_next``. Its time begins anew when
     it is shown (``show_lease``, or ``lease_next``). Asked twice, it is the same one.
     """
-    return _next(db, project, reviewer_id, now or utcnow(), holding=holding, shown_at=None)
+    return _next(db, project, reviewer_id, now or utcnow(), holding=holding, shown_at=None, rng=rng)
 
 
 def show_lease(
@@ -215,17 +279,36 @@ def _next(
     *,
     shown_at: datetime | None,
     holding: UUID | None = None,
+    rng: Random,
 ) -> Leased | None:
     held = _held(db, project, reviewer_id, now, shown_at=shown_at, holding=holding)
     if held:
         return held
-    leased = _claim(db, project, reviewer_id, now, shown_at=shown_at, holding=holding)
-    if leased is None and expire_leases(db, now=now, project_id=project.id):
+    queue = queue_of(project.queue)
+    stock.keep_order(db, project, queue.order)
+    turn = standings.turn(db, project=project, reviewer_id=reviewer_id, queue=queue, now=now, rng=rng)
+    leased = None
+    if turn.check is not None:
+        leased = _claim(db, project, reviewer_id, now, shown_at=shown_at, holding=holding, only=turn.check)
+    if leased is None and turn.work:
         leased = _claim(db, project, reviewer_id, now, shown_at=shown_at, holding=holding)
-    if leased is None:
+        if leased is None and expire_leases(db, now=now, project_id=project.id):
+            leased = _claim(db, project, reviewer_id, now, shown_at=shown_at, holding=holding)
+    if leased is None and turn is not standings.NOTHING:
         leased = _reclaim(db, project, reviewer_id, now, shown_at=shown_at)
+    if leased is not None:
+        standings.count(db, project=project, reviewer_id=reviewer_id, turn=turn)
     wake.refill_if_low(db, project, now=now)
     return leased
+
+
+def extend_lease(
+    db: Session, *, reviewer_id: UUID, assignment_id: UUID, now: datetime | None = None
+) -> datetime | None:
+    """Keep a lease for another ``lease_seconds``, as long as its reviewer is at work; until when, or null if it has
+    ended. Kept again and again it ends ``LONGEST_LEASES`` times that long after it was shown."""
+    values = {"assignment": assignment_id, "reviewer": reviewer_id, "now": now or utcnow(), "longest": LONGEST_LEASES}
+    return db.execute(_EXTEND, values).scalar_one_or_none()
 
 
 def load_lease(db: Session, *, reviewer_id: UUID, assignment_id: UUID) -> Leased | None:
@@ -266,10 +349,14 @@ def _claim(
     *,
     shown_at: datetime | None,
     holding: UUID | None,
+    only: UUID | None = None,
 ) -> Leased | None:
+    """The first free slot of work, or of the check ``only``."""
+    statement = _CLAIM if only is None else _CLAIM_CHECK
+    which = {"own_prompts": queue_of(project.queue).own_prompts} if only is None else {"only": only}
     for _ in range(_ATTEMPTS):
-        values = _lease_values(project, reviewer_id, now) | {"id": new_id(), "shown_at": shown_at}
-        row = db.execute(_CLAIM, values).mappings().one_or_none()
+        values = _lease_values(project, reviewer_id, now) | which | {"id": new_id(), "shown_at": shown_at}
+        row = db.execute(statement, values).mappings().one_or_none()
         if row is None:
             return None
         if row["won"]:

@@ -4,6 +4,7 @@ Lock order as in ``leasing``: comparison → slot → assignment.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import bindparam, text
@@ -13,11 +14,12 @@ from sqlalchemy.orm import Session
 from app.comparisons import changes
 from app.comparisons.errors import LeaseNotFoundError
 from app.comparisons.records import Mode
+from app.projects.queue import queue_of
 from app.projects.reviewing import Reviewing, reviewing_of
 
 _LOCK = text("""
     SELECT c.id AS comparison_id, c.project_id, c.first_left, c.state AS comparison_state, c.mode,
-           s.slot, s.state, s.assignment_id, pr.lease_seconds, pr.round_every_votes, pr.reviewing
+           s.slot, s.state, s.assignment_id, pr.lease_seconds, pr.round_every_votes, pr.reviewing, pr.queue
     FROM comparisons c
     JOIN comparison_slots s ON s.comparison_id = c.id
     JOIN projects pr ON pr.id = c.project_id
@@ -29,6 +31,9 @@ _LOCK = text("""
 # A new statement after the locks, so that it sees what whoever held them before has written.
 _MINE = text("""
     SELECT a.id AS assignment_id, a.left_side, a.shown_order, a.state, a.frozen_at,
+           coalesce(a.shown_at, a.leased_at) AS shown_at,
+           EXISTS (SELECT 1 FROM standings st WHERE st.project_id = a.project_id AND st.reviewer_id = a.reviewer_id
+                   AND st.paused_at IS NOT NULL) AS paused,
            v.revision, v.shown_choice AS latest,
            EXISTS (
              SELECT 1 FROM assignments o JOIN votes f ON f.assignment_id = o.id AND f.choice = 'flag'
@@ -65,6 +70,12 @@ class Locked:
     """Of the latest vote; 0 when there is none."""
     latest: str | None
     place: changes.Place
+    paused: bool
+    """The reviewer is in quarantine."""
+    shown_at: datetime
+    """When the reviewer was given it to look at."""
+    min_seconds: float
+    """How long they have to look before a choice is taken."""
 
 
 def lock(
@@ -107,4 +118,7 @@ def lock(
         revision=mine["revision"] or 0,
         latest=mine["latest"],
         place=place,
+        paused=mine["paused"],
+        shown_at=mine["shown_at"],
+        min_seconds=queue_of(first["queue"]).min_seconds,
     )

@@ -53,7 +53,12 @@ def compare(
         if not queries.is_changeable(db, again):
             raise VoteFrozenError
     leased = leased or service.lease_next(db, project=here.project, reviewer_id=here.principal.user_id)
-    if leased is None and waiting is not None and is_htmx(request) and waiting == why_empty(db, here.project):
+    if (
+        leased is None
+        and waiting is not None
+        and is_htmx(request)
+        and waiting == why_empty(db, here.project, here.principal.user_id)
+    ):
         return Response(status_code=204)
     return _desk(here, db, render, leased=leased, said="A new pair is ready." if waiting else "")
 
@@ -140,7 +145,7 @@ def _desk(
         "key": new_id(),
         "last": last[0] if last and last[0].changeable else None,
         "progress": queries.progress(db, project=project, reviewer_id=me),
-        "why": None if leased else why_empty(db, project),
+        "why": None if leased else why_empty(db, project, me),
         "flag_reasons": FLAG_REASONS,
         "choices": SAID,
         "said": said,

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.comparisons.records import Choice, Mode, choice_of, meant_criteria, shown_ranking
 from app.db.base import utcnow
 from app.db.tables import Assignment, Comparison, Project, Prompt
+from app.projects.queue import queue_of
 
 
 def ready_count(db: Session, project: Project, *, now: datetime | None = None) -> int:
@@ -26,7 +27,12 @@ def ready_count(db: Session, project: Project, *, now: datetime | None = None) -
         Assignment.comparison_id == Comparison.id, not_(or_(Assignment.state == "expired", lapsed))
     )
     return db.execute(
-        select(func.count()).where(Comparison.project_id == project.id, Comparison.state == "open", not_(touched))
+        select(func.count()).where(
+            Comparison.project_id == project.id,
+            Comparison.purpose == "work",
+            Comparison.state == "open",
+            not_(touched),
+        )
     ).scalar_one()
 
 
@@ -42,6 +48,7 @@ def votes_since_last_round(db: Session, project: Project) -> int:
             Assignment.state == "voted",
             Assignment.frozen_at.is_(None),
             Prompt.held_out.is_(False),
+            Comparison.purpose == "work",
         )
     ).scalar_one()
 
@@ -63,8 +70,17 @@ class Progress:
     mine_today: int
     """Pairs this reviewer judged since midnight UTC (latest revisions; skips and taken-back ones left out)."""
     mine_total: int
-    ready: int
-    """Pairs in the queue that this reviewer could be given, the one in hand not counted."""
+    more: bool
+    """The queue has something that this reviewer could be given, the one in hand not counted."""
+    ready: int | None
+    """How many; null where the project checks its reviewers: a check in hand would show by leaving it as it was."""
+    goal: int | None
+    """Pairs to be judged today: the reviewer's own goal, or the project's; null without one."""
+
+    @property
+    def goal_reached(self) -> bool:
+        """Today's goal is met."""
+        return self.goal is not None and self.mine_today >= self.goal
 
 
 _PROGRESS = text("""
@@ -75,9 +91,10 @@ _PROGRESS = text("""
       (SELECT count(*) FROM assignments a WHERE a.reviewer_id = :reviewer AND a.project_id = :project
          AND a.state IN ('voted', 'surplus')) AS mine_total,
       (SELECT count(DISTINCT s.comparison_id) FROM comparison_slots s
-         WHERE s.project_id = :project AND s.state = 'free' AND NOT EXISTS (
+         WHERE s.project_id = :project AND s.state = 'free' AND s.queue_key < 'infinity' AND NOT EXISTS (
            SELECT 1 FROM assignments seen WHERE seen.comparison_id = s.comparison_id
-             AND seen.reviewer_id = :reviewer AND seen.state <> 'expired')) AS ready
+             AND seen.reviewer_id = :reviewer AND seen.state <> 'expired')) AS ready,
+      (SELECT daily_goal FROM standings WHERE project_id = :project AND reviewer_id = :reviewer) AS own_goal
 """)
 
 
@@ -86,7 +103,14 @@ def progress(db: Session, *, project: Project, reviewer_id: UUID, now: datetime 
     midnight = (now or utcnow()).replace(hour=0, minute=0, second=0, microsecond=0)
     values = {"reviewer": reviewer_id, "project": project.id, "midnight": midnight}
     row = db.execute(_PROGRESS, values).one()
-    return Progress(mine_today=row.mine_today, mine_total=row.mine_total, ready=row.ready)
+    queue = queue_of(project.queue)
+    return Progress(
+        mine_today=row.mine_today,
+        mine_total=row.mine_total,
+        more=row.ready > 0,
+        ready=None if queue.checks else row.ready,
+        goal=row.own_goal or queue.daily_goal,
+    )
 
 
 @dataclass(frozen=True, slots=True)

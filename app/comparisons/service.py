@@ -3,7 +3,7 @@
 Everything takes a session first, flushes and never commits. Times can be given (``now``) so that tests decide them.
 """
 
-from app.comparisons.leasing import expire_leases, lease_ahead, lease_next, load_lease, show_lease
+from app.comparisons.leasing import expire_leases, extend_lease, lease_ahead, lease_next, load_lease, show_lease
 from app.comparisons.stock import create_comparison, create_ranking, withdraw_unvoted
 from app.comparisons.voting import record_vote, undo_last, undo_vote
 
@@ -11,6 +11,7 @@ __all__ = [
     "create_comparison",
     "create_ranking",
     "expire_leases",
+    "extend_lease",
     "lease_ahead",
     "lease_next",
     "load_lease",

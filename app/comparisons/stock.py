@@ -1,6 +1,6 @@
 """What is in the queue: making comparisons, counting them, and taking stale ones out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from random import Random
 from typing import Any, cast
@@ -56,7 +56,7 @@ def create_comparison(
         raise PairExistsError(
             "A comparison of these two answers exists already.", mend="Sample new answers, or use the one there is."
         )
-    _queue(db, project, created, slots, now)
+    _queue(db, project, created, slots, now, rng)
     return db.get_one(Comparison, created)
 
 
@@ -101,7 +101,7 @@ def create_ranking(
             for position, item in enumerate(items)
         ],
     )
-    _queue(db, project, values["id"], slots, now)
+    _queue(db, project, values["id"], slots, now, rng)
     return db.get_one(Comparison, values["id"])
 
 
@@ -122,11 +122,64 @@ def _comparison(
     }
 
 
-def _queue(db: Session, project: Project, comparison_id: UUID, slots: int, now: datetime | None) -> None:
-    # All slots of a comparison stand together in the line, so that it is complete soon after its first vote.
-    queue_key = (now or utcnow()).timestamp()
-    slot = {"comparison_id": comparison_id, "project_id": project.id, "queue_key": queue_key, "state": "free"}
-    db.execute(insert(ComparisonSlot), [slot | {"slot": number} for number in range(slots)])
+def _queue(db: Session, project: Project, comparison_id: UUID, slots: int, now: datetime | None, rng: Random) -> None:
+    at = (now or utcnow()).timestamp()
+    drawn = rng.random() if project.queue_order == "random" else 0.0
+    slot = {"comparison_id": comparison_id, "project_id": project.id, "state": "free"}
+    key = _KEYS[project.queue_order]
+    db.execute(
+        insert(ComparisonSlot),
+        [slot | {"slot": number, "queue_key": key(at, number, drawn)} for number in range(slots)],
+    )
+
+
+# In all orders but "breadth" the slots of a comparison stand together in the line, so that it is complete soon after
+# its first vote. Keys stay below infinity, which is where the slots of checks are.
+_LINE = 1e11
+"""Above any time in seconds: what one more vote costs in the order "breadth"."""
+_KEYS: dict[str, Callable[[float, int, float], float]] = {
+    "oldest": lambda at, _slot, _drawn: at,
+    "newest": lambda at, _slot, _drawn: -at,
+    "breadth": lambda at, slot, _drawn: slot * _LINE + at,
+    "random": lambda _at, _slot, drawn: drawn,
+}
+"""Order → the place of a slot in the line, lowest first, by when its comparison was made and its number."""
+
+_REKEY = {
+    "oldest": "extract(epoch FROM c.created_at)",
+    "newest": "-extract(epoch FROM c.created_at)",
+    "breadth": f"s.slot * {_LINE:.0f} + extract(epoch FROM c.created_at)",
+    "random": "('x' || substr(md5(c.id::text), 1, 8))::bit(32)::bigint / 4294967296.0",
+}
+
+_TAKE_ORDER = text("""
+    UPDATE projects SET queue_order = :order WHERE id = :project AND queue_order <> :order RETURNING id
+""")
+
+
+def keep_order(db: Session, project: Project, order: str) -> None:
+    """Key the line anew when the project's order is not the one by which it was keyed.
+
+    A slot that somebody is just taking keeps its place.
+    """
+    if project.queue_order == order:
+        return
+    if db.execute(_TAKE_ORDER, {"project": project.id, "order": order}).scalar_one_or_none() is not None:
+        db.execute(
+            text(f"""
+                WITH line AS (
+                    SELECT s.comparison_id, s.slot, {_REKEY[order]} AS queue_key
+                    FROM comparison_slots s JOIN comparisons c ON c.id = s.comparison_id
+                    WHERE s.project_id = :project AND c.purpose = 'work' AND c.state = 'open' AND s.state <> 'closed'
+                    ORDER BY s.comparison_id, s.slot
+                    FOR UPDATE OF s SKIP LOCKED
+                )
+                UPDATE comparison_slots s SET queue_key = line.queue_key
+                FROM line WHERE s.comparison_id = line.comparison_id AND s.slot = line.slot
+            """),  # noqa: S608 - composed of constants
+            {"project": project.id},
+        )
+    db.refresh(project, ["queue_order"])
 
 
 # Stale: somebody else's model wrote at least one of the answers, and the given version neither of them.

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.comparisons import changes, wake
 from app.comparisons.ballots import checked, same
+from app.comparisons.dwell import measured, require_dwell
 from app.comparisons.errors import KeyReusedError, LeaseNotFoundError, NothingToUndoError, VoteFrozenError
 from app.comparisons.leasing import load_lease
 from app.comparisons.locking import Locked, lock
@@ -81,6 +82,7 @@ def record_vote(
         LeaseNotFoundError: this reviewer never held that comparison.
         KeyReusedError: the key was sent before with a different vote.
         VoteFrozenError: a round has read the vote that this one would replace.
+        VoteTooFastError: the pair was looked at for less than the project asks for.
     """
     ballot = checked(
         Ballot(
@@ -105,9 +107,12 @@ def record_vote(
         return stored
     if locked.frozen:
         raise VoteFrozenError
+    ballot = measured(ballot, shown_at=locked.shown_at, now=now)
+    if locked.revision == 0 and source != "feedback":
+        require_dwell(ballot, shown_at=locked.shown_at, now=now, min_seconds=locked.min_seconds)
     check_asked(ballot, locked.asks, mode=locked.mode, answers=len(locked.shown_order))
     rule = {"skip": changes.skip, "flag": changes.flag}.get(choice, changes.vote)
-    change = rule(locked.place)
+    change = changes.put_aside(locked.place) if locked.paused else rule(locked.place)
     row = write(db, locked, change, reviewer_id=reviewer_id, ballot=ballot, key=idempotency_key, source=source, now=now)
     if row is None:  # the key was used for another comparison while this one was being locked
         raise KeyReusedError(idempotency_key or "")
@@ -140,7 +145,10 @@ def undo_vote(
     if locked.latest != "undone":
         if locked.frozen:
             raise VoteFrozenError
-        change = changes.undo(locked.place, choice=locked.latest)
+        if locked.paused:
+            change = changes.put_aside(locked.place, assignment_state="expired")
+        else:
+            change = changes.undo(locked.place, choice=locked.latest)
         write(db, locked, change, reviewer_id=reviewer_id, ballot=None, key=None, source=source, now=now)
     leased = load_lease(db, reviewer_id=reviewer_id, assignment_id=locked.place.assignment_id)
     if leased is None:

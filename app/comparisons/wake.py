@@ -18,7 +18,8 @@ _LOW = text("""
     SELECT (
         SELECT count(*) FROM (
             SELECT 1 FROM comparison_slots s
-            WHERE s.project_id = :project AND s.state = 'free' AND s.slot = 0 AND NOT EXISTS (
+            WHERE s.project_id = :project AND s.state = 'free' AND s.slot = 0 AND s.queue_key < 'infinity'
+              AND NOT EXISTS (
                 SELECT 1 FROM assignments a WHERE a.comparison_id = s.comparison_id AND a.state <> 'expired'
             )
             LIMIT :half
@@ -33,7 +34,7 @@ _DUE = text("""
     SELECT (
         SELECT count(*) FROM (
             SELECT 1 FROM assignments a
-            JOIN comparisons c ON c.id = a.comparison_id
+            JOIN comparisons c ON c.id = a.comparison_id AND c.purpose = 'work'
             JOIN prompts p ON p.id = c.prompt_id AND NOT p.held_out
             WHERE a.project_id = :project AND a.state = 'voted' AND a.frozen_at IS NULL
             LIMIT :every + 1

@@ -119,6 +119,7 @@ def _votes_since_stopped(db: Session, project: Project, needed: int) -> int:
             Assignment.state == "voted",
             Assignment.frozen_at.is_(None),
             Prompt.held_out.is_(False),
+            Comparison.purpose == "work",
             Vote.created_at > last.finished_at,
         )
     )

@@ -23,6 +23,7 @@ from app.db.tables import (
     ComparisonItem,
     ComparisonSlot,
     Completion,
+    Control,
     Membership,
     Project,
     Prompt,
@@ -256,3 +257,24 @@ def make_vote(
     db.add(vote)
     db.flush()
     return vote
+
+
+def make_control(
+    db: Session, project: Project, *, kind: str = "gold", answer: str = "a", created_by: User | None = None
+) -> Control:
+    """A pair whose better answer is known, of a new prompt."""
+    prompt = make_prompt(db, project)
+    a, b = (make_completion(db, prompt, version=None, ids=()) for _ in "ab")
+    control = Control(
+        project_id=project.id,
+        kind=kind,
+        prompt_id=prompt.id,
+        completion_a_id=a.id,
+        completion_b_id=b.id,
+        answer=answer,
+        origin="admin",
+        created_by=created_by.id if created_by else None,
+    )
+    db.add(control)
+    db.flush()
+    return control
