@@ -5,8 +5,8 @@
 Every round samples pairs from the current version on training prompts, lets a simulated reviewer with 10 % noise
 choose, and runs the project's trainer on all votes so far with the demo project's settings, as the product does. In the
 end the last version meets version 1 on prompts that were never voted on: win rate by the hidden taste, with a 95 %
-interval over prompts, and distinct-2 relative to version 1's (over the same number of word pairs). ``--json`` prints
-the same as one last line of JSON.
+interval over prompts, and distinct-2 relative to version 1's (over as many word pairs of every answer). ``--json``
+prints the same as one last line of JSON.
 """
 
 import argparse
@@ -150,7 +150,7 @@ def run(taste: str, seed: int, arguments: argparse.Namespace, work: Path) -> Row
         taste=taste,
         seed=seed,
         **verdict.to_dict(),
-        distinct2_ratio=round(distinct_2_ratio(texts, baseline), 4),
+        distinct2_ratio=round(distinct_2_ratio(texts, baseline, rng), 4),
         words=round(sum(len(text.split()) for text in texts) / len(texts), 1),
         ended=round(sum(answer.ended for answers in mine for answer in answers) / len(texts), 4),
         round_seconds=seconds,

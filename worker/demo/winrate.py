@@ -1,6 +1,7 @@
 """Win rate of one set of answers against another on the same prompts, with an interval that respects prompts."""
 
 import itertools
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -62,23 +63,39 @@ def _share(mine: Sequence[str], theirs: Sequence[str], score: Callable[[str], fl
     return float((difference > 0).mean() + 0.5 * (difference == 0).mean())
 
 
-def distinct_2_ratio(texts: Sequence[str], baseline: Sequence[str]) -> float:
+def distinct_2_ratio(texts: Sequence[str], baseline: Sequence[str], rng: random.Random) -> float:
     """Distinct-2 of ``texts`` over that of ``baseline``: below 1, the answers have become more alike.
 
     Distinct-2 is the share of different word pairs among all word pairs (Li et al., arXiv:1510.03055). It falls with
-    the amount of text, so both sides are cut to the same number of word pairs first. Give the texts in an order that
-    takes turns among prompts, so that the cut leaves every prompt in.
+    the amount of text, in all and per prompt, whatever the text says: so of each two answers that stand at the same
+    place, the longer one counts with a stretch of the shorter one's length, drawn from ``rng``.
+
+    Args:
+        texts: answers, each to the same prompt as the baseline's at its place.
+        baseline: as many answers.
+        rng: where the stretches begin.
 
     Raises:
-        ValueError: a side has no two words in a row.
+        ValueError: different numbers of answers, or no place where both have two words in a row.
     """
-    mine, theirs = _word_pairs(texts), _word_pairs(baseline)
-    count = min(len(mine), len(theirs))
-    if count == 0:
-        raise ValueError(f"no word pairs to compare: {len(mine)} against {len(theirs)}")
-    return len(set(mine[:count])) / len(set(theirs[:count]))
+    if len(texts) != len(baseline):
+        raise ValueError(f"{len(texts)} answers against {len(baseline)} baseline answers")
+    mine: list[tuple[str, str]] = []
+    theirs: list[tuple[str, str]] = []
+    for text, other in zip(texts, baseline, strict=True):
+        a, b = _word_pairs(text), _word_pairs(other)
+        count = min(len(a), len(b))
+        mine += _stretch(a, count, rng)
+        theirs += _stretch(b, count, rng)
+    if not mine:
+        raise ValueError("no word pairs to compare: an answer of two words or more has met none")
+    return len(set(mine)) / len(set(theirs))
 
 
-def _word_pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
-    words = [text.lower().split() for text in texts]
-    return [pair for line in words for pair in itertools.pairwise(line)]
+def _word_pairs(text: str) -> list[tuple[str, str]]:
+    return list(itertools.pairwise(text.lower().split()))
+
+
+def _stretch(pairs: list[tuple[str, str]], count: int, rng: random.Random) -> list[tuple[str, str]]:
+    start = rng.randrange(len(pairs) - count + 1)
+    return pairs[start : start + count]

@@ -1,5 +1,7 @@
 """The win rate that the simulation reports, against values worked out by hand."""
 
+import random
+
 import numpy as np
 import pytest
 
@@ -41,6 +43,28 @@ def test_nothing_to_compare_is_refused(answers: list[list[str]], baseline: list[
         win_rate(answers, baseline, len, rng())
 
 
-def test_distinct_2_is_compared_over_equal_amounts_of_text() -> None:
-    """Three pairs against three: {ab, ba} of 3 over {ab, bc, cd} of 3 = 2/3; the baseline's further pairs are cut."""
-    assert distinct_2_ratio(["a b a b"], ["a b c d", "e f"]) == pytest.approx(2 / 3)
+def test_distinct_2_is_compared_over_as_much_of_every_answer() -> None:
+    """ "a b a b" against any stretch of three pairs of the other: {ab, ba} of 3 over 3 different ones of 3 = 2/3."""
+    ratio = distinct_2_ratio(["a b a b", "x"], ["a b c d e f g h", "no pair of the other to meet"], random.Random(1))
+    assert ratio == pytest.approx(2 / 3)
+
+
+def test_a_short_manner_is_not_called_monotonous_for_being_short() -> None:
+    """The same words in the same spread, in answers of a fifth of the length: as distinct as before."""
+    words = [f"w{number}" for number in range(40)]
+    source = random.Random(2)
+    long = [" ".join(source.choices(words, k=100)) for _ in range(200)]
+    short = [" ".join(source.choices(words, k=20)) for _ in range(200)]
+    assert distinct_2_ratio(short, long, random.Random(3)) == pytest.approx(1.0, abs=0.05)
+
+
+def test_one_answer_to_everything_is_called_so() -> None:
+    others = [f"{number} one two three {number}" for number in range(20)]
+    assert distinct_2_ratio(["do it well and be done"] * 20, others, random.Random(0)) < 0.2
+
+
+def test_answers_without_a_counterpart_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 answers against 1"):
+        distinct_2_ratio(["a b", "c d"], ["a b"], random.Random(0))
+    with pytest.raises(ValueError, match="no word pairs"):
+        distinct_2_ratio(["a"], ["a b"], random.Random(0))
