@@ -1,57 +1,107 @@
 """Hostile text into harmless HTML: a completion, a prompt, a guideline.
 
-Markdown without raw HTML, then an allow-list, inside ``hx-disable`` so that HTMX looks at nothing in it. No image (it
-would call home), no class, no id, no style, no ``data-`` attribute (``data-hx-get`` is live), links that give nothing
-away.
+Markdown without raw HTML, code in colours, formulas as MathML; then an allow-list, inside ``hx-disable`` so that HTMX
+looks at nothing in it. No image (it would call home), no id, no style, no class but those of coloured code, no
+``data-`` attribute (``data-hx-get`` is live), links that give nothing away.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
+from html import escape
+from typing import Any
 
 import nh3
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from mdit_py_plugins.dollarmath import dollarmath_plugin
+from mdit_py_plugins.texmath import texmath_plugin
 
-TAGS = {
-    "a", "blockquote", "br", "code", "del", "em", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "s", "strong",
-    "table", "tbody", "td", "th", "thead", "tr", "ul",
+from app.web import mathematics
+from app.web.highlighting import CLASSES, highlight
+
+_PROSE = {
+    "a", "blockquote", "br", "code", "del", "em", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "s", "span",
+    "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
 }  # fmt: skip
-_ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}}
+TAGS = _PROSE | mathematics.TAGS
+_ATTRIBUTES = {
+    "a": {"href", "title"},
+    "ol": {"start"},
+    **{tag: set(mathematics.ATTRIBUTES) for tag in mathematics.TAGS},
+    "math": {*mathematics.ATTRIBUTES, "display"},
+}
 _SCHEMES = {"http", "https", "mailto"}
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _FIRST_LEVEL = 3
 """A page has one first heading and second ones of its own; those of a text come below, without leaving one out."""
 MAX_CHARS = 200_000
 """Longer text is shown as it is, unformatted."""
+MAX_FORMULAS = 300
+"""In one text; those after it are shown as they were written."""
 
 
 def render_markdown(text: str, *, breaks: bool = True) -> str:
-    """HTML that is safe to put anywhere on a page, wrapped in one ``<div class="prose" hx-disable>``.
+    """HTML that is safe to put anywhere on a page, wrapped in one ``<div class="prose" dir="auto" hx-disable>``.
 
     Args:
         text: whatever a model or a person wrote.
         breaks: keep single line breaks, as in a chat; False joins the lines of a paragraph, as in documentation.
     """
     if len(text) > MAX_CHARS:
-        return f'<div class="prose plain" hx-disable>{nh3.clean_text(text)}</div>'
-    dirty = _parser(breaks).render(text)
+        return f'<div class="prose plain" dir="auto" hx-disable>{nh3.clean_text(text)}</div>'
+    return _rendered(text, breaks)
+
+
+@lru_cache(maxsize=1024)
+def _rendered(text: str, breaks: bool) -> str:
+    dirty = _parser(breaks).render(text, {"formulas": 0})
     clean = nh3.clean(
         dirty,
         tags=TAGS,
         attributes=_ATTRIBUTES,
+        allowed_classes={"span": CLASSES},
         url_schemes=_SCHEMES,
         generic_attribute_prefixes=set(),
         link_rel="noopener nofollow ugc",
         set_tag_attribute_values={"a": {"target": "_blank"}},
         strip_comments=True,
     )
-    return f'<div class="prose" hx-disable>{clean}</div>'
+    return f'<div class="prose" dir="auto" hx-disable>{clean}</div>'
 
 
 @lru_cache
 def _parser(breaks: bool) -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"html": False, "linkify": False, "breaks": breaks, "maxNesting": 30})
+    options: dict[str, Any] = {"html": False, "linkify": False, "breaks": breaks, "maxNesting": 30}
+    parser = MarkdownIt("commonmark", options)
     parser.enable(["table", "strikethrough"]).disable(["image"])
+    # Prices are no formulas: no space inside the dollars, no digit after the second.
+    dollarmath_plugin(parser, allow_labels=False, allow_space=False, allow_digits=False, double_inline=True)
+    texmath_plugin(parser, delimiters="brackets")
+    for name in (
+        "math_inline",
+        "math_inline_double",
+        "math_block",
+        "math_block_eqno",
+        "math_single",
+        "math_block_label",
+    ):
+        parser.add_render_rule(name, _formula)
+    parser.add_render_rule("fence", _fence)
     parser.core.ruler.push("lower_headings", _lower_headings)
     return parser
+
+
+def _fence(_renderer: object, tokens: Sequence[Token], index: int, _options: Any, _env: Any) -> str:
+    language = (tokens[index].info.split() or [""])[0]
+    return f"<pre><code>{highlight(tokens[index].content, language)}</code></pre>\n"
+
+
+def _formula(_renderer: object, tokens: Sequence[Token], index: int, _options: Any, env: Any) -> str:
+    token = tokens[index]
+    env["formulas"] += 1
+    if env["formulas"] > MAX_FORMULAS:
+        return f"<code>{escape(token.content, quote=False)}</code>"
+    return mathematics.formula(token.content, block=token.type.startswith("math_block") or "double" in token.type)
 
 
 def _lower_headings(state: object) -> None:

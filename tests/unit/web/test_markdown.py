@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.web import mathematics
+from app.web.highlighting import CLASSES
 from app.web.markdown import MAX_CHARS, TAGS, render_markdown
 
 HOSTILE = [
@@ -38,6 +40,13 @@ HOSTILE = [
     "| a |\n|---|\n| <img src=x onerror=alert(1)> |",
     "<http://evil.example/?onload=x>",
     "<a id=notices class=button>x</a>",
+    r"$\text{<script>alert(1)</script>}$",
+    r"$$\href{javascript:alert(1)}{x}$$",
+    r"\\(\style{position:fixed}{x}\\)",
+    r"$\class{button}{x} \cssId{notices}{y}$",
+    r"$\text{<img src=x onerror=alert(1)>}\hspace{9999em}$",
+    "```python\n'</code></pre><script>alert(1)</script>'\n```",
+    "```html\n<a href='javascript:alert(1)' onclick=x>\n```",
 ]
 
 
@@ -65,7 +74,9 @@ def assert_harmless(html: str) -> None:
     assert html.endswith("</div>")
     for tag, attributes in inner:
         assert tag in TAGS, tag
-        assert set(attributes) <= {"href", "title", "rel", "target", "start"}, attributes
+        known = {"href", "title", "rel", "target", "start", "class", "display"} | mathematics.ATTRIBUTES
+        assert set(attributes) <= known, attributes
+        assert (attributes.get("class") or "hl-k") in CLASSES, attributes
         if "href" in attributes:
             assert re.match(r"(https?:|mailto:|[^:]*$|[^:]*[/?#])", attributes["href"] or "", re.IGNORECASE), attributes
             assert attributes["rel"] == "noopener nofollow ugc"
@@ -123,3 +134,38 @@ def test_deep_nesting_is_no_bomb() -> None:
 def test_headings_follow_each_other_without_leaving_a_level_out() -> None:
     html = render_markdown("### a\n# b\n## c\n#### d\n# e")
     assert re.findall(r"<h(\d)>(\w)</h\1>", html) == [("3", "a"), ("3", "b"), ("4", "c"), ("5", "d"), ("3", "e")]
+
+
+def test_code_is_coloured_in_the_languages_we_know() -> None:
+    html = render_markdown("```python\ndef f(x):\n    return 'a'  # why <b>\n```\n\n```klingon\nif (x) {}\n```")
+    assert '<span class="hl-k">def</span>' in html
+    assert "<span class=\"hl-s\">'a'</span>" in html
+    assert '<span class="hl-c"># why &lt;b&gt;</span>' in html
+    assert "<code>if (x) {}\n</code>" in html
+
+
+def test_formulas_are_mathml_and_prices_are_not() -> None:
+    html = render_markdown("So $e^{x}$ and \\(a<b\\) for $5 or $6.\n\n$$\\frac{1}{2}$$\n\n\\[\\sqrt{x}\\]")
+    assert html.count("<math") == 4
+    assert html.count('<math display="block"') == 2
+    assert "<mfrac>" in html
+    assert "<mo>&lt;</mo>" in html
+    assert "for $5 or $6." in html
+
+
+@pytest.mark.parametrize("latex", [r"\frac{", "{" * 400 + "x" + "}" * 400, r"\begin{pmatrix}1", "x" * 3000])
+def test_a_formula_that_cannot_be_read_is_shown_as_it_was_written(latex: str) -> None:
+    html = render_markdown(f"Look: ${latex}$ there")
+    assert "<math" not in html or latex.startswith("{") is False
+    assert_harmless(html)
+    assert Reader(html).text.startswith("Look: ")
+
+
+def test_no_formula_reaches_over_the_page() -> None:
+    html = render_markdown(r"$\hspace{9999em} \kern{-50em} x$")
+    assert "9999" not in "".join(value or "" for _, attributes in Reader(html).tags for value in attributes.values())
+    assert "-50" not in "".join(value or "" for _, attributes in Reader(html).tags for value in attributes.values())
+
+
+def test_text_finds_its_own_direction() -> None:
+    assert render_markdown("שלום").startswith('<div class="prose" dir="auto" hx-disable>')
