@@ -30,5 +30,4 @@ def _log_ratio(side: Side, shared: Tensor, ld_alpha: float) -> Tensor:
     """(batch,), nats: ρ with the tokens after ``shared``, (batch,), weighted by α."""
     tokens = side.policy_token_logp - side.reference_token_logp
     place = torch.arange(tokens.shape[1], device=tokens.device)
-    weight = torch.where(place < shared[:, None], 1.0, ld_alpha)
-    return (tokens * weight.to(tokens.dtype)).sum(1)
+    return torch.where(place < shared[:, None], tokens, ld_alpha * tokens).sum(1)
