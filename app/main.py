@@ -16,6 +16,7 @@ from app.chat import api as chat_api
 from app.comparisons import api as comparisons_api
 from app.comparisons import pages as comparisons_pages
 from app.db.session import SessionFactory, make_engine, make_session_factory, transaction
+from app.engine.asynchronous import AsyncEngineClient
 from app.engine.client import EngineClient
 from app.errors import DomainError
 from app.journal.outbox import send_pending
@@ -59,9 +60,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     factory = make_session_factory(engine)
     after_commit = AfterCommit(lambda: send_pending(factory, settings))
 
-    engine_client = EngineClient(
-        settings.engine_url, settings.engine_secret.get_secret_value(), settings.engine_timeout_seconds
-    )
+    engine_at = (settings.engine_url, settings.engine_secret.get_secret_value(), settings.engine_timeout_seconds)
+    engine_client, async_engine_client = EngineClient(*engine_at), AsyncEngineClient(*engine_at)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -69,6 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         yield
         after_commit.close()
         engine_client.close()
+        await async_engine_client.aclose()
         engine.dispose()
 
     app = FastAPI(lifespan=lifespan, **openapi.DESCRIPTION)
@@ -77,6 +78,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.session_factory = factory
     app.state.after_commit = after_commit
     app.state.engine_client = engine_client
+    app.state.async_engine_client = async_engine_client
     app.state.page_context = [navigation.page_context]
     app.state.checks = readiness.checks(engine, factory, engine_client)
 

@@ -1,73 +1,147 @@
-"""``/v1/chat/completions`` of the web app."""
+"""``/v1/chat/completions`` and ``/v1/models`` of the web app, for any client of OpenAI's API."""
 
-import secrets
-import time
-from typing import Annotated
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+import anyio
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from app.accounts import access
 from app.accounts.principal import Principal
 from app.chat import service
-from app.chat.schemas import ChatCompletion, ChatRequest, Choice, Message, Usage
-from app.engine.client import EngineClient, Sampled, Sampling
-from app.engine.errors import EngineRefused
-from app.errors import InvalidError
-from app.web.deps import Db
+from app.chat.asked import Asked, begin, finish, settle
+from app.chat.asking import Engines, ask, for_clients
+from app.chat.events import DONE, Told, error_event
+from app.chat.schemas import ChatCompletion, ChatRequest, Kept, Model, ModelList
+from app.engine.asynchronous import AsyncChatStream
+from app.engine.client import EngineNonsense, Sampled, Sampling
+from app.errors import DomainError
+from app.web.departure import ClientGoneError, HeldStream, unless_gone
+from app.web.deps import AppSettings, Db
+from app.web.errors import as_domain_error
+from app.web.problems import problem
 
 router = APIRouter(prefix="/v1", tags=["chat"])
 
+log = logging.getLogger("hone.chat")
+_CLIENT_CLOSED = 499
+Member = Annotated[Principal, access.api_by_id("chat", "reviewer")]
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    413: problem("`body_too_large`: over HONE_CHAT_MAX_BODY_BYTES."),
+    429: problem("`rate_limit_exceeded` or `quota_exceeded`: wait as long as `Retry-After` says."),
+    503: problem("`engine_unavailable`: the model does not answer now."),
+}
 
-class ConversationTooLongError(InvalidError):
-    """Conversation and answer do not fit in the model's context."""
 
-    code = "context_length_exceeded"
-    title = "Too long for the model"
-
-
-@router.post("/chat/completions", summary="Talk to a project's current version")
-def chat_completions(
-    body: ChatRequest, me: Annotated[Principal, access.api_by_id("chat", "reviewer")], db: Db, request: Request
-) -> ChatCompletion:
-    """Continues a conversation, in the shape of OpenAI's API.
+@router.post(
+    "/chat/completions",
+    summary="Talk to a project's current version",
+    response_model=ChatCompletion,
+    responses=REFUSALS | {200: {"content": {"text/event-stream": {}}}},
+)
+async def chat_completions(body: ChatRequest, me: Member, db: Db, settings: AppSettings, request: Request) -> Response:
+    """Continues a conversation, in the shape of OpenAI's API; with `stream`, as server-sent events.
 
     `model` is a project's slug; its current version answers. Admins of the project may name a version, `demo@2`.
-    Sampling settings that are left out are the project's own.
+    Sampling settings that are left out are the project's own. What is kept of the chat is a setting of the token;
+    `hone` in the answer (with `stream`, in the last chunk of each answer) says what became of it. Whoever hangs up
+    ends the sampling.
     """
-    target = service.resolve(db, body.model, user_id=me.user_id, is_site_admin=me.is_site_admin)
-    db.commit()  # the connection goes back: no transaction stays open while a model thinks
-    sampled = _sample(request.app.state.engine_client, target, body)
-    written = sum(len(choice.token_ids) for choice in sampled.choices)
-    return ChatCompletion(
-        id=f"chatcmpl-{secrets.token_hex(12)}",
-        created=int(time.time()),
-        model=target.name,
-        choices=[
-            Choice(
-                index=index, message=Message(role="assistant", content=choice.text), finish_reason=choice.finish_reason
-            )
-            for index, choice in enumerate(sampled.choices)
-        ],
-        usage=Usage(
-            prompt_tokens=len(sampled.prompt_ids),
-            completion_tokens=written,
-            total_tokens=len(sampled.prompt_ids) + written,
-        ),
-    )
-
-
-def _sample(engine: EngineClient, target: service.Target, body: ChatRequest) -> Sampled:
-    given = body.model_dump(include={"temperature", "top_p", "max_tokens"}, exclude_none=True)
-    sampling = {**target.sampling, **given}
-    stop = body.stop if body.stop is not None else sampling.get("stop", ())
-    sampling["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
-    seed = body.seed if body.seed is not None else secrets.randbits(62)
-    messages = [message.model_dump() for message in body.messages]
+    asked = await run_in_threadpool(begin, db, me, body, settings)
+    held, told = AsyncExitStack(), Told(body.n)
     try:
-        return engine.chat(target.engine_model, messages, Sampling(**sampling), n=body.n, seed=seed)
-    except EngineRefused as error:
-        if error.code == "context_length_exceeded":
-            raise ConversationTooLongError(
-                error.message, mend="Shorten the conversation, or ask for fewer tokens with max_tokens."
-            ) from error
+        stream, sampling = await unless_gone(request, _enter(held, request, asked))
+        if body.stream:
+            with_usage = body.stream_options is not None and body.stream_options.include_usage
+            return HeldStream(
+                _events(request, asked, stream, sampling, told, with_usage=with_usage), held, asked.taken.headers()
+            )
+        answer = await unless_gone(request, _whole(request, asked, stream, sampling, told))
+        await held.aclose()
+    except BaseException as error:
+        with anyio.CancelScope(shield=True):
+            await held.aclose()
+            await run_in_threadpool(settle, request.app.state.session_factory, asked, told)
+        if isinstance(error, ClientGoneError):
+            return Response(status_code=_CLIENT_CLOSED)
+        if isinstance(error, DomainError):
+            raise for_clients(error) from error
         raise
+    return Response(answer.model_dump_json(), media_type="application/json", headers=asked.taken.headers())
+
+
+@router.get("/models")
+def models(me: Annotated[Principal, access.api("chat")], db: Db) -> ModelList:
+    """What you may name as `model`: your projects, and each version of those you are an admin of."""
+    named = service.names(db, user_id=me.user_id, is_site_admin=me.is_site_admin)
+    return ModelList(data=[Model(id=item.name, created=int(item.since.timestamp())) for item in named])
+
+
+@router.get("/models/{model}")
+def model(model: str, me: Member, db: Db) -> Model:
+    """One of the names that you may use."""
+    service.resolve(db, model, user_id=me.user_id, is_site_admin=me.is_site_admin)
+    named = service.names(db, user_id=me.user_id, is_site_admin=me.is_site_admin)
+    found = next(item for item in named if item.name == model)
+    return Model(id=found.name, created=int(found.since.timestamp()))
+
+
+async def _enter(held: AsyncExitStack, request: Request, asked: Asked) -> tuple[AsyncChatStream, Sampling]:
+    state = request.app.state
+    engines = Engines(state.async_engine_client, state.engine_client, state.settings.versions_dir)
+    return await held.enter_async_context(ask(engines, asked.question))
+
+
+async def _whole(
+    request: Request, asked: Asked, stream: AsyncChatStream, sampling: Sampling, told: Told
+) -> ChatCompletion:
+    async for piece in stream:
+        told.add(piece)
+    kept = await _finish(request, asked, stream, sampling, told)
+    return asked.shape.whole(told, kept)
+
+
+async def _events(
+    request: Request, asked: Asked, stream: AsyncChatStream, sampling: Sampling, told: Told, *, with_usage: bool
+) -> AsyncIterator[str]:
+    """Server-sent events. The ends of the answers come last, when what may be kept is kept and can be referred to."""
+    finished = False
+    try:
+        for index in range(asked.question.n):
+            yield asked.shape.opening(index)
+        async for piece in stream:
+            told.add(piece)
+            if piece.text:
+                yield asked.shape.text(piece)
+        kept = await _finish(request, asked, stream, sampling, told)
+        finished = True
+        for index, reason in enumerate(told.reasons):
+            yield asked.shape.closing(index, reason, kept)
+        if with_usage:
+            yield asked.shape.usage(told.usage)
+        yield DONE
+    except Exception as error:
+        known = as_domain_error(error)
+        if not isinstance(error, DomainError):
+            log.exception("a stream broke off")
+        yield error_event(for_clients(known))
+    finally:
+        if not finished:
+            with anyio.CancelScope(shield=True):
+                await run_in_threadpool(settle, request.app.state.session_factory, asked, told)
+
+
+async def _finish(request: Request, asked: Asked, stream: AsyncChatStream, sampling: Sampling, told: Told) -> Kept:
+    state = request.app.state
+    try:
+        sampled: Sampled | None = stream.sampled()
+    except EngineNonsense:
+        sampled = None  # an engine that does not return token ids: answers, but nothing to train on
+    told.prompt_tokens = len(stream.prompt_ids)
+    kept, woken = await run_in_threadpool(finish, state.session_factory, state.settings, asked, sampled, sampling, told)
+    if woken:
+        state.after_commit()
+    return kept

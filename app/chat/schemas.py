@@ -1,8 +1,22 @@
-"""The part of OpenAI's chat protocol that the door understands; anything else is refused by name."""
+"""The part of OpenAI's chat protocol that the door understands; anything else is refused by name.
 
-from typing import Literal
+What clients often send although it changes nothing here (``user``, ``metadata``, penalties of 0 …) is taken.
+"""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+MAX_ANSWERS = 16
+
+
+class TextPart(BaseModel):
+    """A part of a turn; only texts are understood."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["text"]
+    text: str
 
 
 class Message(BaseModel):
@@ -10,8 +24,31 @@ class Message(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    role: Literal["system", "user", "assistant"]
-    content: str = Field(max_length=100_000)
+    role: Literal["system", "developer", "user", "assistant"] = Field(description="`developer` is `system`.")
+    content: str | list[TextPart] = Field(description="A text, or parts of type `text`.")
+    name: str | None = Field(default=None, description="Taken and not read.")
+
+    def plain(self) -> dict[str, str]:
+        """As prompts hold it."""
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+
+
+class StreamOptions(BaseModel):
+    """What a stream says beside the answers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class ResponseFormat(BaseModel):
+    """The shape of an answer: text."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["text"]
 
 
 class ChatRequest(BaseModel):
@@ -33,20 +70,68 @@ class ChatRequest(BaseModel):
 
     model: str = Field(description="`project` for its current version; admins also `project@3`.", examples=["demo"])
     messages: list[Message] = Field(min_length=1, max_length=200)
-    n: int = Field(default=1, ge=1, le=16, description="Answers to sample.")
+    n: int = Field(default=1, ge=1, le=MAX_ANSWERS, description="Answers to sample.")
+    stream: bool = Field(default=False, description="Send the answers as they are written, as server-sent events.")
+    stream_options: StreamOptions | None = None
     temperature: float | None = Field(default=None, ge=0, le=2, description="Default: the project's.")
     top_p: float | None = Field(default=None, gt=0, le=1, description="Default: the project's.")
+    top_k: int | None = Field(default=None, ge=0, le=100_000, description="Default: the project's; 0 keeps all.")
+    min_p: float | None = Field(default=None, ge=0, le=1, description="Default: the project's; 0 keeps all.")
     max_tokens: int | None = Field(default=None, ge=1, le=32_768, description="Default: the project's.")
-    stop: list[str] | str | None = Field(default=None, description="Texts that end an answer.")
+    max_completion_tokens: int | None = Field(
+        default=None, ge=1, le=32_768, description="Another name of `max_tokens`."
+    )
+    stop: list[str] | str | None = Field(default=None, description="Texts that end an answer, up to 8.")
     seed: int | None = Field(default=None, ge=0, lt=2**63, description="The same seed gives the same answer.")
+    store: bool | None = Field(
+        default=None, description="False: nothing of this chat is kept, whatever the token allows."
+    )
+    user: str | None = Field(default=None, description="Taken and not read.")
+    safety_identifier: str | None = Field(default=None, description="Taken and not read.")
+    metadata: dict[str, Any] | None = Field(default=None, description="Taken and not read.")
+    service_tier: Literal["auto", "default"] | None = None
+    response_format: ResponseFormat | None = None
+    frequency_penalty: float | None = Field(default=None, ge=0, le=0, description="Only 0.")
+    presence_penalty: float | None = Field(default=None, ge=0, le=0, description="Only 0.")
+    logprobs: Literal[False] | None = None
+
+    @field_validator("stop")
+    @classmethod
+    def _few_stops(cls, stop: list[str] | str | None) -> list[str] | str | None:
+        stops = [stop] if isinstance(stop, str) else stop or []
+        if len(stops) > 8 or not all(0 < len(text) <= 100 for text in stops):
+            raise ValueError("up to 8 texts of 1 to 100 characters")
+        return stop
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> "ChatRequest":
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options need stream: true")
+        both = (self.max_tokens, self.max_completion_tokens)
+        if None not in both and both[0] != both[1]:
+            raise ValueError(f"max_tokens is {both[0]} and max_completion_tokens {both[1]}; give one of them")
+        return self
+
+    @property
+    def longest(self) -> int | None:
+        """The longest answer that was asked for, tokens."""
+        return self.max_completion_tokens if self.max_tokens is None else self.max_tokens
+
+
+class AnswerMessage(BaseModel):
+    """What the model said."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str
 
 
 class Choice(BaseModel):
     """One answer."""
 
     index: int
-    message: Message
+    message: AnswerMessage
     finish_reason: Literal["stop", "length"]
+    logprobs: None = None
 
 
 class Usage(BaseModel):
@@ -55,6 +140,17 @@ class Usage(BaseModel):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+
+
+class Kept(BaseModel):
+    """What became of the chat in the project. OpenAI's API has no such field; its clients pass it through."""
+
+    kept: Literal["nothing", "prompt", "answers"] = Field(
+        description="`answers`: they can be rated with `POST /v1/feedback`."
+    )
+    why: str | None = Field(default=None, description="Why less is kept than the token allows.")
+    prompt_id: str | None = None
+    comparison_id: str | None = Field(default=None, description="The pair that reviewers are shown.")
 
 
 class ChatCompletion(BaseModel):
@@ -66,3 +162,20 @@ class ChatCompletion(BaseModel):
     model: str = Field(description="The version that answered, as `project@number`.")
     choices: list[Choice]
     usage: Usage
+    hone: Kept
+
+
+class Model(BaseModel):
+    """Something that answers."""
+
+    id: str = Field(description="What `model` may be.", examples=["demo"])
+    object: Literal["model"] = "model"
+    created: int = Field(description="Unix time, seconds.")
+    owned_by: str = "hone"
+
+
+class ModelList(BaseModel):
+    """Everything that answers you."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]

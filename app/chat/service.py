@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -26,10 +27,24 @@ class ModelNotFoundError(NotFoundError):
 class Target:
     """The version that answers, and how its project samples by default."""
 
-    engine_model: str
+    project_id: UUID
+    version_id: UUID
     name: str
     """``project@version``, with the version that answers spelled out."""
     sampling: dict[str, Any]
+
+    @property
+    def engine_model(self) -> str:
+        """What the engine calls it."""
+        return str(self.version_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A name that a caller may use as ``model``."""
+
+    name: str
+    since: datetime
 
 
 def resolve(db: Session, model: str, *, user_id: UUID, is_site_admin: bool) -> Target:
@@ -43,7 +58,7 @@ def resolve(db: Session, model: str, *, user_id: UUID, is_site_admin: bool) -> T
     found = MODEL_NAME.match(model)
     project = db.scalar(select(Project).where(Project.slug == found["slug"])) if found else None
     role = None
-    if project is not None:
+    if project is not None and project.archived_at is None:
         membership = db.get(Membership, (project.id, user_id))
         role = "admin" if is_site_admin else membership.role if membership else None
     if found is None or project is None or role is None:
@@ -61,9 +76,32 @@ def resolve(db: Session, model: str, *, user_id: UUID, is_site_admin: bool) -> T
     return _target(project, version, f"has no version {found['number']}")
 
 
+def names(db: Session, *, user_id: UUID, is_site_admin: bool) -> list[Named]:
+    """Every name the caller may use: projects that have a current version, and for their admins each version."""
+    query = select(Project).where(Project.archived_at.is_(None)).order_by(Project.slug)
+    roles: dict[UUID, str] = {}
+    if not is_site_admin:
+        mine = select(Membership.project_id, Membership.role).where(Membership.user_id == user_id)
+        roles = {row.project_id: row.role for row in db.execute(mine)}
+        query = query.where(Project.id.in_(roles))
+    projects = db.scalars(query).all()
+    by_project: dict[UUID, list[Version]] = {}
+    for version in db.scalars(
+        select(Version).where(Version.project_id.in_([project.id for project in projects])).order_by(Version.number)
+    ):
+        by_project.setdefault(version.project_id, []).append(version)
+    found = []
+    for project in projects:
+        there = by_project.get(project.id, [])
+        found += [Named(project.slug, version.created_at) for version in there if version.state == "current"]
+        if is_site_admin or roles[project.id] == "admin":
+            found += [Named(f"{project.slug}@{version.number}", version.created_at) for version in there]
+    return found
+
+
 def _target(project: Project, version: Version | None, otherwise: str) -> Target:
     if version is None:
         raise ModelNotFoundError(
             f"The project {project.slug!r} {otherwise}.", mend="Look at its versions page for what there is."
         )
-    return Target(str(version.id), f"{project.slug}@{version.number}", dict(project.sampling))
+    return Target(project.id, version.id, f"{project.slug}@{version.number}", dict(project.sampling))

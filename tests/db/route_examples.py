@@ -85,6 +85,7 @@ PATH_PARAMS: Mapping[str, Callable[[World, Person, str], object]] = {
     "user_id": lambda world, _caller, _path: world.ids["user_id"],
     "comparison_id": lambda _world, caller, _path: caller.leased,
     "token_id": lambda _world, caller, _path: caller.token_id,
+    "model": lambda world, _caller, _path: world.alpha.slug,
     "number": lambda world, _caller, path: world.ids["version_number" if "/versions/" in path else "round_number"],
     "path": lambda _world, _caller, _path: "css/base.css",
 }
