@@ -57,6 +57,7 @@ def test_dpo_is_another_name_of_sigmoid() -> None:
         ({"nodes": 2, "rendezvous": "10.0.0.5"}, "rendezvous", "write host:port"),
         ({"nodes": 2, "rendezvous": "--x:29500"}, "rendezvous", "write host:port"),
         ({"nodes": 2, "rendezvous": "a b:1"}, "rendezvous", "write host:port"),
+        ({"reference_sync_steps": 4, "processes": 2}, "processes", "remove reference_sync_steps"),
         ({"method": "qlora", "processes": 2}, "processes", "trains in one process"),
     ],
 )

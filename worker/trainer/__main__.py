@@ -1,16 +1,19 @@
 """``python -m worker.trainer JOB_DIR --attempt TOKEN``: run a job; the exit code and the last line say how it ended.
 
 Exit codes are ``app.rounds.spec.ExitCode``. torch is imported after the lock is held and the parent is watched.
+Settings that ask for several processes make this one their launcher; ``torchrun -m worker.trainer JOB_DIR`` works, too.
 """
 
 import argparse
 import os
 import sys
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 
 from app.rounds.spec import SPEC_FILE, ExitCode
 from worker.trainer.errors import RefusedError, TrainerError, explain
+from worker.trainer.launch import among_others, launch, record_failure, wanted
 from worker.trainer.lifetime import STARTER_PID, Stop, die_with_parent, lock
 
 
@@ -25,29 +28,44 @@ def main() -> int:
     stop = Stop()
     stop.install()
     try:
+        _check(arguments.job, arguments.attempt)
+        settings = wanted(arguments.job)
+        if settings is not None:
+            code, sentence = launch(arguments.job, arguments.attempt, settings)
+            sys.stderr.write(f"{sentence}\n" if sentence else "")
+            return int(code)
         _run(arguments.job, arguments.attempt, stop)
     except Exception as error:  # noqa: BLE001 - every failure ends as an exit code and a sentence
         code, sentence = explain(error)
-        if code is ExitCode.FAILED or not isinstance(error, TrainerError):
+        sentence = " ".join(sentence.split())
+        first = record_failure(arguments.job, arguments.attempt, code, sentence) if among_others() else True
+        if first and (code is ExitCode.FAILED or not isinstance(error, TrainerError)):
             traceback.print_exc()
-        sys.stderr.write(f"{' '.join(sentence.split())}\n")
+        if first:  # the others fail because this one did
+            sys.stderr.write(f"{sentence}\n")
         return int(code)
     return int(ExitCode.DONE)
 
 
-def _run(job: Path, token: str, stop: Stop) -> None:
+def _check(job: Path, token: str) -> None:
     if not token or any(not (character.isalnum() or character in "-_") for character in token):
         raise RefusedError(f"attempt token {token!r} is no plain name; use letters, digits, '-' and '_'")
     if not (job / SPEC_FILE).is_file():
         raise RefusedError(f"{job} holds no {SPEC_FILE}; give the directory of a job")
+
+
+def _run(job: Path, token: str, stop: Stop) -> None:
     # Two threads that spin for each other stand still where another process wants the same cores (a step took 1.6 s
     # in place of 20 ms beside a busy engine). libgomp reads this when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with lock(job):
+    main = os.environ.get("RANK", "0") == "0"
+    with lock(job) if main else nullcontext():
         from worker.trainer.console import say
+        from worker.trainer.distributed import joined
         from worker.trainer.job import run
 
-        run(job, token, stop, say)
+        with joined() as crew:
+            run(job, token, stop, say, crew)
 
 
 if __name__ == "__main__":

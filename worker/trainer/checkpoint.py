@@ -1,7 +1,8 @@
 """Checkpoints: everything training needs to go on as if nothing had happened, whole or not at all.
 
 ``JOB_DIR/checkpoints/step-00000012/`` holds the trained weights, AdamW's moments and the random state as
-safetensors, the rest as JSON, and a manifest. Any attempt may resume from the newest that verifies.
+safetensors, the rest as JSON, and a manifest. Any attempt may resume from the newest that verifies, with any number
+of processes: tensors are stored whole. ``best-00000008/`` holds the weights with the lowest held-out loss.
 """
 
 import json
@@ -17,14 +18,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from app.versions.manifest import ManifestError, publish, verify, write_manifest
+from worker.trainer.distributed import ALONE, Crew, place, whole
 
 log = logging.getLogger(__name__)
 
 KEPT = 2
-SCHEMA = 1
+SCHEMA = 2
 _TENSORS = "state.safetensors"
 _REFERENCE = "reference.safetensors"
 _STATE = "state.json"
+_BEST = "best-"
 
 
 @dataclass(slots=True)
@@ -42,7 +45,11 @@ class State:
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     recent_chosen: list[float] = field(default_factory=list)
     """Mean log-ratios of chosen completions in the last steps, for the displacement alarm."""
+    recent_kl: list[float] = field(default_factory=list)
+    """KL estimates of the last steps, for the KL budget where nothing is held out."""
     alarm: str | None = None
+    best_step: int | None = None
+    """The step whose weights ``best-…`` holds, or the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +72,11 @@ class RandomState:
 
 
 class Checkpoints:
-    """The checkpoints of one job."""
+    """The checkpoints of one job. All of a crew call each method together; the main process reads and writes."""
 
-    def __init__(self, job: Path) -> None:
+    def __init__(self, job: Path, crew: Crew = ALONE) -> None:
         self.directory = job / "checkpoints"
+        self._crew = crew
 
     def save(
         self,
@@ -80,28 +88,40 @@ class Checkpoints:
     ) -> Path:
         """Write a checkpoint and drop all but the newest ``KEPT``; ``reference``: weights of one that has moved."""
         final = self.directory / f"step-{state.step:08d}"
-        if final.exists():
-            shutil.rmtree(final)
-        staged = self.directory / f".{final.name}"
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
-        try:
-            save_file(_pack(parameters, optimizer, random), staged / _TENSORS)
-            if reference:
-                tensors = {name: tensor.detach().contiguous() for name, tensor in reference.items()}
-                save_file(tensors, staged / _REFERENCE)
-            data = {"schema": SCHEMA} | {name: getattr(state, name) for name in State.__slots__}
-            (staged / _STATE).write_text(json.dumps(data), encoding="utf-8")
-            write_manifest(staged)
-            publish(staged, final)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
-        for old in self._steps()[KEPT:]:
-            shutil.rmtree(old)
+        data = {"schema": SCHEMA} | {name: getattr(state, name) for name in State.__slots__}
+        files = {_TENSORS: _pack(parameters, optimizer, random)}
+        if reference:
+            files[_REFERENCE] = {name: tensor.detach().contiguous() for name, tensor in reference.items()}
+        if self._crew.main:
+            self._write(final, files, data)
+            for old in self._steps()[KEPT:]:
+                shutil.rmtree(old)
+            self._drop_bests(state.best_step)
         return final
+
+    def save_best(self, step: int, parameters: Mapping[str, nn.Parameter]) -> Path:
+        """Keep the weights as they are after ``step``, apart from the checkpoints to go on from."""
+        final = self.directory / f"{_BEST}{step:08d}"
+        weights = {name: whole(parameter.detach()).contiguous() for name, parameter in parameters.items()}
+        if self._crew.main:
+            self._write(final, {_TENSORS: weights}, {"schema": SCHEMA, "step": step})
+        return final
+
+    def best(self, step: int) -> dict[str, Tensor]:
+        """The weights kept after ``step``, by parameter.
+
+        Raises:
+            ManifestError: they are not there, or damaged.
+        """
+        directory = self.directory / f"{_BEST}{step:08d}"
+        verify(directory)
+        return load_file(directory / _TENSORS)
 
     def newest(self, fingerprint: str) -> tuple[State, Path] | None:
         """The newest whole checkpoint of the same trajectory; None starts over."""
+        return self._crew.first(self._newest(fingerprint) if self._crew.main else None)
+
+    def _newest(self, fingerprint: str) -> tuple[State, Path] | None:
         for directory in self._steps():
             try:
                 verify(directory)
@@ -114,6 +134,31 @@ class Checkpoints:
                 continue
             return State(**data), directory
         return None
+
+    def _write(self, final: Path, files: Mapping[str, Mapping[str, Tensor]], data: Mapping[str, Any]) -> None:
+        """``final``, whole or not at all."""
+        if final.exists():
+            shutil.rmtree(final)
+        staged = self.directory / f".{final.name}"
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
+        try:
+            for name, tensors in files.items():
+                save_file(dict(tensors), staged / name)
+            (staged / _STATE).write_text(json.dumps(data), encoding="utf-8")
+            write_manifest(staged)
+            publish(staged, final)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+    def _drop_bests(self, current: int | None) -> None:
+        """Remove kept weights that no checkpoint that might be gone on from calls the best."""
+        wanted = {current}
+        for directory in self._steps():
+            wanted.add(json.loads((directory / _STATE).read_text(encoding="utf-8")).get("best_step"))
+        for directory in self.directory.glob(f"{_BEST}*"):
+            if int(directory.name.removeprefix(_BEST)) not in wanted:
+                shutil.rmtree(directory)
 
     def _steps(self) -> list[Path]:
         """Newest first."""
@@ -133,14 +178,18 @@ def restore(directory: Path, parameters: Mapping[str, nn.Parameter], optimizer: 
         raise ValueError(f"{directory} holds {len(stored)} parameters, the model trains {len(parameters)} ({odd})")
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(tensors[f"weight.{name}"])
+            parameter.copy_(place(tensors[f"weight.{name}"], parameter))
             moments = {key: tensors.get(f"{key}.{name}") for key in ("exp_avg", "exp_avg_sq", "step")}
             optimizer.state[parameter] = {
-                key: value if key == "step" and not optimizer.defaults.get("fused") else value.to(parameter.device)
-                for key, value in moments.items()
-                if value is not None
+                key: _moment(key, value, parameter, optimizer) for key, value in moments.items() if value is not None
             }
     RandomState(tensors["random.cpu"], tensors.get("random.cuda")).restore()
+
+
+def _moment(key: str, value: Tensor, parameter: nn.Parameter, optimizer: torch.optim.Optimizer) -> Tensor:
+    if key != "step":
+        return place(value, parameter)
+    return value.to(parameter.device) if optimizer.defaults.get("fused") else value
 
 
 def restore_reference(directory: Path) -> dict[str, Tensor]:
@@ -156,7 +205,7 @@ def _pack(
     if random.cuda is not None:
         tensors["random.cuda"] = random.cuda
     for name, parameter in parameters.items():
-        tensors[f"weight.{name}"] = parameter.detach().contiguous()
+        tensors[f"weight.{name}"] = whole(parameter.detach()).contiguous()
         for key, value in optimizer.state[parameter].items():
-            tensors[f"{key}.{name}"] = value.contiguous()
+            tensors[f"{key}.{name}"] = whole(value).contiguous()
     return tensors

@@ -11,6 +11,7 @@ _TRAIN = (
     ("rejected {:+.3f}", "rejected_log_ratio"),
     ("accuracy {:.2f}", "accuracy"),
     ("kl {:.3f}", "kl"),
+    ("length {:+.1f}", "length_delta"),
     ("gradient {:.3g}", "grad_norm"),
     ("{:.0f} tokens/s", "tokens_per_second"),
 )
@@ -31,28 +32,27 @@ def say(event: Event) -> None:
         sys.stdout.flush()
 
 
+_LINES = {
+    "phase": "{phase} ({progress:.0%})",
+    "audit": "audit\n{table}",
+    "best": "lowest held-out loss so far: {loss:.4f} after step {step}",
+    "early_stop": "stops after step {step}: {reason}",
+    "alarm": "warning: {message}",
+    "resumed": "goes on after step {step} of {steps}",
+    "checkpoint": "checkpoint {path}",
+    "reference": "the reference moved towards the policy after step {step}",
+    "done": "done: {version}",
+}
+
+
 def describe(event: Event) -> str:
     """One line for people; empty for events without news."""
     match event["kind"]:
-        case "phase":
-            return f"{event['phase']} ({event['progress']:.0%})"
-        case "audit":
-            return f"audit\n{event['table']}"
         case "train":
             return f"step {event['step']}/{event['steps']}  {_figures(event, _TRAIN)}"
         case "eval":
             return f"held out after step {event['step']}: {_figures(event, _EVAL)}  ({event['pairs']} judgements)"
-        case "alarm":
-            return f"warning: {event['message']}"
-        case "resumed":
-            return f"goes on after step {event['step']} of {event['steps']}"
-        case "checkpoint":
-            return f"checkpoint {event['path']}"
-        case "reference":
-            return f"the reference moved towards the policy after step {event['step']}"
-        case "done":
-            return f"done: {event['version']}"
-    return ""
+    return _LINES.get(event["kind"], "").format(**event)
 
 
 def _figures(event: Event, figures: Sequence[tuple[str, str]]) -> str:

@@ -49,6 +49,14 @@ class StoppedError(TrainerError):
     code = ExitCode.STOPPED
 
 
+class EndedError(TrainerError):
+    """A trainer process ended with this code, and has said why."""
+
+    def __init__(self, code: ExitCode, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

@@ -2,24 +2,29 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+from torch import Tensor
 
 from app.rounds.spec import GROUPS_FILE
 from app.versions.manifest import verify
-from worker.trainer.checkpoint import Checkpoints, State
+from worker.trainer.audit import Finding
+from worker.trainer.checkpoint import Checkpoints
+from worker.trainer.distributed import ALONE, AgreedStop, Crew
 from worker.trainer.forward import Forward
 from worker.trainer.lifetime import Stop
 from worker.trainer.loop import Loop
 from worker.trainer.metrics import Listener
 from worker.trainer.moving import MovingReference
 from worker.trainer.order import steps
+from worker.trainer.outcome import outcome, summary
 from worker.trainer.policy import make_trainable
 from worker.trainer.prepare import Prepared, precision, prepare, reference_logps, step_work, verified
 from worker.trainer.publish import VERSION_DIRECTORY, publish_version
 from worker.trainer.report import Report
-from worker.trainer.selfcheck import step_zero
+from worker.trainer.selfcheck import DELTA_SAMPLE, step_zero
 from worker.trainer.split import Split
 
 FREE_SETTINGS = frozenset(
@@ -29,32 +34,38 @@ FREE_SETTINGS = frozenset(
         "checkpoint_every_steps",
         "checkpoint_every_seconds",
         "displacement_alarm_nats",
+        "processes",
+        "nodes",
+        "rendezvous",
     }
 )
 """Settings that may change between attempts: a checkpoint stays good, for they do not change what is learned."""
 
 
-def run(directory: Path, token: str, stop: Stop, listen: Listener) -> Path:
+def run(directory: Path, token: str, stop: Stop, listen: Listener, crew: Crew = ALONE) -> Path:
     """Run the job in ``directory``, or resume it; returns the version directory.
 
-    The caller holds the lock. What it raises, ``errors.explain`` turns into exit code and last line.
+    The caller holds the lock; all of a crew run it together. What it raises, ``errors.explain`` turns into exit code
+    and last line.
     """
     attempt = directory / f"attempt-{token}"
-    if (attempt / VERSION_DIRECTORY).is_dir():
+    if crew.first((attempt / VERSION_DIRECTORY).is_dir()):
         verify(attempt / VERSION_DIRECTORY)
         return attempt / VERSION_DIRECTORY
-    report = Report(directory, stop, listen)
-    prepared = prepare(directory, report)
+    report = Report(directory, AgreedStop(stop, crew) if crew.size > 1 else stop, listen, speaks=crew.main)
+    prepared = prepare(directory, report, crew)
     loop = _loop(directory, prepared, report)
     state = loop.run()
     report.phase("publishing", step=state.step, steps=loop.total_steps)
-    version, digest = publish_version(
-        attempt,
-        loop.policy,
-        prepared.spec,
-        context_length=prepared.info.context_length,
-        metrics=_summary(prepared, loop, state),
-    )
+    trained = outcome(prepared, loop)
+    digest = None
+    if trained is not None:
+        context = prepared.info.context_length
+        _, digest = publish_version(
+            attempt, trained.policy, prepared.spec, context_length=context, metrics=summary(prepared, loop, trained)
+        )
+    digest = crew.first(digest)
+    version = attempt / VERSION_DIRECTORY
     report.work.done = report.work.total
     done = {"version": str(version), "digest": digest, "step": state.step, "steps": loop.total_steps}
     report.emit({"kind": "done"} | done)
@@ -64,15 +75,27 @@ def run(directory: Path, token: str, stop: Stop, listen: Listener) -> Path:
 def audit(directory: Path, stop: Stop, listen: Listener) -> None:
     """Only the audit of the job's data and model; writes no checkpoint and no version."""
     report = Report(directory, stop, listen)
-    report.audit(prepare(directory, report).audit)
+    prepared = prepare(directory, report)
+    everything = prepared.examples.all
+    sample = everything[:: max(1, len(everything) // DELTA_SAMPLE)][:DELTA_SAMPLE]
+    few = replace(prepared, examples=replace(prepared.examples, train=sample, eval=[]), mismatched=({}, {}))
+    reference = reference_logps(directory, few, report)
+    policy = make_trainable(prepared.policy, prepared.spec.settings)
+    forward = Forward(policy.model, autocast=prepared.forward.autocast_dtype)
+    try:
+        prepared.audit.add([_step_zero(few, forward, reference)])
+    finally:
+        report.audit(prepared.audit)
 
 
 def _loop(directory: Path, prepared: Prepared, report: Report) -> Loop:
     """The training loop, at its first step or at the newest checkpoint's."""
-    spec, examples, settings = prepared.spec, prepared.examples, prepared.spec.settings
+    examples, settings = prepared.examples, prepared.spec.settings
     reference = reference_logps(directory, prepared, report)
-    policy = make_trainable(prepared.policy, settings)
-    forward = Forward(policy.model, autocast=prepared.forward.autocast_dtype)
+    policy, forward, crew = prepared.policy, prepared.forward, prepared.crew
+    if crew.size == 1:
+        policy = make_trainable(policy, settings)
+        forward = Forward(policy.model, autocast=forward.autocast_dtype)
     loop = Loop(
         policy,
         forward,
@@ -80,26 +103,32 @@ def _loop(directory: Path, prepared: Prepared, report: Report) -> Loop:
         prepared.passes,
         train=Split(examples.train, reference, prepared.mismatched[0]),
         held_out=Split(examples.eval, reference, prepared.mismatched[1]),
-        checkpoints=Checkpoints(directory),
+        checkpoints=Checkpoints(directory, crew),
         fingerprint=_fingerprint(directory, prepared),
         stop=report.stop,
         emit=report.emit,
         on_tokens=_counter(report),
         moving=_moving(prepared),
+        crew=crew,
     )
-    same = spec.reference.digest == spec.start.digest
-    finding = step_zero(forward, examples.all, reference, settings, prepared.passes.path, same_model=same)
     try:
-        prepared.audit.add([finding])
+        prepared.audit.add([_step_zero(prepared, forward, reference)])
     finally:
         report.audit(prepared.audit)
     resumed = loop.resume()
-    report.metrics.rewind(resumed)
+    if crew.main:
+        report.metrics.rewind(resumed)
     if resumed:
         report.work.done += sum(step_work(prepared, step) for step in steps(examples.train, settings)[:resumed])
         report.emit({"kind": "resumed", "step": resumed, "steps": loop.total_steps})
     report.phase("training", step=resumed, steps=loop.total_steps)
     return loop
+
+
+def _step_zero(prepared: Prepared, forward: Forward, reference: Mapping[str, Tensor]) -> Finding:
+    spec = prepared.spec
+    same = spec.reference.digest == spec.start.digest
+    return step_zero(forward, prepared.examples.all, reference, spec.settings, prepared.passes.path, same_model=same)
 
 
 def _fingerprint(directory: Path, prepared: Prepared) -> str:
@@ -113,31 +142,6 @@ def _fingerprint(directory: Path, prepared: Prepared) -> str:
         "forward": [prepared.passes.path, precision(prepared.forward), prepared.forward.device.type],
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-
-
-def _summary(prepared: Prepared, loop: Loop, state: State) -> dict[str, Any]:
-    """The figures version.json keeps."""
-    examples = prepared.examples
-    trained = {
-        "steps": state.step,
-        "groups": len(examples.train),
-        "preferences": sum(example.size for example in examples.train),
-        "tokens": state.tokens,
-        "seconds": round(state.seconds, 3),
-    }
-    held_out = {"start": state.evaluations[0], "end": state.evaluations[-1]} if state.evaluations else None
-    return {
-        "train": loop.last | trained,
-        "eval": held_out,
-        "evaluations": state.evaluations,
-        "learned_from": dict(examples.used),
-        "left_out": dict(examples.unused),
-        "displacement_alarm": state.alarm,
-        "audit": prepared.audit.to_list(),
-        "forward": prepared.passes.path,
-        "dtype": precision(prepared.forward),
-        "device": prepared.forward.device.type,
-    }
 
 
 def _moving(prepared: Prepared) -> MovingReference | None:

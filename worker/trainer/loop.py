@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from app.rounds.spec import TrainingSettings
 from worker.trainer.checkpoint import Checkpoints, RandomState, State, restore, restore_reference
+from worker.trainer.distributed import ALONE, Crew, whole
 from worker.trainer.errors import NotFiniteError, OutOfMemoryError, StoppedError, is_out_of_memory
 from worker.trainer.examples import Example
 from worker.trainer.forward import Forward
@@ -24,6 +25,7 @@ from worker.trainer.pairing import stored_reference, table_of
 from worker.trainer.policy import Policy
 from worker.trainer.reference import completion_keys
 from worker.trainer.split import Split
+from worker.trainer.stopping import KL_WINDOW_STEPS, judge
 
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPS = 1e-8
@@ -66,16 +68,17 @@ class Loop:
         emit: Callable[[Event], None],
         on_tokens: Callable[[int], None],
         moving: MovingReference | None = None,
+        crew: Crew = ALONE,
     ) -> None:
         """``emit`` hears what happened; ``on_tokens`` hears the cost of every pass, in tokens forward.
 
-        ``moving`` is the reference of the loss, where that moves.
+        ``moving`` is the reference of the loss, where that moves; ``crew``: the processes that train together.
         """
         self.policy = policy
         self._forward, self._settings, self._passes = forward, settings, passes
         self._train, self._held_out = train, held_out
         self._checkpoints, self._stop, self._emit, self._on_tokens = checkpoints, stop, emit, on_tokens
-        self._objective, self._moving = Objective(settings), moving
+        self._objective, self._moving, self._crew = Objective(settings), moving, crew
         self._parameters = policy.trainable
         self._optimizer = make_optimizer(self._parameters.values(), settings)
         self._steps = steps(train.examples, settings)
@@ -83,11 +86,17 @@ class Loop:
         self.state = State(fingerprint=fingerprint, step=0, tokens=0, seconds=0.0)
         self.last: dict[str, float] = {}
         """Figures of the last training step."""
+        self.stopped: str | None = None
+        """Why training ended before its last step."""
 
     @property
     def total_steps(self) -> int:
         """Optimiser steps of the whole job."""
         return len(self._steps)
+
+    def best_weights(self) -> dict[str, Tensor]:
+        """The weights of ``state.best_step``, whole. Raises ManifestError if they are gone."""
+        return self._checkpoints.best(int(self.state.best_step or 0))
 
     def resume(self) -> int:
         """Take up the newest checkpoint, if there is one; returns the steps it had done."""
@@ -101,28 +110,29 @@ class Loop:
         return self.state.step
 
     def run(self) -> State:
-        """Train to the end.
+        """Train to the last step, or to where the settings stop it (``stopped`` says why).
 
         Raises:
             StoppedError: a stop was asked for; a checkpoint is written.
-            NotFiniteError: the loss or gradient is not finite; nothing was changed by it.
+            NotFiniteError: the loss or gradient is not finite; nothing was changed by it, and a checkpoint is written.
             OutOfMemoryError: a pass does not fit; a checkpoint is written.
         """
         while True:
             began, random = time.monotonic(), RandomState.now()
             try:
+                self._stop.check(f"{self.state.step} of {len(self._steps)} steps are done")
                 if self._evaluation_due():
                     self._evaluate()
                     began = time.monotonic()
+                if self.stopped is not None or self.state.step == len(self._steps):
+                    return self.state
                 if self._checkpoint_due():
                     self._save(random)
-                if self.state.step == len(self._steps):
-                    return self.state
                 figures, tokens = self._optimise(self._steps[self.state.step])
-            except StoppedError as error:
-                raise StoppedError(f"{error}; {self._keep(random)}") from error
+            except (StoppedError, NotFiniteError) as error:
+                raise type(error)(f"{error}; {self._keep(random)}") from error
             except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
+                if not is_out_of_memory(error) or self._crew.size > 1:  # the others are in the middle of a pass
                     raise
                 self._optimizer.zero_grad(set_to_none=True)
                 raise OutOfMemoryError(
@@ -137,20 +147,28 @@ class Loop:
         weight_sum = sum(self._train.examples[index].weight for index in chosen)
         tally, tokens = Tally(), 0
         self._optimizer.zero_grad(set_to_none=True)
+        if self._crew.size > 1:  # dropout differs between processes and comes again after a restart
+            torch.manual_seed((self._settings.seed * 1_000_003 + step) * self._crew.size + self._crew.rank)
         baseline = self._baseline(self._train, chosen)
-        for made in self._passes.plan(self._train.examples, chosen):
+        for made, counts in self._dealt(self._train, chosen):
             self._stop.check(f"step {step + 1} of {total} was not finished")
             batch = build(self._train.units, made, self._passes.path)
             with self.policy.dropout():
                 scored = self._scored(self._train, made, batch, baseline)
-            # Each pass adds its share of the step's weighted mean: any split into passes has the same gradient.
-            ((scored.losses * scored.weight).sum() / weight_sum).backward()  # type: ignore[no-untyped-call]
-            tally.add(scored.columns, len(scored.losses))
-            tokens += batch.tokens
-            self._on_tokens(3 * batch.tokens)
+            # Each pass adds its share of the step's weighted mean: any split into passes has the same gradient. Over
+            # several processes gradients are averaged, so that each counts as often as there are processes.
+            share = self._crew.size / weight_sum if counts else 0.0
+            ((scored.losses * scored.weight).sum() * share).backward()  # type: ignore[no-untyped-call]
+            if counts:
+                tally.add(scored.columns, len(scored.losses))
+                tokens += batch.tokens
+        tally, tokens = self._together(tally, tokens)
+        self._on_tokens(3 * tokens)
         figures = tally.means()
-        norm = float(torch.nn.utils.clip_grad_norm_(list(self._parameters.values()), self._settings.max_grad_norm))
+        clipped = torch.nn.utils.clip_grad_norm_(list(self._parameters.values()), self._settings.max_grad_norm)
+        norm = float(whole(clipped))
         if not math.isfinite(figures["loss"]) or not math.isfinite(norm):
+            self._optimizer.zero_grad(set_to_none=True)
             raise NotFiniteError(
                 f"step {step + 1} of {total}: loss {figures['loss']:g}, gradient norm {norm:g}; the model was not "
                 f"changed by it and nothing is published; lower learning_rate (now {self._settings.learning_rate:g})"
@@ -168,11 +186,15 @@ class Loop:
         state.seconds += seconds
         if "chosen_log_ratio" in figures:  # a step of ties or of bad answers has none
             state.recent_chosen = [*state.recent_chosen, figures["chosen_log_ratio"]][-DISPLACEMENT_WINDOW_STEPS:]
+        if "kl" in figures:
+            state.recent_kl = [*state.recent_kl, figures["kl"]][-KL_WINDOW_STEPS:]
         self.last = figures | {"tokens_per_second": tokens / seconds}
         self._emit({"kind": "train", "step": state.step, "steps": len(self._steps)} | self.last)
         self._watch(None)
         if self._moving is not None and self._moving.after_step(state.step, self.policy.model):
             self._emit({"kind": "reference", "step": state.step})
+        if not self._held_out.examples:
+            self._judge()
 
     def _evaluation_due(self) -> bool:
         step, every = self.state.step, self._settings.eval_every_steps
@@ -187,24 +209,57 @@ class Loop:
         every = self._settings.checkpoint_every_steps
         if every is not None and self.state.step - saved_step >= every:
             return True
-        return time.monotonic() - saved_time >= self._settings.checkpoint_every_seconds
+        late = time.monotonic() - saved_time >= self._settings.checkpoint_every_seconds
+        return self._crew.first(late)
 
     def _evaluate(self) -> None:
         """Figures of the held-out preferences."""
-        tally = Tally()
+        tally, tokens = Tally(), 0
         everything = range(len(self._held_out.examples))
         with torch.no_grad():
             baseline = self._baseline(self._held_out, everything)
-            for made in self._passes.plan(self._held_out.examples, everything):
+            for made, counts in self._dealt(self._held_out, everything):
                 self._stop.check(f"evaluation after step {self.state.step} was not finished")
                 batch = build(self._held_out.units, made, self._passes.path)
                 scored = self._scored(self._held_out, made, batch, baseline)
-                tally.add(scored.columns, len(scored.losses))
-                self._on_tokens(batch.tokens)
+                if counts:
+                    tally.add(scored.columns, len(scored.losses))
+                    tokens += batch.tokens
+        tally, tokens = self._together(tally, tokens)
+        self._on_tokens(tokens)
         figures = {"step": self.state.step} | tally.means()
         self.state.evaluations.append(figures)
         self._emit({"kind": "eval", "steps": len(self._steps)} | figures)
         self._watch(figures.get("chosen_log_ratio"))
+        self._judge()
+
+    def _judge(self) -> None:
+        """Keep the weights if they are the best so far, and note if training is to stop here."""
+        verdict = judge(self.state.evaluations, self.state.recent_kl, self._settings)
+        if verdict.best_step == self.state.step and self.state.best_step != self.state.step:
+            self.state.best_step = self.state.step
+            if self._settings.publish == "best" and self.state.step < len(self._steps):
+                self._checkpoints.save_best(self.state.step, self._parameters)
+                loss = self.state.evaluations[-1]["loss"]
+                self._emit({"kind": "best", "step": self.state.step, "loss": loss})
+        if verdict.stop is not None and self.state.step < len(self._steps):
+            self.stopped = verdict.stop
+            self._emit({"kind": "early_stop", "step": self.state.step, "reason": verdict.stop})
+
+    def _dealt(self, split: Split, chosen: Sequence[int]) -> list[tuple[Plan, bool]]:
+        """This process's passes over the ``chosen`` examples, each with whether it counts."""
+        shared = self._passes.path == "shared"
+        units = split.units
+        parts = self._crew.share(chosen, lambda i: units[i].shared_length if shared else units[i].plain_total)
+        return self._crew.deal(lambda part: self._passes.plan_units(units, part), parts)
+
+    def _together(self, tally: Tally, tokens: int) -> tuple[Tally, int]:
+        """What all processes counted."""
+        whole_tally, all_tokens = Tally(), 0
+        for other, count in self._crew.gather((tally, tokens)):
+            whole_tally.merge(other)
+            all_tokens += count
+        return whole_tally, all_tokens
 
     def _scored(self, split: Split, made: Plan, batch: Batch, baseline: Tensor | None) -> Scored:
         """Loss and figures of one pass."""
@@ -223,7 +278,7 @@ class Loop:
         if not units:
             return torch.zeros(())
         keys = completion_keys(units)
-        ratios = []
+        ratios = []  # of all of them in every process: they are few tokens, and z0 is one number
         for made in self._passes.plan_units(units, range(len(units))):
             self._stop.check(f"step {self.state.step + 1} of {len(self._steps)} was not finished")
             batch = build(units, made, self._passes.path)
@@ -234,7 +289,9 @@ class Loop:
         return kto_baseline(torch.cat(ratios))
 
     def _watch(self, held_out: float | None) -> None:
-        alarm = displacement_alarm(self.state.recent_chosen, held_out, self._settings.displacement_alarm_nats)
+        alarm = displacement_alarm(
+            self.state.recent_chosen, held_out, self._settings.displacement_alarm_nats, self._settings.loss
+        )
         if alarm is not None and self.state.alarm is None:
             self.state.alarm = alarm
             self._emit({"kind": "alarm", "step": self.state.step, "message": alarm})

@@ -14,8 +14,8 @@ from torch import Tensor
 from worker.trainer.losses import Labels, Pairs, Side
 
 Event = dict[str, Any]
-"""One line of metrics.jsonl: 'kind' is phase, audit, resumed, train, eval, alarm, reference, checkpoint or done;
-'progress' is the share of the job's work that is done, 0 to 1."""
+"""One line of metrics.jsonl: 'kind' is phase, audit, resumed, train, eval, best, alarm, early_stop, reference,
+checkpoint or done; 'progress' is the share of the job's work that is done, 0 to 1."""
 
 Listener = Callable[[Event], None]
 
@@ -44,6 +44,13 @@ class Tally:
             self.weights[name] = self.weights.get(name, 0.0) + float(w.sum())
         self.judgements += judgements
 
+    def merge(self, other: "Tally") -> None:
+        """Count in what another process counted."""
+        for name, value in other.sums.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.weights[name] = self.weights.get(name, 0.0) + other.weights[name]
+        self.judgements += other.judgements
+
     def means(self) -> dict[str, float]:
         """Weighted means in nats (tokens for the lengths), and how many judgements they are of, as 'pairs'.
 
@@ -52,6 +59,8 @@ class Tally:
         means = {name: value / self.weights[name] for name, value in self.sums.items() if self.weights[name] > 0}
         if "margin" not in means and {"chosen_log_ratio", "rejected_log_ratio"} <= means.keys():
             means["margin"] = means["chosen_log_ratio"] - means["rejected_log_ratio"]
+        if {"chosen_tokens", "rejected_tokens"} <= means.keys():
+            means["length_delta"] = means["chosen_tokens"] - means["rejected_tokens"]
         return means | {"pairs": self.judgements}
 
 
@@ -148,7 +157,14 @@ def _finite(value: Any) -> Any:
 DISPLACEMENT_WINDOW_STEPS = 10
 
 
-def displacement_alarm(recent: Sequence[float], held_out: float | None, bound_nats: float) -> str | None:
+_MENDS = {
+    "dpop": "raise dpop_lambda, add an NLL term instead (loss 'dpo_nll'), or lower the learning rate",
+    "dpo_nll": "raise nll_alpha, train with DPOP instead (loss 'dpop'), or lower the learning rate",
+}
+_MEND = "train with DPOP (loss 'dpop') or add an NLL term (loss 'dpo_nll'), or lower the learning rate"
+
+
+def displacement_alarm(recent: Sequence[float], held_out: float | None, bound_nats: float, loss: str) -> str | None:
     """What to tell if chosen answers become less likely than under the reference; None while they do not.
 
     Args:
@@ -156,6 +172,7 @@ def displacement_alarm(recent: Sequence[float], held_out: float | None, bound_na
             ``DISPLACEMENT_WINDOW_STEPS``.
         held_out: the same over held-out preferences, where just evaluated.
         bound_nats: how far below zero the mean may fall.
+        loss: the one in use; another is named, or its own setting.
     """
     means = {"of held-out preferences": held_out}
     if len(recent) >= DISPLACEMENT_WINDOW_STEPS:
@@ -164,7 +181,6 @@ def displacement_alarm(recent: Sequence[float], held_out: float | None, bound_na
         if mean is not None and mean < -bound_nats:
             return (
                 f"likelihood displacement: the chosen answers {which} are {-mean:.2f} nats less likely than under the "
-                f"reference (alarm at {bound_nats:g}); train with DPOP (loss 'dpop') or add an NLL term, "
-                "or lower the learning rate"
+                f"reference (alarm at {bound_nats:g}); {_MENDS.get(loss, _MEND)}"
             )
     return None

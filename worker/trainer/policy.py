@@ -77,12 +77,26 @@ def attention_for(device: torch.device) -> str:
 
 
 def load_start(
-    start: ModelRef, info: VersionInfo, settings: TrainingSettings, device: torch.device, *, quantized: bool = True
+    start: ModelRef,
+    info: VersionInfo,
+    settings: TrainingSettings,
+    device: torch.device,
+    *,
+    quantized: bool = True,
+    load_on: torch.device | None = None,
 ) -> Policy:
     """The start version in fp32, frozen, as its own policy: what a reference equal to it is computed with.
 
     An adapter is kept apart where the settings continue it; it is merged where they change its shape or train
-    every weight. ``quantized`` False loads whole weights whatever the method: what is published merges into those.
+    every weight.
+
+    Args:
+        start: the version, verified already.
+        info: its version.json.
+        settings: what it will be trained with.
+        device: where it will run.
+        quantized: False loads whole weights whatever the method: what is published is merged into those.
+        load_on: where it is loaded, if that is another device.
 
     Raises:
         RefusedError: method 'qlora' where it cannot work.
@@ -98,11 +112,11 @@ def load_start(
                 "settings that adapter was trained with, or use method 'lora' for one round"
             )
     if info.kind == "adapter" and not merges:
-        model = load_weights(directory, info, torch.float32, device, trainable_adapter=True, **options)
+        model = load_weights(directory, info, torch.float32, load_on or device, trainable_adapter=True, **options)
         model.requires_grad_(False)
         model.eval()
         return Policy(model, "adapter", info.base, directory)
-    model = load_weights(directory, info, torch.float32, device, **options)
+    model = load_weights(directory, info, torch.float32, load_on or device, **options)
     model.requires_grad_(False)
     if merges:
         merged: Any = model

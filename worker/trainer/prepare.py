@@ -11,8 +11,10 @@ from torch import Tensor
 from app.rounds.spec import GROUPS_FILE, ModelRef, Spec, TrainingSettings
 from app.versions.manifest import VersionInfo, verify
 from worker.models import load_tokenizer, load_weights, verify_base
+from worker.trainer import quantization
 from worker.trainer.audit import Audit, data_findings
 from worker.trainer.data import Group, read_groups
+from worker.trainer.distributed import ALONE, Crew, ShardedForward
 from worker.trainer.errors import RefusedError
 from worker.trainer.examples import Example, Examples, select
 from worker.trainer.forward import Forward
@@ -22,7 +24,7 @@ from worker.trainer.mismatched import mismatched_units
 from worker.trainer.objective import Objective
 from worker.trainer.order import steps
 from worker.trainer.packing import Unit
-from worker.trainer.policy import Policy, attention_for, load_start
+from worker.trainer.policy import Policy, attention_for, load_start, make_trainable
 from worker.trainer.reference import ReferenceStore, completion_keys, compute, missing_plans
 from worker.trainer.report import Report
 from worker.trainer.selfcheck import choose_path
@@ -32,7 +34,10 @@ REFERENCE_DIRECTORY = "reference"
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A job that may be trained: the start as it is, frozen, and what it will learn from."""
+    """A job that may be trained: the start as it is, and what it will learn from.
+
+    One process has the start frozen. Several have it trainable and sharded already, and not changed yet.
+    """
 
     spec: Spec
     info: VersionInfo
@@ -43,6 +48,7 @@ class Prepared:
     """Of train and eval: by index of an example, its prompt with an answer to another one; empty for most losses."""
     passes: Passes
     audit: Audit
+    crew: Crew
 
     @property
     def units(self) -> list[Unit]:
@@ -50,8 +56,8 @@ class Prepared:
         return self.examples.units + [unit for split in self.mismatched for unit in split.values()]
 
 
-def prepare(directory: Path, report: Report) -> Prepared:
-    """Read and load the job in ``directory`` and audit its data.
+def prepare(directory: Path, report: Report, crew: Crew = ALONE) -> Prepared:
+    """Read and load the job in ``directory`` and audit its data; all of a crew do it together.
 
     Raises:
         SpecError, ManifestError, ModelError, RefusedError: the input is bad, or training on it would be wrong.
@@ -59,13 +65,12 @@ def prepare(directory: Path, report: Report) -> Prepared:
     spec = Spec.read(directory)
     groups = read_groups(directory / GROUPS_FILE)
     report.phase("loading")
-    settings, device = spec.settings, _device()
+    settings = spec.settings
     torch.manual_seed(settings.seed)
     info = verified(spec.start)
     max_length = _max_length(settings, info)
     examples = select(groups, settings.loss, max_length, settings.margin_scale)
-    policy = load_start(spec.start, info, settings, device)
-    forward = Forward(policy.model, autocast=_autocast(settings, device))
+    policy, forward = _load(spec, info, crew)
     audit = Audit()
     try:
         audit.add(_data(groups, examples, policy, max_length))
@@ -79,7 +84,22 @@ def prepare(directory: Path, report: Report) -> Prepared:
     if Objective(settings).needs_baseline:
         mismatched = (mismatched_units(examples.train, max_length), mismatched_units(examples.eval, max_length))
     audit.add(loss_findings(examples, settings, mismatched[0]))
-    return Prepared(spec, info, policy, forward, examples, mismatched, passes, audit)
+    return Prepared(spec, info, policy, forward, examples, mismatched, passes, audit, crew)
+
+
+def _load(spec: Spec, info: VersionInfo, crew: Crew) -> tuple[Policy, Forward]:
+    """The start, and passes over it."""
+    settings, autocast = spec.settings, _autocast(spec.settings, crew.device)
+    if crew.size == 1:
+        policy = load_start(spec.start, info, settings, crew.device)
+        return policy, Forward(policy.model, autocast=autocast)
+
+    def load() -> tuple[Policy, Forward]:
+        start = load_start(spec.start, info, settings, crew.device, load_on=torch.device("cpu"))
+        trainable = make_trainable(start, settings)
+        return trainable, ShardedForward(trainable.model, crew, autocast=autocast)
+
+    return crew.in_turn(load)
 
 
 def reference_logps(directory: Path, prepared: Prepared, report: Report) -> dict[str, Tensor]:
@@ -92,23 +112,24 @@ def reference_logps(directory: Path, prepared: Prepared, report: Report) -> dict
     keys = completion_keys(units)
     wanted = {key for unit in keys for key in unit}
     place = Path(spec.reference_store) if spec.reference_store else directory / REFERENCE_DIRECTORY
-    kind = f"{precision(forward)}-{forward.device.type}"
+    weights = "-nf4" if spec.settings.method == "qlora" else ""
+    kind = f"{precision(forward)}{weights}-{forward.device.type}"
     store = ReferenceStore(place, spec.reference.digest, kind, passes.path)
-    stored = store.read(wanted)
+    stored = prepared.crew.first(store.read(wanted) if prepared.crew.main else {})
     todo = missing_plans(passes.plan_units(units, range(len(units))), keys, stored)
     report.work.total = _work(prepared, [unit for made in todo for unit in made.units])
     if not todo:
         return stored
     report.phase("reference")
     if spec.reference.digest != spec.start.digest:
-        forward = _reference_forward(spec.reference, forward)
+        forward = _reference_forward(prepared)
 
     def on_pass(tokens: int) -> None:
-        report.work.done += tokens
+        report.work.done += tokens * prepared.crew.size
         report.progressed()
         report.stop.check("the reference log-probs computed so far are kept")
 
-    return compute(forward, units, todo, passes.path, store=store, stored=stored, on_pass=on_pass)
+    return compute(forward, units, todo, passes.path, store=store, stored=stored, on_pass=on_pass, crew=prepared.crew)
 
 
 def verified(model: ModelRef) -> VersionInfo:
@@ -175,16 +196,22 @@ def _data(groups: Sequence[Group], examples: Examples, policy: Policy, max_lengt
     )
 
 
-def _reference_forward(reference: ModelRef, like: Forward) -> Forward:
+def _reference_forward(prepared: Prepared) -> Forward:
     """The reference model, beside the start; it goes when its log-probs are made."""
-    info = verified(reference)
-    attention = attention_for(like.device)
-    model = load_weights(Path(reference.path), info, torch.float32, like.device, attention=attention)
-    return Forward(model, autocast=like.autocast_dtype)
+    spec, crew, like = prepared.spec, prepared.crew, prepared.forward
+    info, directory = verified(spec.reference), Path(spec.reference.path)
+    options: dict[str, Any] = {"attention": attention_for(crew.device)}
+    if spec.settings.method == "qlora":
+        options["quantization"] = quantization.configuration(spec.settings, crew.device)
+    if crew.size == 1:
+        model = load_weights(directory, info, torch.float32, crew.device, **options)
+        return Forward(model, autocast=like.autocast_dtype)
 
+    def load() -> Forward:
+        model = load_weights(directory, info, torch.float32, "cpu", **options)
+        return ShardedForward(model, crew, autocast=like.autocast_dtype)
 
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return crew.in_turn(load)
 
 
 def _autocast(settings: TrainingSettings, device: torch.device) -> torch.dtype | None:

@@ -18,6 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from worker.trainer.data import ids_digest
+from worker.trainer.distributed import ALONE, Crew
 from worker.trainer.forward import Forward
 from worker.trainer.packing import ForwardPath, Plan, Unit, build
 
@@ -91,22 +92,24 @@ def compute(
     store: ReferenceStore,
     stored: dict[str, Tensor],
     on_pass: Callable[[int], None],
+    crew: Crew = ALONE,
 ) -> dict[str, Tensor]:
     """``stored`` with the log-probs of all ``plans`` added, written to ``store`` as it goes.
 
     ``on_pass`` hears after every pass how many tokens it had, and may raise to stop; what was computed is kept.
+    Several processes share the passes, and each gets all of the log-probs.
     """
     keys = completion_keys(units)
-    known, fresh = dict(stored), dict[str, Tensor]()
+    known, fresh, found = dict(stored), dict[str, Tensor](), dict[str, Tensor]()
     flushed = time.monotonic()
     try:
-        for made in plans:
+        for made in crew.every(plans):
             batch = build(units, made, path)
             logps = forward(batch).tokens.float().cpu()
             for unit in made.units:
                 for k, key in enumerate(keys[unit], start=batch.first_completion[unit]):
                     if key not in known:
-                        known[key] = fresh[key] = logps[k, : int(batch.lengths[k])].clone()
+                        known[key] = fresh[key] = found[key] = logps[k, : int(batch.lengths[k])].clone()
             if time.monotonic() - flushed > FLUSH_SECONDS:
                 store.write(fresh)
                 fresh, flushed = {}, time.monotonic()
@@ -114,4 +117,6 @@ def compute(
     finally:
         if fresh:
             store.write(fresh)
+    for others in crew.gather(found) if crew.size > 1 else ():
+        known |= others
     return known

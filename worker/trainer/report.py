@@ -28,8 +28,10 @@ class Work:
 class Report:
     """The voice of one job, and its ear for a stop."""
 
-    def __init__(self, directory: Path, stop: Stop, listen: Listener) -> None:
+    def __init__(self, directory: Path, stop: Stop, listen: Listener, *, speaks: bool = True) -> None:
+        """``speaks`` False: a process beside the main one, which writes nothing and tells nobody."""
         self.stop = stop
+        self._speaks = speaks
         self.work = Work()
         self.metrics = MetricsFile(directory / METRICS_FILE)
         self._listen = listen
@@ -38,6 +40,8 @@ class Report:
 
     def emit(self, event: Event) -> None:
         """Write ``event`` down and pass it on."""
+        if not self._speaks:
+            return
         event = event | {"progress": round(self.work.share, 4)}
         self.metrics.write(event)
         self._listen(event)

@@ -131,6 +131,8 @@ class TrainingSettings:
             raise SpecError("rendezvous", f"{self.nodes} nodes need an address to meet at; give host:port of this one")
         if self.nodes == 1 and self.rendezvous is not None:
             raise SpecError("rendezvous", "means nothing for one node; set nodes, or remove it")
+        if self.reference_sync_steps is not None and self.processes * self.nodes > 1:
+            raise SpecError("processes", "a reference that moves trains in one process; remove reference_sync_steps")
         if self.method == "qlora" and self.processes * self.nodes > 1:
             raise SpecError("processes", "method 'qlora' trains in one process; use method 'lora' to shard the model")
 

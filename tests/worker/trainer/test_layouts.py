@@ -35,7 +35,7 @@ def our_logits(version: Path) -> torch.Tensor:
     return logits(load_model(version, torch.float32, "cpu")[0])
 
 
-@pytest.mark.parametrize("settings", [{}, {"lora_rslora": True}, {"lora_targets": ["q_proj", "down_proj"]}])
+@pytest.mark.parametrize("settings", [{}, {"lora_rslora": True, "lora_targets": ["q_proj", "down_proj"]}])
 def test_adapter_in_transformers_and_peft(tmp_path: Path, settings: dict[str, Any]) -> None:
     """From the directory alone: it names its base."""
     from peft import AutoPeftModelForCausalLM
@@ -77,7 +77,7 @@ def test_a_version_that_is_no_longer_plain_lora_is_merged_before_going_on(tmp_pa
     assert VersionInfo.read(second).kind == "full"
 
 
-@pytest.mark.parametrize("architecture", ["llama", "phi3", "gpt_neox"])
+@pytest.mark.parametrize("architecture", ["llama", "phi3"])
 def test_adapter_as_vllm_reads_it(tmp_path: Path, architecture: str) -> None:
     """vLLM takes r, lora_alpha, target_modules and use_rslora, refuses DoRA, biases and modules_to_save, finds a
     module by stripping 'base_model.model.' and '.lora_A.weight', and knows it by its last name."""

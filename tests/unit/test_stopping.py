@@ -1,0 +1,48 @@
+"""When a run ends early, and whose weights it publishes."""
+
+from typing import Any
+
+import pytest
+
+from app.rounds.spec import TrainingSettings
+from worker.trainer.stopping import judge
+
+
+def evaluations(losses: list[float], kls: list[float] | None = None) -> list[dict[str, Any]]:
+    """At steps 0, 10, 20 …"""
+    return [
+        {"step": 10 * i, "loss": loss, "kl": kl}
+        for i, (loss, kl) in enumerate(zip(losses, kls or [0.0] * len(losses), strict=True))
+    ]
+
+
+def settings(**changes: Any) -> TrainingSettings:
+    return TrainingSettings.from_dict({"eval_every_steps": 10} | changes)
+
+
+def test_the_lowest_held_out_loss_is_the_best_and_the_start_never() -> None:
+    assert judge(evaluations([0.5, 0.69, 0.61, 0.66]), [], settings()).best_step == 20
+    assert judge(evaluations([0.5]), [], settings()).best_step is None
+    assert judge(evaluations([0.69, 0.6, 0.6]), [], settings()).best_step == 10, "the earlier of equals"
+
+
+def test_patience_counts_evaluations_since_the_best() -> None:
+    chosen = settings(early_stop_evaluations=2)
+    assert judge(evaluations([0.69, 0.60, 0.61]), [], chosen).stop is None
+    verdict = judge(evaluations([0.69, 0.60, 0.61, 0.62]), [], chosen)
+    assert verdict.best_step == 10
+    assert verdict.stop == "held-out loss: 2 evaluations in a row were not below 0.6000, that of step 10"
+    assert judge(evaluations([0.69, 0.60, 0.61, 0.59]), [], chosen).stop is None
+
+
+def test_beyond_the_kl_budget_training_stops_and_the_best_within_it_is_published() -> None:
+    verdict = judge(evaluations([0.69, 0.6, 0.5, 0.4], [0, 1.0, 1.9, 2.1]), [], settings(kl_budget_nats=2.0))
+    assert verdict.best_step == 20
+    assert verdict.stop == "KL budget: held-out answers are 2.10 nats from the reference, 2 are allowed"
+
+
+@pytest.mark.parametrize(("kl", "stops"), [(1.9, False), (2.1, True)])
+def test_without_held_out_answers_the_last_training_steps_are_held_against_the_budget(kl: float, stops: bool) -> None:
+    chosen = TrainingSettings.from_dict({"kl_budget_nats": 2.0})
+    assert judge([], [9.0] * 9, chosen).stop is None, "fewer steps than the window"
+    assert (judge([], [kl] * 10, chosen).stop is not None) is stops

@@ -1,0 +1,145 @@
+"""Several processes train as one does: on one machine, and as two machines that meet."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from app.rounds.spec import ExitCode
+from app.versions.manifest import VersionInfo, verify
+from tests.factories.jobs import make_groups, write_job
+from tests.worker.trainer.running import ROOT, events, finish, start, wait_until
+from worker.trainer.distributed import Crew
+from worker.trainer.job import run
+from worker.trainer.launch import LAUNCH_FILE, Launch, failure, record_failure
+from worker.trainer.lifetime import Stop
+from worker.trainer.node import under_way
+
+SETTINGS: dict[str, Any] = {
+    "learning_rate": 1e-3,
+    "pairs_per_step": 6,
+    "epochs": 4,
+    "tokens_per_row": 128,
+    "eval_every_steps": 3,
+    "lora_rank": 4,
+}
+
+
+def alone(job: Path, **settings: Any) -> Path:
+    """The version one process makes of it, in this process."""
+    groups = make_groups(14, 4)
+    return run(write_job(job, groups=groups, **settings), "a", Stop(), lambda _event: None)
+
+
+def assert_followed(job: Path, single: Path, steps: int) -> None:
+    """Every step's figures, and every evaluation's, are those of one process up to rounding."""
+    for kind, count in (("train", steps), ("eval", 1)):
+        ours, theirs = events(job, kind), events(single, kind)
+        assert len(ours) >= count
+        for one, other in zip(ours[:steps], theirs, strict=False):
+            for name in ("loss", "margin", "chosen_log_ratio", "kl", "pairs"):
+                assert one[name] == pytest.approx(other[name], abs=2e-4), f"{kind} step {one['step']}: {name}"
+
+
+def test_two_processes_follow_one_and_one_goes_on_from_their_checkpoint(tmp_path: Path) -> None:
+    """Full training, sharded over two processes, stopped by SIGTERM; one process ends it as if it had done it all."""
+    full = SETTINGS | {"method": "full", "learning_rate": 1e-3}
+    version = alone(tmp_path / "single", **full)
+    groups = make_groups(14, 4)
+    job = write_job(tmp_path / "job", groups=groups, processes=2, **full)
+    process = start(job)
+    wait_until(lambda: process.poll() is not None or len(events(job, "train")) >= 4, "four steps")
+    process.send_signal(signal.SIGTERM)
+    code, last = finish(process)
+    assert code == ExitCode.STOPPED, last
+    done = events(job, "train")[-1]["step"]
+    assert f"checkpoint after step {done} is kept" in last
+    assert_followed(job, tmp_path / "single", done)
+    assert not (job / "launch.json").exists()
+    write_job(job, groups=groups, **full)
+    run(job, "b", Stop(), lambda _event: None)
+    assert [event["step"] for event in events(job, "resumed")] == [done]
+    ours, theirs = (load_file(place / "model.safetensors") for place in (job / "attempt-b" / "version", version))
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-4)
+
+
+def test_two_machines_meet_and_follow_one(tmp_path: Path) -> None:
+    """An adapter on a parent adapter; the second machine is a ``hone node`` that watches the directory of jobs."""
+    parent = alone(tmp_path / "first", **SETTINGS)
+    groups = make_groups(14, 4)
+    single = write_job(tmp_path / "single", groups=groups, start=parent, **SETTINGS)
+    version = run(single, "a", Stop(), lambda _event: None)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    jobs = tmp_path / "jobs"
+    job = write_job(jobs / "job", groups=groups, start=parent, nodes=2, rendezvous=address, **SETTINGS)
+    with subprocess.Popen(
+        [sys.executable, "-m", "worker.trainer.node", "--jobs", str(jobs), "--once"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as node:
+        try:
+            assert finish(start(job)) == (0, "")
+            assert node.wait(timeout=60) == 0
+        finally:
+            node.kill()
+        assert node.stdout is not None
+        assert "joins job, attempt a, with 1 processes" in node.stdout.read()
+    assert_followed(job, single, len(events(single, "train")))
+    made = job / "attempt-a" / "version"
+    verify(made)
+    info = VersionInfo.read(made)
+    assert (info.kind, info.metrics["processes"]) == ("adapter", 2)
+    ours, theirs = (load_file(place / "adapter_model.safetensors") for place in (made, version))
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-4)
+
+
+def test_the_first_process_that_fails_says_why_the_job_did(tmp_path: Path) -> None:
+    """The others fail because it did; the launcher takes its code and sentence, and keeps nothing of them."""
+    job = write_job(tmp_path / "job", groups=make_groups(2, 0), processes=2)
+    assert record_failure(job, "a", ExitCode.OUT_OF_MEMORY, "out of memory: lower tokens_per_row")
+    assert not record_failure(job, "a", ExitCode.FAILED, "connection closed by peer")
+    assert failure(job, "a", "a process ended") == (ExitCode.OUT_OF_MEMORY, "out of memory: lower tokens_per_row")
+    assert failure(job, "a", "a process  ended\nby SIGKILL") == (ExitCode.FAILED, "a process ended by SIGKILL")
+
+
+def test_a_launch_whose_launcher_is_gone_is_none(tmp_path: Path) -> None:
+    job = tmp_path / "jobs" / "job"
+    job.mkdir(parents=True)
+    made = Launch("a", 2, 1, "127.0.0.1:1", 0.0)
+    (job / LAUNCH_FILE).write_text(json.dumps(asdict(made)))
+    assert under_way(tmp_path / "jobs") == [(job, made)]
+    os.utime(job / LAUNCH_FILE, (0, 0))
+    assert under_way(tmp_path / "jobs") == []
+    (job / LAUNCH_FILE).write_text(json.dumps(asdict(made) | {"attempt": "../elsewhere"}))
+    assert under_way(tmp_path / "jobs") == []
+
+
+def test_parts_are_balanced_and_every_process_makes_as_many_passes() -> None:
+    cost = [100, 90, 30, 20, 10, 5]
+    crews = [Crew(rank, 2, torch.device("cpu")) for rank in range(2)]
+    shared = [crew.share(range(6), cost.__getitem__) for crew in crews]
+    assert shared[0] == shared[1]
+    assert sorted(index for part in shared[0] for index in part) == list(range(6))
+    loads = [sum(cost[index] for index in part) for part in shared[0]]
+    assert max(loads) - min(loads) <= 15
+    parts = [[0, 1, 2], [3]]
+    dealt = [crew.deal(lambda part: [[index] for index in part], parts) for crew in crews]
+    assert dealt == [[([0], True), ([1], True), ([2], True)], [([3], True), ([3], False), ([3], False)]]
+    nothing = [crew.deal(lambda part: [[index] for index in part], [[0], []]) for crew in crews]
+    assert nothing == [[([0], True)], [([0], False)]]

@@ -1,0 +1,145 @@
+"""Every training setting as an option of ``hone train`` and a key of its configuration file.
+
+The settings are those of ``TrainingSettings``; here is only how each is asked for and explained.
+"""
+
+import inspect
+import re
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+import typer
+import yaml
+
+from app.rounds.spec import (
+    DTYPES,
+    LOSS_SETTINGS,
+    METHODS,
+    PUBLISH,
+    SCHEDULES,
+    SpecError,
+    TrainingSettings,
+)
+from worker.trainer.errors import RefusedError
+
+HELP = {
+    "loss": f"One of {', '.join(LOSS_SETTINGS)}.",
+    "method": " or ".join(METHODS) + ".",
+    "lora_rank": "Rank of the adapter.",
+    "lora_alpha": "The adapter counts alpha / rank.",
+    "lora_dropout": "Dropout before the adapter.",
+    "lora_targets": "all-linear, or names of modules with commas between.",
+    "lora_dora": "DoRA; published merged.",
+    "lora_rslora": "rsLoRA: alpha / square root of the rank.",
+    "learning_rate": "Peak; 1e-4 for adapters, 5e-6 for full training.",
+    "schedule": ", ".join(SCHEDULES) + ".",
+    "warmup_ratio": "Share of the steps.",
+    "weight_decay": "On matrices only.",
+    "max_grad_norm": "Gradients are clipped to this norm.",
+    "epochs": "Times each judgement is read.",
+    "max_steps": "Stop after this many optimiser steps.",
+    "pairs_per_step": "Judgements per optimiser step.",
+    "tokens_per_row": "Tokens per forward pass; less needs less memory.",
+    "max_length": "Longest prompt + completion, tokens.",
+    "dtype": ", ".join(DTYPES) + ".",
+    "seed": "Of the order of examples and of dropout.",
+    "eval_every_steps": "Evaluate held-out judgements every so many steps.",
+    "kl_budget_nats": "Stop beyond this distance from the reference, nats per completion.",
+    "early_stop_evaluations": "Stop after so many evaluations without a lower held-out loss.",
+    "publish": f"{' or '.join(PUBLISH)}: the weights of the lowest held-out loss, or the final ones.",
+    "checkpoint_every_steps": "Checkpoint every so many steps.",
+    "checkpoint_every_seconds": "Checkpoint at least so often.",
+    "displacement_alarm_nats": "Warn when chosen answers lose this much log-probability.",
+    "processes": "Processes on this machine, a GPU each.",
+    "nodes": "Machines; every further one runs `hone node`.",
+    "rendezvous": "host:port of this machine, as the others reach it.",
+}
+ELSEWHERE = {"loss_settings", "reference"}
+"""Settings that are options of another form: --loss-setting NAME=VALUE, and --reference DIR."""
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """``command(…, settings=…)`` with an option for every setting in place of ``settings``.
+
+    The command gets those that were given, by name.
+    """
+    hints = get_type_hints(TrainingSettings)
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"]
+    names = [name for name in hints if name not in ELSEWHERE]
+
+    def run(**values: Any) -> None:
+        given = {name: values.pop(name) for name in names}
+        command(**values, settings={name: value for name, value in given.items() if value is not None})
+
+    options = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[_plain(hints[name]) | None, typer.Option(help=HELP.get(name, ""))],
+        )
+        for name in names
+    ]
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + options
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
+    run.__doc__, run.__name__ = command.__doc__, command.__name__
+    return run
+
+
+def read_configuration(file: Path, others: frozenset[str]) -> dict[str, Any]:
+    """The options in a YAML file: any setting, ``loss_settings``, and the ``others``; hyphens as on the command line.
+
+    Raises:
+        RefusedError: it cannot be read, is no mapping, or names an option there is none of.
+    """
+    try:
+        data = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RefusedError(f"{file} cannot be read as YAML: {error}") from error
+    if data is None:
+        return {}
+    if not isinstance(data, Mapping):
+        raise RefusedError(f"{file} holds {type(data).__name__}; write 'option: value' lines")
+    known = others | set(get_type_hints(TrainingSettings))
+    options = {str(name).replace("-", "_"): value for name, value in data.items()}
+    for name in options:
+        if name not in known:
+            raise RefusedError(f"{file}: {name!r} is no option; known are {', '.join(sorted(known))}")
+    return options
+
+
+def loss_settings(given: list[str]) -> dict[str, float]:
+    """Settings of the loss out of NAME=VALUE. Raises SpecError."""
+    settings: dict[str, float] = {}
+    for item in given:
+        name, _, value = item.partition("=")
+        try:
+            settings[name] = float(value)
+        except ValueError as error:
+            raise SpecError("loss_setting", f"{item!r} is not NAME=NUMBER") from error
+    return settings
+
+
+def targets(value: Any) -> Any:
+    """``lora_targets`` as one types it: names with commas between become a list."""
+    return [name.strip() for name in value.split(",")] if isinstance(value, str) and "," in value else value
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's floats: 1e-4 is a number, as people expect."""
+
+
+_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def _plain(hint: Any) -> Any:
+    """The type an option is typed in: of several the first that is not None; a list is typed as a text."""
+    if get_origin(hint) in (Union, types.UnionType):
+        hint = next(kind for kind in get_args(hint) if kind is not type(None))
+    return hint if hint in (str, int, float, bool) else str

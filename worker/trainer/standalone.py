@@ -1,0 +1,164 @@
+"""From a preference file to a version: the job directory beside the output, the run, and what is told of it."""
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from app.rounds.spec import GROUPS_FILE, METRICS_FILE, ExitCode, ModelRef, Spec, TrainingSettings
+from app.versions.manifest import MANIFEST_FILE, VersionInfo, publish, verify
+from worker.models import import_base, load_tokenizer
+from worker.trainer.errors import EndedError, RefusedError
+from worker.trainer.launch import launch
+from worker.trainer.lifetime import Stop, lock
+from worker.trainer.metrics import Listener
+
+ATTEMPT = "cli"
+DEFAULT_EVAL_FRACTION = 0.1
+_FOLLOW_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What ``hone train`` was asked for."""
+
+    model: str
+    data: Path
+    output: Path
+    reference: Path | None
+    settings: TrainingSettings
+    eval_fraction: float
+    report_to: list[str] = field(default_factory=list)
+    dry_run: bool = False
+
+
+def train_file(asked: Request, stop: Stop, console: Console) -> None:
+    """Train, and publish the version at the output. What it raises, ``errors.explain`` turns into the last line."""
+    from worker.trainer.progress import bar
+    from worker.trainer.summary import table
+    from worker.trainer.tracking import Trackers
+
+    settings, output = asked.settings, asked.output
+    if "WORLD_SIZE" in os.environ:
+        raise RefusedError(
+            "hone train starts its own processes: give --processes instead of torchrun, or run a job directory with "
+            "torchrun -m worker.trainer JOB_DIR"
+        )
+    if output.exists():
+        raise RefusedError(f"{output} exists already; a version is never overwritten, so name another --output")
+    job = output.with_name(f"{output.name}.job")
+    job.mkdir(parents=True, exist_ok=True)
+    trackers = Trackers(asked.report_to, job / "trackers", output.name, settings.to_dict())
+    several = settings.processes * settings.nodes > 1 and not asked.dry_run
+    try:
+        with bar(console) as shown:
+
+            def listen(event: dict[str, object]) -> None:
+                shown(event)
+                trackers.listen(event)
+
+            with lock(job):
+                _write_job(job, asked)
+                if not several:
+                    _run_here(job, stop, listen, dry_run=asked.dry_run)
+            if several:
+                _run_processes(job, settings, listen)
+    finally:
+        trackers.finish()
+    if asked.dry_run:
+        return
+    publish(job / f"attempt-{ATTEMPT}" / "version", output)
+    shutil.rmtree(job / "checkpoints", ignore_errors=True)
+    shutil.rmtree(job / f"attempt-{ATTEMPT}", ignore_errors=True)
+    console.print(table(VersionInfo.read(output)))
+    console.print(f"[bold]{output}[/bold] is a version; its figures are in {job / METRICS_FILE}", soft_wrap=True)
+
+
+def _run_here(job: Path, stop: Stop, listen: Listener, *, dry_run: bool) -> None:
+    from worker.trainer.job import audit, run
+
+    if dry_run:
+        audit(job, stop, listen)
+    else:
+        run(job, ATTEMPT, stop, listen)
+
+
+def _run_processes(job: Path, settings: TrainingSettings, listen: Listener) -> None:
+    with _followed(job / METRICS_FILE, listen):
+        code, sentence = launch(job, ATTEMPT, settings)
+    if code is not ExitCode.DONE:
+        raise EndedError(code, sentence)
+
+
+@contextmanager
+def _followed(file: Path, listen: Listener) -> Iterator[None]:
+    """``listen`` hears what the processes write to metrics.jsonl while the block lasts."""
+    over = threading.Event()
+    start = file.stat().st_size if file.is_file() else 0
+
+    def follow() -> None:
+        place = start
+        while True:
+            last = over.wait(_FOLLOW_SECONDS)
+            if file.is_file():
+                if file.stat().st_size < place:  # a resumed job rewrote it
+                    place = file.stat().st_size
+                with file.open("rb") as lines:
+                    lines.seek(place)
+                    text = lines.read()
+                text = text[: text.rfind(b"\n") + 1]
+                place += len(text)
+                for line in text.splitlines():
+                    listen(json.loads(line))
+            if last:
+                return
+
+    thread = threading.Thread(target=follow, name="follow", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _write_job(job: Path, asked: Request) -> None:
+    start = _start(asked.model, asked.output)
+    reference = start
+    if asked.reference is not None:
+        reference = ModelRef(str(asked.reference.resolve()), verify(asked.reference))
+    Spec(settings=asked.settings, start=start, reference=reference).write(job)
+    _write_groups(job, asked.data, Path(start.path), asked.eval_fraction)
+
+
+def _start(model: str, output: Path) -> ModelRef:
+    """The model to start from as a version; one that is none yet is imported beside the output."""
+    directory = Path(model)
+    if not (directory / MANIFEST_FILE).is_file():
+        directory = output.with_name(f"{output.name}.base")
+        if not directory.exists():
+            staged = directory.with_name(f".{directory.name}.new")
+            shutil.rmtree(staged, ignore_errors=True)
+            import_base(Path(model) if Path(model).is_dir() else model, staged)
+            publish(staged, directory)
+    return ModelRef(str(directory.resolve()), verify(directory))
+
+
+def _write_groups(job: Path, data: Path, start: Path, eval_fraction: float) -> None:
+    from transformers import GenerationConfig
+
+    from worker.trainer.data import group_to_dict
+    from worker.trainer.dataset import load_groups
+
+    tokenizer = load_tokenizer(start)
+    eos = GenerationConfig.from_pretrained(start, local_files_only=True).eos_token_id
+    eos_ids = frozenset(eos if isinstance(eos, list) else [tokenizer.eos_token_id if eos is None else eos])
+    groups = load_groups(data, tokenizer, eos_ids, eval_fraction)
+    lines = [json.dumps(group_to_dict(group)) + "\n" for group in groups]
+    (job / GROUPS_FILE).write_text("".join(lines), encoding="utf-8")

@@ -1,0 +1,67 @@
+"""The table that ends ``hone train``: what the version is, and what training did to it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from app.versions.manifest import VersionInfo
+
+_FIGURES = {
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "margin": "margin, nats",
+    "chosen_log_ratio": "chosen log-ratio, nats",
+    "rejected_log_ratio": "rejected log-ratio, nats",
+    "kl": "KL estimate, nats",
+    "length_delta": "chosen − rejected, tokens",
+}
+
+
+def table(info: VersionInfo) -> Table:
+    """The figures of a version's version.json."""
+    metrics = info.metrics
+    train, held_out = metrics["train"], metrics.get("eval") or {}
+    made = Table(box=box.SIMPLE, title=_title(info), title_justify="left", title_style="bold")
+    made.add_column("figure")
+    made.add_column("held out, before", justify="right")
+    made.add_column("held out, published", justify="right")
+    made.add_column("last training step", justify="right")
+    for name, label in _FIGURES.items():
+        columns = [held_out.get("start") or {}, held_out.get("end") or {}, train]
+        if any(name in column for column in columns):
+            made.add_row(label, *(_number(column, name) for column in columns))
+    made.add_section()
+    for label, value in _facts(info):
+        made.add_row(label, "", "", value)
+    return made
+
+
+def _title(info: VersionInfo) -> str:
+    settings = info.spec["settings"]
+    kind = "a full model" if info.kind == "full" else "an adapter"
+    return f"{settings['loss']}, {settings['method']}: {kind}"
+
+
+def _facts(info: VersionInfo) -> list[tuple[str, str]]:
+    metrics, train = info.metrics, info.metrics["train"]
+    facts = [
+        ("judgements learned from", f"{train['preferences']:,} in {train['groups']:,} groups"),
+        ("steps", f"{train['steps']:,} of {train.get('steps_planned', train['steps']):,}"),
+        ("tokens", f"{train['tokens']:,}"),
+        ("training time", f"{train['seconds']:,.1f} s"),
+        ("tokens a second", f"{train['tokens'] / max(train['seconds'], 1e-9):,.0f}"),
+    ]
+    if metrics.get("published_step") is not None:
+        facts.append(("weights published", f"after step {metrics['published_step']:,}"))
+    if metrics.get("stopped_early"):
+        facts.append(("stopped early", str(metrics["stopped_early"])))
+    if metrics.get("displacement_alarm"):
+        facts.append(("alarm", str(metrics["displacement_alarm"])))
+    return facts
+
+
+def _number(column: Mapping[str, Any], name: str) -> str:
+    value = column.get(name)
+    return "" if value is None else f"{value:.4f}" if name == "loss" else f"{value:.3f}"
