@@ -26,6 +26,8 @@ from app.projects import members_pages, settings_pages
 from app.projects import pages as projects_pages
 from app.prompts import api as prompts_api
 from app.prompts import pages as prompts_pages
+from app.reviewers import api as reviewers_api
+from app.reviewers import pages as reviewers_pages
 from app.rounds import api as rounds_api
 from app.rounds import pages as rounds_pages
 from app.settings import Settings
@@ -40,6 +42,7 @@ from app.web.security import SecurityHeaders
 ROOMS = (
     *(health, assets, openapi, api_docs, accounts_pages, chat_api),
     *(projects_pages, settings_pages, members_pages, comparisons_pages, prompts_pages, rounds_pages, versions_pages),
+    *(reviewers_pages, reviewers_api),
     *(projects_api, prompts_api, comparisons_api, preferences_api, rounds_api, versions_api),
 )
 """Modules with a ``router``; where two routes match, the first one answers."""

@@ -15,6 +15,7 @@ from app.db.session import transaction
 from app.db.tables import OutboxMessage, Project, Prompt, Version
 from app.journal.outbox import enqueue, forget_sent, send_pending
 from app.journal.queues import REFILL
+from app.reviewers import watch
 from app.rounds.due import look
 from worker.context import Context
 from worker.rounds.sweep import sweep
@@ -35,8 +36,18 @@ def tick(context: Context) -> None:
             enqueue(db, REFILL, project_id)
     with transaction(context.factory) as db:
         forget_sent(db)
+    watch_reviewers(context)
     sweep(context)
     send_pending(context.factory, context.settings)
+
+
+def watch_reviewers(context: Context) -> None:
+    """Look at the reviewers of projects that want bad faith quarantined at once."""
+    with transaction(context.factory) as db:
+        due = watch.due(db)
+    for project_id in due:
+        with transaction(context.factory) as db:
+            watch.look(db, db.get_one(Project, project_id))
 
 
 def low_projects(context: Context) -> list[UUID]:

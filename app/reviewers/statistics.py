@@ -244,7 +244,8 @@ def _cohen(own: Ints, others: Ints) -> Estimate | None:
         return None
     table = np.zeros((CATEGORIES, CATEGORIES))
     np.add.at(table, (own, others), 1)
-    result = cohens_kappa(table)
+    with np.errstate(invalid="ignore"):  # of few votes the variance may come out below zero: then there is no interval
+        result = cohens_kappa(table)
     if not np.isfinite(result.kappa):
         return None
     bounded = np.isfinite(result.kappa_low) and np.isfinite(result.kappa_upp)

@@ -35,6 +35,10 @@ TAGS = [
     {"name": "projects", "description": "Alignment efforts, their settings and their members."},
     {"name": "prompts", "description": "Conversations for which answers are compared."},
     {"name": "comparisons", "description": "Two blind answers, leased to a reviewer, and the vote on them."},
+    {
+        "name": "reviewers",
+        "description": "What votes say of who gave them, quarantine, pairs with a known answer.",
+    },
     {"name": "rounds", "description": "From preferences to a new version."},
     {"name": "versions", "description": "Models that rounds made; one of them is current."},
     {"name": "chat", "description": "Talk to a project's current version, with any client of OpenAI's API."},

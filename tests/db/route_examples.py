@@ -70,6 +70,7 @@ def build(db: Session) -> World:
         "upload_id": upload.id,
         "prompt_id": comparisons[0].prompt_id,
         "user_id": reviewer.id,
+        "check_id": rows.make_control(db, alpha).id,
         "version_number": candidate.number,
         "round_number": round_.number,
     }
@@ -87,6 +88,7 @@ PATH_PARAMS: Mapping[str, Callable[[World, Person, str], object]] = {
     "token_id": lambda _world, caller, _path: caller.token_id,
     "model": lambda world, _caller, _path: world.alpha.slug,
     "number": lambda world, _caller, path: world.ids["version_number" if "/versions/" in path else "round_number"],
+    "check_id": lambda world, _caller, _path: world.ids["check_id"],
     "path": lambda _world, _caller, _path: "css/base.css",
 }
 """Path parameter → a value with which the caller, if allowed, reaches something of ``alpha``'s or of their own."""

@@ -1,0 +1,181 @@
+"""Reviewers on the admin pages: figures and suspicions, one reviewer, and the pairs with a known answer."""
+
+from random import SystemRandom
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Form, Query, Request
+from starlette.responses import HTMLResponse, Response
+
+from app.accounts import access
+from app.accounts.principal import ProjectContext
+from app.errors import DomainError
+from app.projects.queue import queue_of
+from app.prompts.conversations import from_text
+from app.reviewers import controls, queries, service
+from app.reviewers.report import line, report
+from app.web.deps import AppSettings, Db, Render, see_other
+
+router = APIRouter(prefix="/p/{slug}", include_in_schema=False)
+
+Here = Annotated[ProjectContext, access.admin()]
+PAGE_SIZE = 25
+
+
+@router.get("/reviewers")
+def reviewers(here: Here, db: Db, render: Render) -> HTMLResponse:
+    """Everybody, those under suspicion first."""
+    return render(
+        "reviewers/list.html",
+        project=here.project,
+        report=report(db, here.project),
+        queue=queue_of(here.project.queue),
+        controls=controls.counts(db, here.project),
+    )
+
+
+@router.get("/reviewers/{user_id}")
+def one(here: Here, user_id: UUID, db: Db, render: Render) -> HTMLResponse:
+    """One reviewer: every figure, and what was decided about them."""
+    person = service.reviewer(db, here.project, user_id)
+    shown = line(db, here.project, person)
+    others = {other for _, accounts in shown.suspicions for other in accounts}
+    return render(
+        "reviewers/page.html",
+        project=here.project,
+        line=shown,
+        queue=queue_of(here.project.queue),
+        events=queries.events(db, here.project, user_id),
+        names={person.id: person.email for person in queries.people(db, here.project) if person.id in others},
+    )
+
+
+@router.post("/reviewers/{user_id}/quarantine")
+def quarantine(
+    here: Here, user_id: UUID, request: Request, db: Db, reason: Annotated[str, Form(max_length=1000)] = ""
+) -> Response:
+    """Pause a reviewer and set their unread votes aside."""
+    votes = service.quarantine(db, here.project, user_id, reason=reason, actor=here.principal.user_id)
+    told = f"In quarantine. {votes} {'vote was' if votes == 1 else 'votes were'} set aside."
+    return _back(request, here, user_id, told)
+
+
+@router.post("/reviewers/{user_id}/release")
+def release(here: Here, user_id: UUID, request: Request, db: Db) -> Response:
+    """End a quarantine."""
+    released = service.release(db, here.project, user_id, actor=here.principal.user_id)
+    told = f"Released. {released.counted} votes count again"
+    if released.surplus:
+        told += f"; the places of {released.surplus} were filled by others, so they are kept as surplus"
+    return _back(request, here, user_id, f"{told}.")
+
+
+@router.post("/reviewers/{user_id}/qualification")
+def qualification(
+    here: Here, user_id: UUID, request: Request, db: Db, value: Annotated[Literal["open", "waived"], Form()]
+) -> Response:
+    """Let somebody past the qualification round, or send them back to it."""
+    service.set_qualification(db, here.project, user_id, value, actor=here.principal.user_id)
+    told = "Real work comes next." if value == "waived" else "The qualification round decides again."
+    return _back(request, here, user_id, told)
+
+
+@router.post("/reviewers/{user_id}/goal")
+def goal(here: Here, user_id: UUID, request: Request, db: Db, pairs: Annotated[str, Form()] = "") -> Response:
+    """Give somebody a daily goal of their own; empty: the project's."""
+    wanted = pairs.strip()
+    if wanted and not (wanted.isdecimal() and 1 <= int(wanted) <= 10_000):
+        return _back(request, here, user_id, f"{wanted!r} is no goal: give a number from 1 to 10000.", tone="bad")
+    service.set_goal(db, here.project, user_id, int(wanted) if wanted else None, actor=here.principal.user_id)
+    return _back(request, here, user_id, "Saved.")
+
+
+@router.get("/checks")
+def checks(here: Here, db: Db, render: Render, page: Annotated[int, Query(ge=1, le=10_000)] = 1) -> HTMLResponse:
+    """Pairs with a known answer, and the forms that make some."""
+    return render("reviewers/checks.html", **_checks(here, db, page=page))
+
+
+@router.post("/checks")
+def add_check(
+    here: Here,
+    request: Request,
+    db: Db,
+    render: Render,
+    settings: AppSettings,
+    kind: Annotated[Literal["gold", "attention"], Form()] = "gold",
+    prompt: Annotated[str, Form()] = "",
+    better: Annotated[str, Form()] = "",
+    worse: Annotated[str, Form()] = "",
+    note: Annotated[str, Form()] = "",
+) -> Response:
+    """Add a pair; or show the form again with what is wrong."""
+    typed = {"kind": kind, "prompt": prompt, "better": better, "worse": worse, "note": note}
+    try:
+        messages = from_text(prompt, max_chars=settings.max_prompt_chars)
+        controls.add(
+            db,
+            here.project,
+            kind=kind,
+            messages=messages,
+            better=better,
+            worse=worse,
+            note=note,
+            actor=here.principal.user_id,
+        )
+    except DomainError as error:
+        context = _checks(here, db, typed=typed, problem=f"{error.message} {error.mend}".strip())
+        return render("reviewers/checks.html", status=422, **context)
+    return _to_checks(request, here, "Added.")
+
+
+@router.post("/checks/promote")
+def promote(here: Here, request: Request, db: Db, fewest: Annotated[int, Form(ge=2, le=50)] = 3) -> Response:
+    """Gold out of unanimous pairs."""
+    made = controls.promote_unanimous(db, here.project, fewest_votes=fewest, actor=here.principal.user_id)
+    if not made:
+        told = f"No further pair has {fewest} votes or more that all agree."
+        return _to_checks(request, here, told, tone="info")
+    return _to_checks(request, here, f"{len(made)} unanimous {'pair is' if len(made) == 1 else 'pairs are'} gold now.")
+
+
+@router.post("/checks/attention")
+def attention(here: Here, request: Request, db: Db, count: Annotated[int, Form(ge=1, le=200)] = 10) -> Response:
+    """Attention pairs out of misplaced answers."""
+    made = controls.make_attention(db, here.project, count=count, rng=SystemRandom(), actor=here.principal.user_id)
+    return _to_checks(request, here, f"{len(made)} attention pairs were made. Look through them before they are used.")
+
+
+@router.post("/checks/{check_id}/retire")
+def retire(here: Here, check_id: UUID, request: Request, db: Db) -> Response:
+    """Give it to nobody any more."""
+    controls.retire(db, here.project, check_id, actor=here.principal.user_id)
+    return _to_checks(request, here, "Retired. What was said of it stays in the figures.")
+
+
+def _checks(
+    here: ProjectContext, db: Db, *, page: int = 1, typed: dict[str, str] | None = None, problem: str = ""
+) -> dict[str, Any]:
+    found = controls.listed(db, here.project, limit=PAGE_SIZE + 1, offset=(page - 1) * PAGE_SIZE)
+    return {
+        "project": here.project,
+        "checks": found[:PAGE_SIZE],
+        "page": page,
+        "more": len(found) > PAGE_SIZE,
+        "counts": controls.counts(db, here.project),
+        "queue": queue_of(here.project.queue),
+        "typed": typed or {"kind": "gold", "prompt": "", "better": "", "worse": "", "note": ""},
+        "problem": problem,
+    }
+
+
+def _back(
+    request: Request, here: ProjectContext, user_id: UUID, told: str, *, tone: Literal["good", "bad"] = "good"
+) -> Response:
+    return see_other(request, f"/p/{here.project.slug}/reviewers/{user_id}", flash=told, tone=tone)
+
+
+def _to_checks(
+    request: Request, here: ProjectContext, told: str, *, tone: Literal["good", "info"] = "good"
+) -> Response:
+    return see_other(request, f"/p/{here.project.slug}/checks", flash=told, tone=tone)

@@ -1,0 +1,147 @@
+"""What admins decide about reviewers: quarantine and its end, qualification, daily goals. Every act is audited.
+
+Quarantine is reversible: nothing is deleted. The reviewer is handed nothing more; their votes that no round has read
+free their slots for others and count nowhere; when it ends, those whose slot is still free count again, the others stay
+as surplus.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.comparisons import setting_aside
+from app.db.base import utcnow
+from app.db.tables import Project
+from app.journal import audit, outbox
+from app.journal.queues import REFILL
+from app.reviewers import queries
+from app.reviewers.errors import AlreadyPausedError, NoReviewerError, NotPausedError
+
+MAX_REASON_CHARS = 1000
+
+_PAUSE = text("""
+    INSERT INTO standings (project_id, reviewer_id, paused_at, paused_reason)
+    VALUES (:project, :reviewer, :now, :reason)
+    ON CONFLICT (project_id, reviewer_id) DO UPDATE SET paused_at = :now, paused_reason = :reason
+    WHERE standings.paused_at IS NULL
+    RETURNING reviewer_id
+""")
+
+_RELEASE = text("""
+    UPDATE standings SET paused_at = NULL, paused_reason = NULL
+    WHERE project_id = :project AND reviewer_id = :reviewer AND paused_at IS NOT NULL
+    RETURNING reviewer_id
+""")
+
+_SET = {
+    "qualification": text("""
+        INSERT INTO standings (project_id, reviewer_id, qualification) VALUES (:project, :reviewer, :value)
+        ON CONFLICT (project_id, reviewer_id) DO UPDATE SET qualification = :value
+    """),
+    "daily_goal": text("""
+        INSERT INTO standings (project_id, reviewer_id, daily_goal) VALUES (:project, :reviewer, :value)
+        ON CONFLICT (project_id, reviewer_id) DO UPDATE SET daily_goal = :value
+    """),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What became of the votes that were set aside."""
+
+    counted: int
+    surplus: int
+    """Others have filled their place meanwhile."""
+
+
+def quarantine(
+    db: Session,
+    project: Project,
+    reviewer_id: UUID,
+    *,
+    reason: str,
+    actor: UUID | None,
+    now: datetime | None = None,
+    **data: Any,
+) -> int:
+    """Pause a reviewer and set their unread votes aside; how many.
+
+    Args:
+        actor: null where the system itself acts.
+        data: what else the audit log keeps of it.
+
+    Raises:
+        NoReviewerError: nobody of this id has to do with the project.
+        AlreadyPausedError: nothing was changed.
+    """
+    person = reviewer(db, project, reviewer_id)
+    names = {"project": project.id, "reviewer": reviewer_id}
+    setting_aside.lock(db, project_id=project.id, reviewer_id=reviewer_id)
+    told = reason.strip()[:MAX_REASON_CHARS] or "no reason was given"
+    if db.execute(_PAUSE, names | {"now": now or utcnow(), "reason": told}).scalar_one_or_none() is None:
+        raise AlreadyPausedError(f"{person.email} is in quarantine already.", mend="Nothing needs to be done.")
+    votes = setting_aside.set_aside(db, project_id=project.id, reviewer_id=reviewer_id)
+    _record(db, project, reviewer_id, actor, "reviewer.quarantine", reason=told, votes=votes, **data)
+    return votes
+
+
+def release(db: Session, project: Project, reviewer_id: UUID, *, actor: UUID | None) -> Released:
+    """End a quarantine.
+
+    Raises:
+        NoReviewerError, NotPausedError: nothing was changed.
+    """
+    person = reviewer(db, project, reviewer_id)
+    setting_aside.lock(db, project_id=project.id, reviewer_id=reviewer_id)
+    if db.execute(_RELEASE, {"project": project.id, "reviewer": reviewer_id}).scalar_one_or_none() is None:
+        raise NotPausedError(f"{person.email} is not in quarantine.", mend="Nothing needs to be done.")
+    counted, surplus = setting_aside.bring_back(db, project_id=project.id, reviewer_id=reviewer_id)
+    _record(db, project, reviewer_id, actor, "reviewer.release", counted=counted, surplus=surplus)
+    outbox.enqueue(db, REFILL, str(project.id))
+    return Released(counted, surplus)
+
+
+def set_qualification(
+    db: Session, project: Project, reviewer_id: UUID, value: Literal["open", "waived"], *, actor: UUID | None
+) -> None:
+    """Let a reviewer go on to real work ('waived'), or back to the qualification round ('open').
+
+    Gold pairs they have judged stay judged: with 'open', they are decided on again by those and the ones that follow.
+
+    Raises:
+        NoReviewerError: nobody of this id has to do with the project.
+    """
+    reviewer(db, project, reviewer_id)
+    db.execute(_SET["qualification"], {"project": project.id, "reviewer": reviewer_id, "value": value})
+    _record(db, project, reviewer_id, actor, "reviewer.qualification", value=value)
+
+
+def set_goal(db: Session, project: Project, reviewer_id: UUID, pairs: int | None, *, actor: UUID | None) -> None:
+    """Give a reviewer a daily goal of their own; null: the project's.
+
+    Raises:
+        NoReviewerError: nobody of this id has to do with the project.
+    """
+    reviewer(db, project, reviewer_id)
+    db.execute(_SET["daily_goal"], {"project": project.id, "reviewer": reviewer_id, "value": pairs})
+    _record(db, project, reviewer_id, actor, "reviewer.goal", pairs=pairs)
+
+
+def reviewer(db: Session, project: Project, reviewer_id: UUID) -> queries.Person:
+    """Somebody who reviews here.
+
+    Raises:
+        NoReviewerError: nobody of this id has to do with the project.
+    """
+    found = queries.people(db, project, only=reviewer_id)
+    if not found:
+        raise NoReviewerError(f"Nobody with the id {reviewer_id} reviews here.", mend="Look in the list of reviewers.")
+    return found[0]
+
+
+def _record(db: Session, project: Project, reviewer_id: UUID, actor: UUID | None, action: str, **data: Any) -> None:
+    audit.record(db, actor_id=actor, project_id=project.id, action=action, subject=f"user:{reviewer_id}", **data)
