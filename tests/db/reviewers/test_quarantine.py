@@ -68,8 +68,8 @@ def test_votes_are_set_aside_their_places_filled_by_others_and_brought_back_wher
     assert counted == {(first.id, good.id), (first.id, third.id), (second.id, good.id), (second.id, bad.id)}
     assert db.scalar(select(func.count()).select_from(Vote)) == 5  # nothing was deleted
 
-    actions = db.scalars(select(AuditEntry.action).where(AuditEntry.subject == f"user:{bad.id}").order_by(AuditEntry.at))
-    assert list(actions) == ["reviewer.quarantine", "reviewer.release"]
+    about = select(AuditEntry.action).where(AuditEntry.subject == f"user:{bad.id}").order_by(AuditEntry.at)
+    assert list(db.scalars(about)) == ["reviewer.quarantine", "reviewer.release"]
 
 
 def test_what_a_round_has_read_stays(db: Session, project: Project) -> None:

@@ -59,10 +59,13 @@ def test_a_ring_that_fills_pairs_by_itself_does_not_vouch_for_itself() -> None:
     for pair in [*range(900, 1000), *range(60)]:  # the last sixty others have judged too
         said = SIDES[int(rng.integers(2))]
         rows += [(who, pair, said) for who in (30, 31, 32)]
-    found = kinds(detect(judgements(rows, left=[SIDES[int(x)] for x in rng.integers(0, 2, len(rows))])))
+    made = judgements(rows, left=[SIDES[int(x)] for x in rng.integers(0, 2, len(rows))])
+    found = kinds(detect(made))
     assert set(found) == {30, 31, 32}
     assert all("copies" in said for said in found.values())
-    assert any("random" in said for said in found.values())
+    apart, together = (detection.evidence(made, voice) for voice in (np.arange(33), np.r_[np.arange(30), [30] * 3]))
+    assert (apart[30:] < -10).all(), "taken for three people, each vouches for the others"
+    assert (together[30:] > -1).all(), "as one voice, they have only what others say of their pairs"
 
 
 def test_nobody_is_suspected_before_a_few_votes() -> None:
