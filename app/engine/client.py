@@ -1,6 +1,6 @@
 """Talking to the sampling engine: Hone's own, vLLM, or SGLang. Synchronous, typed, without torch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +11,7 @@ import httpx
 from app.engine.errors import EngineNonsense, EngineRefused, EngineUnavailable
 from app.engine.protocol import Choice, Sampled, raise_error, read_json, read_sampled
 from app.engine.requests import Messages, Sampling, chat_body, connection, json_content, mapped_errors
+from app.engine.scoring import read_logprobs, scoring_body
 from app.engine.streaming import Piece, StreamReader
 
 __all__ = [
@@ -111,6 +112,11 @@ class EngineClient:
             yield ChatStream(response, n)
         finally:
             response.close()
+
+    def logprobs(self, model: str, prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> list[float]:
+        """Log-prob of each completion token under the version ``model`` (nats, temperature 1, nothing filtered)."""
+        ids = [*prompt_ids, *completion_ids]
+        return read_logprobs(self._json("POST", "/v1/completions", scoring_body(model, ids)), ids, len(prompt_ids))
 
     def health(self) -> bool:
         """Whether it answers; False rather than an error when it does not."""
