@@ -6,16 +6,18 @@ from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
 import anyio
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from app.accounts import access
+from app.accounts import access, usage
 from app.accounts.principal import Principal
 from app.chat import service
 from app.chat.asked import Asked, begin, finish, settle
 from app.chat.asking import Engines, ask, for_clients
 from app.chat.events import DONE, Told, error_event
-from app.chat.schemas import ChatCompletion, ChatRequest, Kept, Model, ModelList
+from app.chat.feedback import find, record
+from app.chat.schemas import ChatCompletion, ChatRequest, FeedbackIn, FeedbackOut, Kept, Model, ModelList
+from app.comparisons.records import MAX_KEY_CHARS
 from app.engine.asynchronous import AsyncChatStream
 from app.engine.client import EngineNonsense, Sampled, Sampling
 from app.errors import DomainError
@@ -87,6 +89,46 @@ def model(model: str, me: Member, db: Db) -> Model:
     named = service.names(db, user_id=me.user_id, is_site_admin=me.is_site_admin)
     found = next(item for item in named if item.name == model)
     return Model(id=found.name, created=int(found.since.timestamp()))
+
+
+@router.post(
+    "/feedback",
+    status_code=201,
+    responses=REFUSALS
+    | {
+        409: problem(
+            "`vote_frozen`: a round has learned from it. `idempotency_key_reused`: sent before with something else. "
+            "`pair_in_review`: you have this pair as a reviewer."
+        )
+    },
+)
+def feedback(
+    body: FeedbackIn,
+    me: Member,
+    db: Db,
+    settings: AppSettings,
+    response: Response,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            max_length=MAX_KEY_CHARS,
+            description="A random value of your own for this feedback. Sent again with the same, it is stored once.",
+        ),
+    ] = None,
+) -> FeedbackOut:
+    """Say which of two answers is better, or give one a thumb up or down.
+
+    The answers are ones that a key of yours was given and that were kept. Saying it again changes it, until a round
+    has learned from it. Feedback is not blind, so it takes no place among reviewers' votes unless the project says so.
+    """
+    taken = usage.take(db, *usage.limits_of(db, me, settings))
+    given = find(db, me.user_id, body)
+    here = access.require_role(db, me, given.project_id, "reviewer")
+    stored = record(db, here.project, me.user_id, body, given, idempotency_key)
+    response.headers.update(taken.headers())
+    if stored.replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    return stored
 
 
 async def _enter(held: AsyncExitStack, request: Request, asked: Asked) -> tuple[AsyncChatStream, Sampling]:

@@ -3,7 +3,9 @@
 What clients often send although it changes nothing here (``user``, ``metadata``, penalties of 0 …) is taken.
 """
 
+from datetime import datetime
 from typing import Any, Literal
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -179,3 +181,73 @@ class ModelList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[Model]
+
+
+class AnswerRef(BaseModel):
+    """An answer that a key of yours was given."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str = Field(max_length=100, description="The `id` of the chat completion.", examples=["chatcmpl-019a…"])
+    index: int = Field(default=0, ge=0, lt=MAX_ANSWERS, description="Which of its `choices`.")
+
+
+class FeedbackIn(BaseModel):
+    """Which of two answers is better (`a`, `b`, `choice`), or a thumb for one (`answer`, `thumb`)."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "a": {"id": "chatcmpl-019ab4c87c1e7d3a9a550c8d2f3b6e11", "index": 0},
+                    "b": {"id": "chatcmpl-019ab4c87c1e7d3a9a550c8d2f3b6e11", "index": 1},
+                    "choice": "b",
+                },
+                {"answer": {"id": "chatcmpl-019ab4c87c1e7d3a9a550c8d2f3b6e11"}, "thumb": "up"},
+            ]
+        },
+    )
+
+    a: AnswerRef | None = None
+    b: AnswerRef | None = Field(default=None, description="An answer to the same conversation.")
+    choice: Literal["a", "b", "tie", "both_bad"] | None = Field(default=None, description="The better one.")
+    strength: int | None = Field(
+        default=None, ge=1, le=3, description="With `a` or `b`: 1 slightly, 2 clearly, 3 much better."
+    )
+    answer: AnswerRef | None = None
+    thumb: Literal["up", "down", "none"] | None = Field(default=None, description="`none` takes it back.")
+    comment: str | None = Field(default=None, max_length=4000, description="Why, in the person's own words.")
+
+    @model_validator(mode="after")
+    def _is_one_of_two_kinds(self) -> "FeedbackIn":
+        pair = [self.a, self.b, self.choice]
+        single = [self.answer, self.thumb]
+        if None not in pair and single == [None, None]:
+            return self
+        if None not in single and [*pair, self.strength] == [None] * 4:
+            return self
+        raise ValueError("give either `a`, `b` and `choice`, or `answer` and `thumb`")
+
+    @property
+    def named(self) -> list[AnswerRef]:
+        """The answers it speaks of."""
+        return [ref for ref in (self.a, self.b, self.answer) if ref is not None]
+
+
+class FeedbackOut(BaseModel):
+    """What was stored."""
+
+    id: UUID
+    object: Literal["feedback"] = "feedback"
+    kind: Literal["preference", "label"]
+    choice: Literal["a", "b", "tie", "both_bad"] | None = None
+    thumb: Literal["up", "down", "none"] | None = None
+    revision: int = Field(description="1 for the first word on this, then one more for every change.")
+    used_for: Literal["training", "evaluation", "nothing"] = Field(
+        description="`evaluation`: the conversation is held out. `nothing`: the project ignores feedback, or it was "
+        "taken back."
+    )
+    counted: bool = Field(description="It fills a place among the votes that a pair asks for: a project's setting.")
+    created_at: datetime
+    replayed: bool = Field(default=False, exclude=True)

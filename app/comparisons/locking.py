@@ -48,6 +48,8 @@ _MINE = text("""
         SELECT revision, shown_choice FROM votes WHERE assignment_id = a.id ORDER BY revision DESC LIMIT 1
     ) v ON true
     WHERE a.comparison_id = :comparison AND a.reviewer_id = :reviewer
+      AND a.state <> 'feedback' AND NOT EXISTS (
+        SELECT 1 FROM votes f WHERE f.assignment_id = a.id AND f.source = 'feedback')
     FOR NO KEY UPDATE OF a
 """)
 

@@ -24,7 +24,7 @@ def ready_count(db: Session, project: Project, *, now: datetime | None = None) -
     """
     lapsed = (Assignment.state == "leased") & (Assignment.expires_at <= (now or utcnow()))
     touched = exists().where(
-        Assignment.comparison_id == Comparison.id, not_(or_(Assignment.state == "expired", lapsed))
+        Assignment.comparison_id == Comparison.id, not_(or_(Assignment.state.in_(("expired", "feedback")), lapsed))
     )
     return db.execute(
         select(func.count()).where(
@@ -166,7 +166,7 @@ _ANSWERS_SQL = """
     JOIN prompts p ON p.id = c.prompt_id
     JOIN completions x ON x.id = c.completion_a_id
     JOIN completions y ON y.id = c.completion_b_id
-    WHERE v.reviewer_id = :reviewer AND v.choice <> 'undone'
+    WHERE v.reviewer_id = :reviewer AND v.choice <> 'undone' AND v.source <> 'feedback'
       AND NOT EXISTS (
         SELECT 1 FROM votes later WHERE later.assignment_id = v.assignment_id AND later.revision > v.revision)
 """

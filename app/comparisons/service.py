@@ -3,6 +3,8 @@
 Everything takes a session first, flushes and never commits. Times can be given (``now``) so that tests decide them.
 """
 
+from app.comparisons.feedback import record_feedback
+from app.comparisons.labels import record_label
 from app.comparisons.leasing import expire_leases, extend_lease, lease_ahead, lease_next, load_lease, show_lease
 from app.comparisons.stock import create_comparison, create_ranking, withdraw_unvoted
 from app.comparisons.voting import record_vote, undo_last, undo_vote
@@ -15,6 +17,8 @@ __all__ = [
     "lease_ahead",
     "lease_next",
     "load_lease",
+    "record_feedback",
+    "record_label",
     "record_vote",
     "show_lease",
     "undo_last",

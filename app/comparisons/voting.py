@@ -39,7 +39,7 @@ _TEXT_AT = text("""
 
 _LAST = text("""
     SELECT v.assignment_id, v.comparison_id FROM votes v
-    WHERE v.reviewer_id = :reviewer AND v.project_id = :project AND v.choice <> 'undone'
+    WHERE v.reviewer_id = :reviewer AND v.project_id = :project AND v.choice <> 'undone' AND v.source <> 'feedback'
       AND NOT EXISTS (
         SELECT 1 FROM votes later WHERE later.assignment_id = v.assignment_id AND later.revision > v.revision)
     ORDER BY v.created_at DESC, v.id DESC

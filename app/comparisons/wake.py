@@ -20,7 +20,8 @@ _LOW = text("""
             SELECT 1 FROM comparison_slots s
             WHERE s.project_id = :project AND s.state = 'free' AND s.slot = 0 AND s.queue_key < 'infinity'
               AND NOT EXISTS (
-                SELECT 1 FROM assignments a WHERE a.comparison_id = s.comparison_id AND a.state <> 'expired'
+                SELECT 1 FROM assignments a WHERE a.comparison_id = s.comparison_id
+                  AND a.state NOT IN ('expired', 'feedback')
             )
             LIMIT :half
         ) ready

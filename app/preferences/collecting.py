@@ -16,9 +16,10 @@ Split = Literal["train", "eval"]
 MARGINS: dict[int | None, float] = {None: 0.0, 1: 0.0, 2: 0.5, 3: 1.0}
 """Margin δ of a preference (nats, in the scale of β·Δ) by the strength its reviewer gave: slightly, clearly, much."""
 
-REASONS = ("skip", "flag", "undone", "surplus", "flagged", "identical", "other_prompt", "empty")
-"""Why a vote is left out: what it says of itself (the first three), that its slot was lost, that somebody flagged the
-pair, that both answers read the same, that they answer differently tokenised prompts, that one has no tokens."""
+REASONS = ("skip", "flag", "undone", "surplus", "feedback", "flagged", "identical", "other_prompt", "empty")
+"""Why a vote is left out: what it says of itself (the first three), that its slot was lost, that it is an API
+client's and the project ignores those or its person is in quarantine, that somebody flagged the pair, that both answers
+read the same, that they answer differently tokenised prompts, that one has no tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,8 @@ class Collected:
 _VOTES = text("""
     WITH latest AS (
         SELECT DISTINCT ON (v.assignment_id)
-               v.id, v.assignment_id, v.comparison_id, v.reviewer_id, v.choice, v.strength, v.surplus, v.created_at
+               v.id, v.assignment_id, v.comparison_id, v.reviewer_id, v.choice, v.strength, v.surplus, v.source,
+               v.created_at
         FROM votes v
         WHERE v.project_id = :project
         ORDER BY v.assignment_id, v.revision DESC
@@ -79,7 +81,10 @@ _VOTES = text("""
            l.id AS vote_id, l.assignment_id, l.reviewer_id, l.created_at,
            CASE
                WHEN l.choice IN ('skip', 'flag', 'undone') THEN l.choice
-               WHEN l.surplus OR a.state <> 'voted' THEN 'surplus'
+               WHEN l.surplus OR a.state NOT IN ('voted', 'feedback') THEN 'surplus'
+               WHEN l.source = 'feedback' AND (:feedback = 'ignore' OR EXISTS (
+                   SELECT 1 FROM standings s WHERE s.project_id = :project AND s.reviewer_id = l.reviewer_id
+                   AND s.paused_at IS NOT NULL)) THEN 'feedback'
                WHEN c.state = 'flagged' OR EXISTS (
                    SELECT 1 FROM latest f WHERE f.comparison_id = l.comparison_id AND f.choice = 'flag'
                    AND (c.flags_cleared_at IS NULL OR f.created_at > c.flags_cleared_at)) THEN 'flagged'
@@ -102,7 +107,7 @@ def collect(db: Session, project: Project) -> Collected:
     preferences: list[Preference] = []
     left_out: Counter[str] = Counter()
     sides: dict[UUID, set[str]] = {}
-    for row in db.execute(_VOTES, {"project": project.id}):
+    for row in db.execute(_VOTES, {"project": project.id, "feedback": project.feedback}):
         if row.left_out is not None:
             left_out[row.left_out] += 1
             continue

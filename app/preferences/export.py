@@ -17,6 +17,7 @@ from app.db.tables import Completion, Project, Prompt, Version
 from app.errors import InvalidError
 from app.preferences import groups
 from app.preferences.collecting import Preference, Split, collect
+from app.preferences.labels import collect_labels
 
 _ROWS_PER_QUERY = 500
 
@@ -45,6 +46,9 @@ def export_rows(
     if export_format not in FORMATS:
         raise ExportFormatUnknownError(export_format)
     preferences = (item for item in collect(db, project).preferences if split in (None, item.split))
+    if export_format == "groups":
+        labels = (label for label in collect_labels(db, project) if split in (None, label.split))
+        return groups.groups(db, preferences, labels)
     return FORMATS[export_format](db, project, preferences)
 
 

@@ -7,6 +7,7 @@ these bytes, so it is also the checksum of the groups.jsonl in a round's job dir
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from heapq import merge
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
@@ -15,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.db.tables import Completion, RoundExample
+from app.preferences.labels import Label, frozen_labels
 
 _PROMPTS_PER_QUERY = 200
 
@@ -62,7 +64,9 @@ class _Answer(NamedTuple):
 def frozen(db: Session, round_id: UUID) -> Iterator[_Frozen]:
     """The examples of a round's snapshot, in their order."""
     rows = db.scalars(
-        select(RoundExample).where(RoundExample.round_id == round_id).order_by(RoundExample.ordinal),
+        select(RoundExample)
+        .where(RoundExample.round_id == round_id, RoundExample.kind != "label")
+        .order_by(RoundExample.ordinal),
         execution_options={"yield_per": 1000},
     )
     for row in rows:
@@ -80,27 +84,29 @@ def frozen(db: Session, round_id: UUID) -> Iterator[_Frozen]:
         )
 
 
-def groups(db: Session, examples: Iterable[Example]) -> Iterator[dict[str, Any]]:
-    """A group for every prompt of ``examples``, which come ordered by prompt; completions are read in batches.
+def groups(db: Session, examples: Iterable[Example], labels: Iterable[Label] = ()) -> Iterator[dict[str, Any]]:
+    """A group for every prompt of ``examples`` and ``labels``, which come ordered by prompt; completions are read in
+    batches.
 
     A prompt that was tokenised in two ways (a changed template) makes a group for each.
     """
-    by_prompt = (list(block) for _, block in groupby(examples, key=lambda item: item.prompt_id))
+    together: Iterator[Example | Label] = merge(examples, labels, key=lambda item: item.prompt_id)
+    by_prompt = (list(block) for _, block in groupby(together, key=lambda item: item.prompt_id))
     for batch in _batches(by_prompt, _PROMPTS_PER_QUERY):
         answers = _answers(db, batch)
         for block in batch:
             yield from _of_prompt(block, answers)
 
 
-def lines(db: Session, examples: Iterable[Example]) -> Iterator[bytes]:
+def lines(db: Session, examples: Iterable[Example], labels: Iterable[Label] = ()) -> Iterator[bytes]:
     """The groups as canonical JSON lines."""
-    for group in groups(db, examples):
+    for group in groups(db, examples, labels):
         yield json.dumps(group, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode() + b"\n"
 
 
 def snapshot_lines(db: Session, round_id: UUID) -> Iterator[bytes]:
     """groups.jsonl of a round, rebuilt from its frozen rows: always the same bytes."""
-    return lines(db, frozen(db, round_id))
+    return lines(db, frozen(db, round_id), frozen_labels(db, round_id))
 
 
 def digest(content: Iterable[bytes]) -> str:
@@ -111,17 +117,24 @@ def digest(content: Iterable[bytes]) -> str:
     return sha.hexdigest()
 
 
-def _of_prompt(block: list[Example], answers: dict[UUID, _Answer]) -> Iterator[dict[str, Any]]:
-    variants: dict[tuple[int, ...], list[Example]] = {}
-    for example in block:
-        variants.setdefault(tuple(answers[example.completion_a_id].prompt_ids), []).append(example)
-    for number, (prompt_ids, examples) in enumerate(variants.items(), start=1):
-        used = sorted({id_ for item in examples for id_ in (item.completion_a_id, item.completion_b_id)})
+def _named(item: Example | Label) -> tuple[UUID, ...]:
+    """The completions that are spoken of."""
+    return (item.completion_id,) if isinstance(item, Label) else (item.completion_a_id, item.completion_b_id)
+
+
+def _of_prompt(block: list[Example | Label], answers: dict[UUID, _Answer]) -> Iterator[dict[str, Any]]:
+    variants: dict[tuple[int, ...], list[Example | Label]] = {}
+    for item in block:
+        variants.setdefault(tuple(answers[_named(item)[0]].prompt_ids), []).append(item)
+    for number, (prompt_ids, said) in enumerate(variants.items(), start=1):
+        used = sorted({id_ for item in said for id_ in _named(item)})
         index = {id_: position for position, id_ in enumerate(used)}
-        name = str(examples[0].prompt_id)
+        examples = [item for item in said if not isinstance(item, Label)]
+        labels = [item for item in said if isinstance(item, Label)]
+        name = str(said[0].prompt_id)
         yield {
             "id": name if number == 1 else f"{name}.{number}",
-            "split": examples[0].split,
+            "split": said[0].split,
             "prompt_ids": list(prompt_ids),
             "completions": [
                 {"id": str(id_), "ids": answers[id_].ids, "text": answers[id_].text, "end": answers[id_].end}
@@ -138,19 +151,22 @@ def _of_prompt(block: list[Example], answers: dict[UUID, _Answer]) -> Iterator[d
                 }
                 for item in examples
             ],
-            "labels": [],
+            "labels": [
+                {"completion": index[label.completion_id], "desirable": label.desirable, "weight": label.weight}
+                for label in labels
+            ],
             "rankings": [],
         }
 
 
-def _answers(db: Session, batch: list[list[Example]]) -> dict[UUID, _Answer]:
-    wanted = {id_ for block in batch for item in block for id_ in (item.completion_a_id, item.completion_b_id)}
+def _answers(db: Session, batch: list[list[Example | Label]]) -> dict[UUID, _Answer]:
+    wanted = {id_ for block in batch for item in block for id_ in _named(item)}
     query = select(Completion.id, Completion.prompt_ids, Completion.ids, Completion.text, Completion.end)
     return {row.id: _Answer(*row) for row in db.execute(query.where(Completion.id.in_(wanted)))}
 
 
-def _batches(blocks: Iterator[list[Example]], size: int) -> Iterator[list[list[Example]]]:
-    batch: list[list[Example]] = []
+def _batches(blocks: Iterator[list[Example | Label]], size: int) -> Iterator[list[list[Example | Label]]]:
+    batch: list[list[Example | Label]] = []
     for block in blocks:
         batch.append(block)
         if len(batch) == size:

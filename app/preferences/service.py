@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.db.tables import Assignment, Project, Round, RoundExample
 from app.preferences import groups
 from app.preferences.collecting import Collected, Preference, collect
+from app.preferences.labels import collect_labels, freeze_labels
 
 _ROWS_PER_INSERT = 2000
 
@@ -28,7 +29,8 @@ class Frozen:
 _LOCK_UNREAD = text("""
     SELECT c.id FROM comparisons c
     WHERE c.id IN (SELECT a.comparison_id FROM assignments a
-                   WHERE a.project_id = :project AND a.state = 'voted' AND a.frozen_at IS NULL)
+                   WHERE a.project_id = :project AND a.state IN ('voted', 'feedback')
+                     AND a.frozen_at IS NULL)
     ORDER BY c.id
     FOR NO KEY UPDATE
 """)
@@ -44,7 +46,9 @@ def freeze(db: Session, round_: Round) -> Frozen:
     db.execute(_LOCK_UNREAD, {"project": project.id}).all()
     collected = collect(db, project)
     _write(db, round_, collected.preferences)
-    return Frozen(groups.digest(groups.snapshot_lines(db, round_.id)), collected.counts())
+    labels = collect_labels(db, project)
+    freeze_labels(db, round_, labels, first=len(collected.preferences))
+    return Frozen(groups.digest(groups.snapshot_lines(db, round_.id)), collected.counts() | {"labels": len(labels)})
 
 
 def _write(db: Session, round_: Round, preferences: list[Preference]) -> None:

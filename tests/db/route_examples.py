@@ -27,6 +27,8 @@ class Person:
     csrf: str
     token: str
     token_id: UUID
+    chat: str = ""
+    """A kept chat of theirs with ``alpha``'s model."""
     leased: UUID | None = None
     """A comparison of ``alpha`` that is theirs to judge."""
 
@@ -60,6 +62,7 @@ def build(db: Session) -> World:
     db.add_all([round_, upload])
     comparisons = [rows.make_comparison(db, alpha, version=version) for _ in people]
     for person in people.values():
+        person.chat = rows.make_chat(db, rows.make_prompt(db, alpha), person.user, version=version)[0]
         leased = lease_next(db, project=alpha, reviewer_id=person.user.id)
         assert leased is not None
         person.leased = leased.comparison_id
@@ -93,11 +96,12 @@ PATH_PARAMS: Mapping[str, Callable[[World, Person, str], object]] = {
 }
 """Path parameter → a value with which the caller, if allowed, reaches something of ``alpha``'s or of their own."""
 
-BODIES: Mapping[tuple[str, str], Mapping[str, Any]] = {
+BODIES: Mapping[tuple[str, str], Mapping[str, Any] | Callable[[World, Person], Mapping[str, Any]]] = {
     ("POST", "/api/v1/comparisons/{comparison_id}/votes"): {"choice": "a"},
+    ("POST", "/v1/feedback"): lambda _world, caller: {"answer": {"id": caller.chat}, "thumb": "up"},
     ("POST", "/v1/chat/completions"): {"model": "alpha", "messages": [{"role": "user", "content": "Hello"}]},
 }
-"""JSON bodies by method and path."""
+"""JSON bodies by method and path, or what makes one for a caller."""
 
 WRITES_ON_GET: Mapping[str, str] = {
     "/p/{slug}/compare": "leases the next pair to whoever looks at it; looking again gives the same one",

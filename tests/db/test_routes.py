@@ -65,6 +65,8 @@ class House:
         savepoint = self.connection.begin_nested()
         try:
             body = BODIES.get((method, str(route.path_format)))
+            if callable(body):
+                body = body(self.world, somebody)
             return self.client.request(method, path, headers=sent, json=body, follow_redirects=False)
         finally:
             savepoint.rollback()

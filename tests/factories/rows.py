@@ -19,6 +19,8 @@ from app.db.base import utcnow
 from app.db.ids import new_id
 from app.db.tables import (
     Assignment,
+    Chat,
+    ChatAnswer,
     Comparison,
     ComparisonItem,
     ComparisonSlot,
@@ -203,6 +205,22 @@ def make_ranking(
     )
     db.flush()
     return ranking
+
+
+def make_chat(
+    db: Session, prompt: Prompt, user: User, *, version: Version, texts: Sequence[str | None] = (None,)
+) -> tuple[str, list[Completion]]:
+    """A chat of the user's that was kept: its id as clients know it, and its answers."""
+    from app.accounts.service import create_token
+
+    token, _ = create_token(db, user=user, name="chat", scopes=["chat"], keeps="answers")
+    chat = Chat(project_id=prompt.project_id, user_id=user.id, token_id=token.id, prompt_id=prompt.id)
+    db.add(chat)
+    db.flush()
+    answers = [make_completion(db, prompt, version=version, text=text) for text in texts]
+    db.add_all(ChatAnswer(chat_id=chat.id, index=index, completion_id=item.id) for index, item in enumerate(answers))
+    db.flush()
+    return f"chatcmpl-{chat.id.hex}", answers
 
 
 def make_vote(

@@ -1,0 +1,98 @@
+"""From thumbs to labels: the latest word of each person on an answer, as training reads it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import insert, select, text
+from sqlalchemy.orm import Session
+
+from app.db.tables import Project, Round, RoundExample
+from app.preferences.collecting import Split
+
+_ROWS_PER_INSERT = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What one person said of one answer by itself."""
+
+    prompt_id: UUID
+    completion_id: UUID
+    split: Split
+    """'eval' on held-out prompts, else 'train'."""
+    desirable: bool
+    weight: float
+    label_id: UUID
+
+
+_LABELS = text("""
+    WITH latest AS (
+        SELECT DISTINCT ON (l.completion_id, l.user_id) l.id, l.completion_id, l.user_id, l.desirable
+        FROM completion_labels l
+        WHERE l.project_id = :project
+        ORDER BY l.completion_id, l.user_id, l.revision DESC
+    )
+    SELECT c.prompt_id, l.completion_id, p.held_out, l.desirable, l.id
+    FROM latest l
+    JOIN completions c ON c.id = l.completion_id
+    JOIN prompts p ON p.id = c.prompt_id
+    WHERE l.desirable IS NOT NULL AND cardinality(c.ids) > 0 AND cardinality(c.prompt_ids) > 0
+      AND NOT EXISTS (
+        SELECT 1 FROM standings s
+        WHERE s.project_id = :project AND s.reviewer_id = l.user_id AND s.paused_at IS NOT NULL)
+    ORDER BY c.prompt_id, l.completion_id, l.id
+""")
+
+
+def collect_labels(db: Session, project: Project) -> list[Label]:
+    """The project's labels as they stand now, ordered by prompt; none where the project ignores feedback."""
+    if project.feedback == "ignore":
+        return []
+    return [
+        Label(
+            prompt_id=row.prompt_id,
+            completion_id=row.completion_id,
+            split="eval" if row.held_out else "train",
+            desirable=row.desirable,
+            weight=1.0,
+            label_id=row.id,
+        )
+        for row in db.execute(_LABELS, {"project": project.id})
+    ]
+
+
+def freeze_labels(db: Session, round_: Round, labels: list[Label], *, first: int) -> None:
+    """Write them into a round's snapshot, numbered from ``first``. What is said later counts in later rounds."""
+    for start in range(0, len(labels), _ROWS_PER_INSERT):
+        db.execute(
+            insert(RoundExample),
+            [
+                {
+                    "round_id": round_.id,
+                    "ordinal": first + start + offset,
+                    "kind": "label",
+                    "prompt_id": label.prompt_id,
+                    "completion_a_id": label.completion_id,
+                    "split": label.split,
+                    "desirable": label.desirable,
+                    "weight": label.weight,
+                    "vote_ids": [label.label_id],
+                }
+                for offset, label in enumerate(labels[start : start + _ROWS_PER_INSERT])
+            ],
+        )
+
+
+def frozen_labels(db: Session, round_id: UUID) -> Iterator[Label]:
+    """The labels of a round's snapshot, in their order."""
+    query = select(RoundExample).where(RoundExample.round_id == round_id, RoundExample.kind == "label")
+    for row in db.scalars(query.order_by(RoundExample.ordinal), execution_options={"yield_per": 1000}):
+        yield Label(
+            prompt_id=row.prompt_id,
+            completion_id=row.completion_a_id,
+            split="eval" if row.split == "eval" else "train",
+            desirable=bool(row.desirable),
+            weight=row.weight,
+            label_id=row.vote_ids[0],
+        )
