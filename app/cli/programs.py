@@ -21,6 +21,11 @@ def train(context: typer.Context) -> None:
     sys.exit(run("hone train", "worker.trainer.cli", context.args))
 
 
+def node(context: typer.Context) -> None:
+    """Take part in training as a further machine: `hone node --help`."""
+    sys.exit(run("hone node", "worker.trainer.node", context.args))
+
+
 def simulate(context: typer.Context) -> None:
     """Watch the loop close: simulated reviewers vote, rounds run, win rates rise. `hone simulate --help`."""
     sys.exit(run("hone simulate", "worker.demo.simulate", context.args))

@@ -46,6 +46,7 @@ app.command("export", rich_help_panel="Data")(export.export)
 app.command("backup", rich_help_panel="Data")(storage.backup)
 app.command("restore", rich_help_panel="Data")(storage.restore)
 app.command("train", rich_help_panel="Models", context_settings=programs.PASS_THROUGH)(programs.train)
+app.command("node", rich_help_panel="Models", context_settings=programs.PASS_THROUGH)(programs.node)
 app.command("simulate", rich_help_panel="Models", context_settings=programs.PASS_THROUGH)(programs.simulate)
 
 

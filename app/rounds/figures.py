@@ -11,13 +11,47 @@ STEPS = ("queued", "preparing", "training", "publishing", "done")
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the audit that the trainer makes before the first step."""
+
+    name: str
+    value: str
+    level: str
+    """'ok', 'warn' or 'refuse'."""
+    note: str
+    """What to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The evaluation with the lowest held-out loss."""
+
+    step: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
-    """Charts, and the trainer's own warning if it gave one."""
+    """Charts, the audit, and what the trainer had to say."""
 
     charts: list[Chart]
+    audit: list[Check]
     alarm: str | None
+    stopped: str | None
+    """Why training ended before its last step."""
+    best: Best | None
     steps_done: int
     steps_total: int
+
+    @property
+    def to_look_at(self) -> int:
+        """Checks that are not in order."""
+        return sum(check.level != "ok" for check in self.audit)
+
+    @property
+    def refused(self) -> bool:
+        """Whether a check stopped the round."""
+        return any(check.level == "refuse" for check in self.audit)
 
 
 def reached(round_: Round, events: Sequence[RoundEvent]) -> str:
@@ -33,6 +67,9 @@ def figures(metrics: Sequence[dict[str, Any]]) -> Figures:
     train = [line for line in metrics if line.get("kind") == "train"]
     held_out = [line for line in metrics if line.get("kind") == "eval"]
     alarms = [str(line["message"]) for line in metrics if line.get("kind") == "alarm"]
+    audits = [line["findings"] for line in metrics if line.get("kind") == "audit"]
+    stops = [str(line["reason"]) for line in metrics if line.get("kind") == "early_stop"]
+    bests = [line for line in metrics if line.get("kind") == "best" and line.get("loss") is not None]
 
     def both(name: str) -> list[Series]:
         return [Series("training", 1, _points(train, name)), Series("held out", 2, _points(held_out, name))]
@@ -46,11 +83,18 @@ def figures(metrics: Sequence[dict[str, Any]]) -> Figures:
         line_chart("Agreement with the votes", both("accuracy")),
         line_chart("Margin", both("margin"), unit="nats"),
         line_chart("Log-ratio to the reference", ratios, unit="nats"),
+        line_chart("Distance from the reference (KL)", both("kl"), unit="nats an answer"),
+        line_chart("Chosen answers longer by", both("length_delta"), unit="tokens"),
     ]
     last = train[-1] if train else {}
     return Figures(
         charts=[chart for chart in charts if chart is not None],
+        audit=[Check(item["name"], item["value"], item["level"], item["note"]) for item in audits[-1]]
+        if audits
+        else [],
         alarm=alarms[-1] if alarms else None,
+        stopped=stops[-1] if stops else None,
+        best=Best(int(bests[-1]["step"]), float(bests[-1]["loss"])) if bests else None,
         steps_done=int(last.get("step", 0)),
         steps_total=int(last.get("steps", 0)),
     )

@@ -145,6 +145,10 @@ def test_a_rounds_page_follows_it_and_stops_when_it_ends(server: LiveServer, pag
     page.goto(f"{server.url}/p/{scene.slug}/rounds/4")
     expect(page.get_by_text("Step 17 of 26")).to_be_visible()
     expect(page.get_by_role("img", name="Loss.")).to_be_visible()
+    expect(page.get_by_text("after step 16")).to_be_visible()
+    to(page, "Checks before training")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("more than a fifth was cut off")).to_be_visible()
     to(page, "Settings it uses")
     page.keyboard.press("Enter")
     expect(page.get_by_text("dpop lambda")).to_be_visible()
@@ -154,6 +158,7 @@ def test_a_rounds_page_follows_it_and_stops_when_it_ends(server: LiveServer, pag
         metrics.write(json.dumps(line) + "\n")
     expect(page.get_by_text("Step 18 of 26")).to_be_visible()
     expect(page.get_by_text("dpop lambda")).to_be_visible()  # what was opened stays open
+    expect(page.get_by_text("more than a fifth was cut off")).to_be_visible()
 
     with server.db() as db:
         row = db.scalars(select(Round).where(Round.number == 4)).one()

@@ -16,7 +16,8 @@ class MetricsTail:
         self._offset = 0
         self._inode: int | None = None
         self.progress: dict[str, Any] = {}
-        """The latest figures: phase, progress (0 to 1), step, steps, loss …, with 'eval' and 'alarm' beside."""
+        """The latest figures: phase, progress (0 to 1), step, steps, loss …, with 'eval', 'best_step',
+        'early_stop' and 'alarm' beside."""
 
     def read(self) -> bool:
         """Take in what is new; whether there was anything."""
@@ -52,6 +53,10 @@ class MetricsTail:
             self.progress["eval"] = shown
         elif kind == "alarm":
             self.progress["alarm"] = event.get("message")
+        elif kind == "best":
+            self.progress["best_step"] = event.get("step")
+        elif kind == "early_stop":
+            self.progress["early_stop"] = event.get("reason")
         elif kind == "train":
             self.progress |= shown | {"phase": "training"}
         elif kind in ("phase", "resumed", "checkpoint", "done"):

@@ -240,8 +240,7 @@ class Loop:
             self.state.best_step = self.state.step
             if self._settings.publish == "best" and self.state.step < len(self._steps):
                 self._checkpoints.save_best(self.state.step, self._parameters)
-                loss = self.state.evaluations[-1]["loss"]
-                self._emit({"kind": "best", "step": self.state.step, "loss": loss})
+            self._emit({"kind": "best", "step": self.state.step, "loss": self.state.evaluations[-1]["loss"]})
         if verdict.stop is not None and self.state.step < len(self._steps):
             self.stopped = verdict.stop
             self._emit({"kind": "early_stop", "step": self.state.step, "reason": verdict.stop})

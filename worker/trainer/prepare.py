@@ -94,6 +94,8 @@ def _load(spec: Spec, info: VersionInfo, crew: Crew) -> tuple[Policy, Forward]:
         policy = load_start(spec.start, info, settings, crew.device)
         return policy, Forward(policy.model, autocast=autocast)
 
+    import peft  # noqa: F401 - seconds of importing, which all processes do at once rather than in turn
+
     def load() -> tuple[Policy, Forward]:
         start = load_start(spec.start, info, settings, crew.device, load_on=torch.device("cpu"))
         trainable = make_trainable(start, settings)
