@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Text, cast, func, not_, or_, select
 
+from app.comparisons.pace import measure
 from app.comparisons.queries import ready_count
 from app.comparisons.service import expire_leases
 from app.db.session import transaction
@@ -16,6 +17,8 @@ from app.db.tables import OutboxMessage, Project, Prompt, Version
 from app.journal.outbox import enqueue, forget_sent, send_pending
 from app.journal.queues import REFILL
 from app.reviewers import watch
+from app.rounds import blind
+from app.rounds.deciding import decide, open_gates
 from app.rounds.due import look
 from worker.context import Context
 from worker.rounds.sweep import sweep
@@ -24,13 +27,22 @@ logger = logging.getLogger(__name__)
 
 
 def tick(context: Context) -> None:
-    """Look once: lapsed leases, due rounds and imports, rounds without a worker, low buffers, unsent wake-ups."""
+    """Look once.
+
+    At lapsed leases, due rounds and imports, gates that can decide, rounds without a worker, low buffers, and wake-ups
+    that were not sent.
+    """
     with transaction(context.factory) as db:
         expire_leases(db)
     with transaction(context.factory) as db:
         looked = look(db)
     if looked.rounds or looked.imports:
         logger.info("due: %d rounds, %d imports", looked.rounds, looked.imports)
+    with transaction(context.factory) as db:
+        judging = open_gates(db)
+    for version_id in judging:
+        with transaction(context.factory) as db:
+            decide(db, version_id, settings=context.settings)
     for project_id in low_projects(context):
         with transaction(context.factory) as db:
             enqueue(db, REFILL, project_id)
@@ -79,4 +91,8 @@ def low_projects(context: Context) -> list[UUID]:
                 not_(asked),
             )
         ).all()
-        return [project.id for project in projects if ready_count(db, project) < project.buffer_size]
+        return [
+            project.id
+            for project in projects
+            if ready_count(db, project) < measure(db, project) or blind.missing(db, project)
+        ]

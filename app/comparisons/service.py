@@ -6,10 +6,11 @@ Everything takes a session first, flushes and never commits. Times can be given 
 from app.comparisons.feedback import record_feedback
 from app.comparisons.labels import record_label
 from app.comparisons.leasing import expire_leases, extend_lease, lease_ahead, lease_next, load_lease, show_lease
-from app.comparisons.stock import create_comparison, create_ranking, withdraw_unvoted
+from app.comparisons.stock import Made, create_comparison, create_ranking, withdraw_comparing, withdraw_unvoted
 from app.comparisons.voting import record_vote, undo_last, undo_vote
 
 __all__ = [
+    "Made",
     "create_comparison",
     "create_ranking",
     "expire_leases",
@@ -23,5 +24,6 @@ __all__ = [
     "show_lease",
     "undo_last",
     "undo_vote",
+    "withdraw_comparing",
     "withdraw_unvoted",
 ]

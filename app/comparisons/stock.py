@@ -1,12 +1,13 @@
 """What is in the queue: making comparisons, counting them, and taking stale ones out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
-from typing import Any, cast
+from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import CursorResult, insert, select, text, update
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 
@@ -16,6 +17,18 @@ from app.db.base import utcnow
 from app.db.ids import new_id
 from app.db.tables import Comparison, ComparisonItem, ComparisonSlot, Completion, Project
 from app.projects.reviewing import MAX_ANSWERS
+
+Kind = Literal["current", "previous", "candidate", "gate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Why a comparison was made, as the refill knows it."""
+
+    kind: Kind = "current"
+    importance: float = 1.0
+    """Weight of its votes where pairs drawn evenly are meant: see ``app.comparisons.weights``."""
+    selection: Mapping[str, Any] = field(default_factory=dict)
 
 
 def create_comparison(
@@ -29,12 +42,15 @@ def create_comparison(
     strategy: str = "random",
     propensity: float | None = None,
     now: datetime | None = None,
+    made: Made | None = None,
 ) -> Comparison:
     """Put two completions of one prompt in the queue, to be judged by ``slots`` reviewers, last in line.
 
     Args:
         rng: decides which completion the first reviewer sees on the left; later reviewers alternate.
         strategy: what chose the pair, with the ``propensity`` (0 … 1) with which it did.
+        now: its place in the line is that of a comparison made then.
+        made: what else is known of its making.
 
     Raises:
         PairInvalidError: not two different answers to one prompt of this project, or no slots asked for.
@@ -48,7 +64,7 @@ def create_comparison(
         raise PairInvalidError("The answers are to different prompts.", mend="Compare answers to one prompt.")
     if completion_a.text == completion_b.text:
         raise PairInvalidError("The answers read the same.", mend="Compare answers that differ.")
-    values = _comparison(project, (completion_a, completion_b), rng, strategy, propensity)
+    values = _comparison(project, (completion_a, completion_b), rng, strategy, propensity, made or Made())
     created = db.execute(
         pg_insert(Comparison).values(**values).on_conflict_do_nothing().returning(Comparison.id)
     ).scalar_one_or_none()
@@ -70,6 +86,7 @@ def create_ranking(
     strategy: str = "random",
     propensity: float | None = None,
     now: datetime | None = None,
+    made: Made | None = None,
 ) -> Comparison:
     """Put 2 to 8 completions of one prompt in the queue, to be ranked by ``slots`` reviewers, last in line.
 
@@ -92,7 +109,7 @@ def create_ranking(
     if len({completion.text for completion in completions}) < len(completions):
         raise PairInvalidError("Two of the answers read the same.", mend="Rank answers that differ.")
     items = rng.sample(list(completions), len(completions))
-    values = _comparison(project, items, rng, strategy, propensity) | {"mode": "ranking"}
+    values = _comparison(project, items, rng, strategy, propensity, made or Made()) | {"mode": "ranking"}
     db.execute(insert(Comparison), [values])
     db.execute(
         insert(ComparisonItem),
@@ -106,7 +123,12 @@ def create_ranking(
 
 
 def _comparison(
-    project: Project, completions: Sequence[Completion], rng: Random, strategy: str, propensity: float | None
+    project: Project,
+    completions: Sequence[Completion],
+    rng: Random,
+    strategy: str,
+    propensity: float | None,
+    made: Made,
 ) -> dict[str, Any]:
     return {
         "id": new_id(),
@@ -118,6 +140,9 @@ def _comparison(
         "first_left": rng.choice(("a", "b")),
         "strategy": strategy,
         "propensity": propensity,
+        "kind": made.kind,
+        "importance": made.importance,
+        "selection": dict(made.selection),
         "tells": next((told for item in completions if (told := told_by(item.text))), None),
     }
 
@@ -182,36 +207,60 @@ def keep_order(db: Session, project: Project, order: str) -> None:
     db.refresh(project, ["queue_order"])
 
 
-# Stale: somebody else's model wrote at least one of the answers, and the given version neither of them.
+# Stale: a version other than the given one wrote at least one of the answers. Pairs that compare versions come first.
 _STALE = text("""
     SELECT c.id FROM comparisons c
     JOIN completions x ON x.id = c.completion_a_id
     JOIN completions y ON y.id = c.completion_b_id
-    WHERE c.project_id = :project AND c.state = 'open'
-      AND coalesce(x.version_id, y.version_id) IS NOT NULL
-      AND x.version_id IS DISTINCT FROM :version AND y.version_id IS DISTINCT FROM :version
+    WHERE c.project_id = :project AND c.state = 'open' AND c.purpose = 'work'
+      AND (x.version_id <> :version OR y.version_id <> :version)
       AND NOT EXISTS (SELECT 1 FROM votes v WHERE v.comparison_id = c.id AND v.choice <> 'undone')
-    ORDER BY c.id
-    FOR NO KEY UPDATE OF c
+    ORDER BY (x.version_id IS DISTINCT FROM y.version_id) DESC, md5(c.id::text)
+""")
+
+_UNVOTED_OF = text("""
+    SELECT c.id FROM comparisons c
+    WHERE c.project_id = :project AND c.state = 'open' AND c.purpose = 'work' AND c.kind <> 'current'
+      AND EXISTS (
+        SELECT 1 FROM completions x
+        WHERE x.id IN (c.completion_a_id, c.completion_b_id) AND x.version_id = :version)
+      AND NOT EXISTS (SELECT 1 FROM votes v WHERE v.comparison_id = c.id AND v.choice <> 'undone')
+""")
+
+_WITHDRAW = text("""
+    UPDATE comparisons c SET state = 'withdrawn', closed_at = clock_timestamp()
+    WHERE c.id = ANY(:ids) AND c.state = 'open'
+      AND NOT EXISTS (SELECT 1 FROM votes v WHERE v.comparison_id = c.id AND v.choice <> 'undone')
+    RETURNING c.id
 """)
 
 
-def withdraw_unvoted(db: Session, *, project: Project, sampled_by_other_than: UUID) -> int:
+def withdraw_unvoted(db: Session, *, project: Project, sampled_by_other_than: UUID, keep_percent: int = 0) -> int:
     """Take out of the queue what other versions sampled and nobody has voted on; how many.
 
     A reviewer who holds one keeps the lease: a vote within it still counts, and only then the slot closes.
+
+    Args:
+        keep_percent: share of them that stays, pairs that compare two versions before those of one version.
     """
-    stale = db.execute(_STALE, {"project": project.id, "version": sampled_by_other_than}).scalars().all()
-    if not stale:
-        return 0
-    close_free_slots(db, list(stale))
-    result = db.execute(
-        update(Comparison)
-        .where(Comparison.id.in_(stale), Comparison.state == "open")
-        .values(state="withdrawn", closed_at=utcnow())
-        .execution_options(synchronize_session=False)
-    )
-    return cast("CursorResult[object]", result).rowcount
+    values = {"project": project.id, "version": sampled_by_other_than}
+    stale = list(db.execute(_STALE, values).scalars())
+    return _withdraw(db, stale[len(stale) * keep_percent // 100 :])
+
+
+def withdraw_comparing(db: Session, *, project: Project, version_id: UUID) -> int:
+    """Take out of the queue what sets ``version_id`` against another version and nobody has voted on; how many."""
+    return _withdraw(db, list(db.execute(_UNVOTED_OF, {"project": project.id, "version": version_id}).scalars()))
+
+
+def _withdraw(db: Session, comparison_ids: list[UUID]) -> int:
+    """Comparison before slots, and comparisons in one order, as everywhere in this room."""
+    locked = select(Comparison.id).where(Comparison.id.in_(comparison_ids)).order_by(Comparison.id)
+    db.execute(locked.with_for_update(key_share=True)).all()
+    withdrawn = list(db.execute(_WITHDRAW, {"ids": comparison_ids}).scalars())
+    if withdrawn:
+        close_free_slots(db, withdrawn)
+    return len(withdrawn)
 
 
 def close_free_slots(db: Session, comparison_ids: list[UUID]) -> None:

@@ -45,13 +45,13 @@ _DUE = text("""
 
 
 def refill_if_low(db: Session, project: Project, *, now: datetime) -> bool:
-    """Ask for a refill when fewer than half of ``buffer_size`` comparisons are ready, as ``ready_count`` has it.
+    """Ask for a refill when fewer than half of the comparisons that are kept are ready, as ``ready_count`` has it.
 
     Not while a worker is filling already, and not before a backoff is over.
     """
     if any(until and until > now for until in (project.refill_lease_until, project.refill_due_at)):
         return False
-    half = (project.buffer_size + 1) // 2
+    half = ((project.refill_target or project.buffer_size) + 1) // 2
     values = {"project": project.id, "half": half, "task": REFILL, "argument": str(project.id)}
     if not db.execute(_LOW, values).scalar_one():
         return False

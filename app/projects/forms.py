@@ -154,6 +154,7 @@ SECTIONS = (
             Field("sampling.temperature", "Temperature", "Higher is more varied. Above 0, or both answers are equal."),
             Field("sampling.top_p", "Top p", "1 keeps every token."),
             Field("sampling.top_k", "Top k", "0 keeps every token."),
+            Field("sampling.min_p", "Min p", "Drops tokens less likely than this share of the likeliest. 0 keeps all."),
             Field("sampling.max_tokens", "Longest answer, tokens"),
             Field("sampling.stop", "Stop texts", "One per line. An answer ends where one of them begins.", "textarea"),
         ),

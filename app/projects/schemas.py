@@ -30,6 +30,9 @@ class SamplingSettings(BaseModel):
     )
     top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus sampling; 1 keeps every token.")
     top_k: int = Field(default=0, ge=0, le=100_000, description="Keep the k likeliest tokens; 0 keeps all.")
+    min_p: float = Field(
+        default=0.0, ge=0, lt=1, description="Keep tokens at least this likely beside the likeliest; 0 keeps all."
+    )
     max_tokens: int = Field(default=256, ge=1, le=32_768, description="Longest completion, tokens.")
     stop: list[Annotated[str, StringConstraints(min_length=1, max_length=100)]] = Field(
         default_factory=list, max_length=8, description="Texts that end a completion."

@@ -2,14 +2,36 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-MIN_HELD_OUT_ACCURACY = 0.5
-"""Share of held-out preferences on which the version must side with the reviewer; at 0.5 it learned nothing."""
+from app.projects.refilling import GateSettings
 
-MAX_KL_NATS = 50.0
-"""Bound on KL(reference ‖ policy), nats a completion: further away, the model has drifted rather than learned."""
+
+@dataclass(frozen=True, slots=True)
+class Blind:
+    """What people said of the candidate beside the version it was trained from, not knowing which is which."""
+
+    opponent: int
+    """Number of the version it was compared with."""
+    wanted: int
+    """Comparisons that decide."""
+    judged: int
+    """Comparisons with at least one vote."""
+    prompts: int
+    """Different prompts among them."""
+    wins: float
+    """Comparisons won, a tie or both bad counted as half; those with several votes by their mean."""
+    win_rate: float | None
+    """None before the first vote."""
+    low: float | None
+    """Ends of its 95 % interval (Wilson, over as many observations as the comparisons are worth given that those of
+    one prompt resemble each other)."""
+    high: float | None
+    length_ratio: float | None
+    """Mean length of the candidate's answers over that of the other version's, in tokens."""
+    min_win_rate: float
+    max_length_ratio: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +47,17 @@ class Verdict:
     displacement_alarm: str | None
     reasons: list[str]
     """Why it was refused, in words; empty when it passed."""
+    blind: Blind | None = None
+    """None where no blind comparisons were asked for, or they have not begun."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return asdict(self)
 
 
-def judge(
-    metrics: Mapping[str, Any], *, min_accuracy: float = MIN_HELD_OUT_ACCURACY, max_kl: float = MAX_KL_NATS
-) -> Verdict:
-    """The verdict on a version with these ``metrics`` (version.json). What was not measured does not pass."""
+def judge(metrics: Mapping[str, Any], bounds: GateSettings | None = None) -> Verdict:
+    """The verdict on a version by its ``metrics`` (version.json). What was not measured does not pass."""
+    bounds = bounds or GateSettings()
     held_out = metrics.get("eval") or {}
     end: Mapping[str, Any] = held_out.get("end") or {}
     accuracy, kl = _number(end.get("accuracy")), _number(end.get("kl"))
@@ -43,26 +66,52 @@ def judge(
     reasons = []
     if pairs == 0 or accuracy is None:
         reasons.append("there are no votes on held-out prompts to judge it by")
-    elif accuracy < min_accuracy:
+    elif accuracy < bounds.min_accuracy:
         reasons.append(
-            f"it sides with reviewers on {accuracy:.0%} of {pairs} held-out preferences, {min_accuracy:.0%} are needed"
+            f"it sides with reviewers on {accuracy:.0%} of {pairs} held-out preferences, "
+            f"{bounds.min_accuracy:.0%} are needed"
         )
     if pairs and kl is None:
         reasons.append("its distance from the reference could not be measured")
-    elif kl is not None and kl > max_kl:
-        reasons.append(f"it is {kl:.1f} nats a completion away from the reference, at most {max_kl:g} are allowed")
+    elif kl is not None and kl > bounds.max_kl:
+        reasons.append(
+            f"it is {kl:.1f} nats a completion away from the reference, at most {bounds.max_kl:g} are allowed"
+        )
     if alarm:
         reasons.append(str(alarm))
     return Verdict(
         passed=not reasons,
         accuracy=accuracy,
-        min_accuracy=min_accuracy,
+        min_accuracy=bounds.min_accuracy,
         kl=kl,
-        max_kl=max_kl,
+        max_kl=bounds.max_kl,
         held_out_pairs=pairs,
         displacement_alarm=str(alarm) if alarm else None,
         reasons=reasons,
     )
+
+
+def judge_blind(figures: Verdict, seen: Blind, bounds: GateSettings) -> Verdict:
+    """The verdict by figures and blind comparisons together.
+
+    For one look, when all were judged: whoever looks after every vote and stops at a good moment passes versions that
+    are no better more often than the interval says.
+    """
+    reasons = list(figures.reasons)
+    if seen.win_rate is None or seen.low is None or seen.high is None:
+        reasons.append("nobody has compared it with the current version")
+    elif seen.low < bounds.min_win_rate:
+        reasons.append(
+            f"it won {seen.win_rate:.0%} of {seen.judged} blind comparisons with version {seen.opponent} "
+            f"(95 % interval {seen.low:.0%} to {seen.high:.0%}); the interval may begin at "
+            f"{bounds.min_win_rate:.0%} at the lowest"
+        )
+    if seen.length_ratio is not None and seen.length_ratio > bounds.max_length_ratio:
+        reasons.append(
+            f"its answers are {seen.length_ratio:.2f} times as long as those of version {seen.opponent}, at most "
+            f"{bounds.max_length_ratio:g} times are allowed"
+        )
+    return replace(figures, passed=not reasons, reasons=reasons, blind=seen)
 
 
 def _number(value: object) -> float | None:

@@ -3,15 +3,16 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session
 
-from app.comparisons.service import withdraw_unvoted
+from app.comparisons.service import withdraw_comparing, withdraw_unvoted
 from app.db.tables import Project, Round, Version
 from app.journal import audit
 from app.journal.outbox import enqueue
 from app.journal.queues import REFILL
-from app.rounds import events, leases
+from app.projects.refilling import gate_of, refilling_of
+from app.rounds import blind, events, leases
 from app.rounds.errors import (
     NothingToRollBackToError,
     VersionDamagedError,
@@ -37,7 +38,7 @@ def register_version(
         LeaseLostError: the round is not held with ``token`` any more; nothing was written.
     """
     project = db.get_one(Project, round_.project_id)
-    _lock(db, project)
+    lock_versions(db, project)
     last = db.scalar(select(func.max(Version.number)).where(Version.project_id == project.id)) or 0
     base = UUID(info.base.version) if info.kind == "adapter" and info.base and info.base.version else None
     version = Version(
@@ -75,7 +76,8 @@ def promote(
 ) -> Version:
     """Make a candidate or an earlier version the current one; the old one retires in the same transaction.
 
-    Pairs of other versions that nobody has voted on leave the queue, and the refill samples from the new version.
+    Pairs of other versions that nobody has voted on leave the queue, but for the share that the project keeps, and the
+    refill samples from the new version.
     Its files are hashed first, before anything is locked.
 
     Raises:
@@ -94,7 +96,7 @@ def promote(
             mend="Restore its directory from a backup, or train it again.",
         )
     project = db.get_one(Project, version.project_id)
-    _lock(db, project)
+    lock_versions(db, project)
     return _make_current(db, project, version, actor=actor, action=action)
 
 
@@ -122,12 +124,13 @@ def reject(db: Session, version: Version, *, actor: UUID | None, reason: str = "
     changed = db.scalar(
         update(Version)
         .where(Version.id == version.id, Version.state == "candidate")
-        .values(state="rejected")
+        .values(state="rejected", gate_state=_ended())
         .returning(Version.id)
     )
     db.refresh(version)
     if changed is None:
         raise VersionNotRejectableError(version.number, version.state)
+    withdraw_comparing(db, project=db.get_one(Project, version.project_id), version_id=version.id)
     data: dict[str, Any] = {"number": version.number} | ({"reason": reason} if reason else {})
     audit.record(
         db,
@@ -141,24 +144,40 @@ def reject(db: Session, version: Version, *, actor: UUID | None, reason: str = "
 
 
 def _follow_rule(db: Session, project: Project, round_: Round, version: Version) -> Version:
-    """Promote the fresh candidate if the project's rule says so; what the gate saw is kept with it either way."""
-    promotion = db.scalar(select(Project.promotion).where(Project.id == project.id))
-    if promotion == "manual":
+    """Promote the fresh candidate if the project's rule says so, or let people compare it first.
+
+    What the gate saw is kept with the version either way.
+    """
+    rule = db.execute(select(Project.promotion, Project.gate).where(Project.id == project.id)).one()
+    if rule.promotion == "manual":
         return version
-    verdict = judge(version.metrics)
+    bounds = gate_of(rule.gate)
+    verdict = judge(version.metrics, bounds)
     version.metrics = version.metrics | {"gate": verdict.to_dict()}
     db.flush()
     now = current(db, project)
     if now is not None and now.id != version.parent_id:
         text = f"not promoted: version {now.number} became the current one while this one was trained"
-    elif promotion == "gate" and not verdict.passed:
+    elif rule.promotion == "gate" and not verdict.passed:
         text = f"the gate did not promote version {version.number}: {'; '.join(verdict.reasons)}"
+    elif rule.promotion == "gate" and bounds.comparisons and now is not None:
+        blind.open_gate(db, project, version)
+        enqueue(db, REFILL, project.id)
+        text = (
+            f"the figures of version {version.number} pass the gate; {bounds.comparisons} blind comparisons with "
+            f"version {now.number} decide"
+        )
     else:
-        action = "version.promote_after_round" if promotion == "after_round" else "version.pass_gate"
-        events.add(db, round_.id, "note", text=f"version {version.number} was promoted", rule=promotion)
+        action = "version.promote_after_round" if rule.promotion == "after_round" else "version.pass_gate"
+        events.add(db, round_.id, "note", text=f"version {version.number} was promoted", rule=rule.promotion)
         return _make_current(db, project, version, actor=None, action=action)
-    events.add(db, round_.id, "note", text=text, rule=promotion)
+    events.add(db, round_.id, "note", text=text, rule=rule.promotion)
     return version
+
+
+def _ended() -> Any:
+    """An open gate ends with its candidacy."""
+    return case((Version.gate_state == "open", "ended"), else_=Version.gate_state)
 
 
 def _make_current(db: Session, project: Project, version: Version, *, actor: UUID | None, action: str) -> Version:
@@ -175,11 +194,13 @@ def _make_current(db: Session, project: Project, version: Version, *, actor: UUI
     db.execute(
         update(Version)
         .where(Version.id == version.id)
-        .values(state="current", promoted_at=now, retired_at=None)
+        .values(state="current", promoted_at=now, retired_at=None, gate_state=_ended())
         .execution_options(synchronize_session=False)
     )
     db.refresh(version)
-    withdrawn = withdraw_unvoted(db, project=project, sampled_by_other_than=version.id)
+    blind.end_gates(db, project, because=f"version {version.number} became the current one before they were through")
+    keep_percent = refilling_of(project.refilling).keep_percent
+    withdrawn = withdraw_unvoted(db, project=project, sampled_by_other_than=version.id, keep_percent=keep_percent)
     # What stood in the way of sampling the old version need not stand in the way of the new one.
     db.execute(
         update(Project)
@@ -201,6 +222,6 @@ def _make_current(db: Session, project: Project, version: Version, *, actor: UUI
     return version
 
 
-def _lock(db: Session, project: Project) -> None:
+def lock_versions(db: Session, project: Project) -> None:
     """Versions of a project change one at a time."""
     db.execute(select(Project.id).where(Project.id == project.id).with_for_update(key_share=True))

@@ -21,11 +21,13 @@ from tests.factories.rows import make_prompt, make_version
 from tests.factories.threads import at_once
 from tests.factories.worlds import World, make_settings, make_world
 from tests.worker.conftest import RunningEngine
-from worker.refill import buffer, refill
+from worker.refill import lease as leases
+from worker.refill import refill, store
 from worker.refill.sampling import end_of
 from worker.tick import low_projects, tick
 
 SAMPLING = {"temperature": 1.0, "max_tokens": 12}
+KEPT = {"temperature", "top_p", "top_k", "min_p", "max_tokens", "stop", "seed", "n", "index"}
 
 
 @pytest.fixture
@@ -82,9 +84,13 @@ def test_the_buffer_is_filled_with_pairs_that_differ_and_can_be_trained_on(world
                 assert completion.end in ("eos", "length")
                 assert len(completion.ids) <= 12
                 assert completion.text.strip()
-            assert a.sampling == b.sampling | {"index": 0}
-            assert (a.sampling["n"], b.sampling["index"]) == (2, 1)
-            assert a.sampling["temperature"] in (1.0, 1.25)
+            for completion in (a, b):
+                sampling = completion.sampling
+                assert sampling.keys() == KEPT
+                assert (sampling["temperature"], sampling["n"]) in ((1.0, 2), (1.25, 1), (1.25, 2))
+                assert sampling["index"] < sampling["n"]
+                assert (sampling["top_p"], sampling["top_k"], sampling["max_tokens"]) == (1.0, 0, 12)
+                assert not completion.spare
     assert refill(world.context, world.project_id) == 0
     after = project(world)
     assert (after.refill_problem, after.refill_failures, after.refill_lease_until) == (None, 0, None)
@@ -182,7 +188,7 @@ def test_an_engine_that_is_down_means_a_visible_backoff_that_grows_and_ends(worl
 
 def test_the_backoff_is_never_longer_than_a_minute() -> None:
     rng = Random(1)
-    waits = [buffer.backoff_seconds(failures, rng) for failures in range(1, 400)]
+    waits = [leases.backoff_seconds(failures, rng) for failures in range(1, 400)]
     assert 1 <= waits[0] <= 2
     assert max(waits) <= 60
     assert len(set(waits)) == len(waits), "jitter"
@@ -231,18 +237,18 @@ def test_after_a_promotion_in_the_middle_the_old_versions_pairs_are_dropped(
         from app.versions.manifest import read_digest
 
         second.digest = read_digest(folder)
-    stored, real = [], buffer.store
+    seen, real = [], store.gone
 
-    def store(*arguments: object) -> bool:
-        if not stored:
+    def gone(*arguments: object) -> set[object]:
+        if not seen:
             with transaction(world.context.factory) as db:
                 service.promote(db, db.get_one(Version, second.id), actor=None, settings=world.settings)
-        stored.append(real(*arguments))  # type: ignore[arg-type]
-        return stored[-1]
+        seen.append(real(*arguments))  # type: ignore[arg-type]
+        return seen[-1]  # type: ignore[return-value]
 
-    monkeypatch.setattr(buffer, "store", store)
+    monkeypatch.setattr(store, "gone", gone)
     assert refill(world.context, world.project_id) == 6
-    assert stored[0] is False
+    assert seen[0] == {world.version_id}
     with transaction(world.context.factory) as db:
         query = select(Completion.version_id).join(Comparison, Comparison.completion_a_id == Completion.id)
         assert set(db.scalars(query.where(Comparison.state == "open"))) == {second.id}

@@ -1,11 +1,13 @@
-"""Filling a project's buffer: sample two answers to a prompt from the current version, and queue them as a pair.
+"""Filling a project's buffer: sample answers to prompts, and queue what is worth comparing.
 
-Prompts go to the engine several at once, so that it can batch; no transaction is open meanwhile, and every pair is
-stored in a short one of its own. A worker that dies loses the answers in flight and nothing else.
+Prompts go to the engine several at once, so that it can batch; no transaction is open meanwhile, and what comes back is
+stored in a short one of its own. An engine or a worker that fails loses the answers in flight and nothing else: what
+was stored is taken up by the next turn, and not sampled again.
 """
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from uuid import UUID
@@ -17,9 +19,15 @@ from app.journal.outbox import enqueue, send_pending
 from app.journal.queues import REFILL
 from app.versions.manifest import ManifestError
 from worker.context import Context
-from worker.refill import buffer
-from worker.refill.buffer import Answer, Lease, Plan, ToSample
-from worker.refill.sampling import PromptUnusableError, Sampler
+from worker.refill import lease as leases
+from worker.refill import store
+from worker.refill.answers import Answer
+from worker.refill.lease import Lease
+from worker.refill.plan import Job, Plan, make_plan
+from worker.refill.quality import too_alike
+from worker.refill.rewards import Rewards
+from worker.refill.sampling import Drawn, PromptUnusableError, Sampler
+from worker.refill.selection import Ready, Selection
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +39,6 @@ PLANNED = 64
 
 RUN_SECONDS = 300.0
 """After so long, the rest is left to another task, so that a huge buffer of one project does not starve others."""
-
-_Pair = tuple[Answer, Answer] | None
 
 
 class NothingNewError(DomainError):
@@ -47,18 +53,18 @@ class _LeaseLostError(Exception):
 
 
 class _PromotedError(Exception):
-    """The version that was sampled is no longer the current one."""
+    """A version that was sampled is no longer what it was."""
 
 
 def refill(context: Context, project_id: UUID) -> int:
-    """Bring the project's buffer up to its size; how many pairs were made.
+    """Bring the project's buffer up to its size; how many comparisons were made.
 
     Returns at once when another worker does so, when a backoff is not over, or when there is nothing to sample from.
     """
     if not context.settings.engine_url:
         return 0
     with transaction(context.factory) as db:
-        lease = buffer.claim(db, project_id)
+        lease = leases.claim(db, project_id)
     if lease is None:
         return 0
     filling = _Filling(context, lease)
@@ -70,8 +76,11 @@ def refill(context: Context, project_id: UUID) -> int:
     except (EngineUnavailable, EngineRefused, EngineNonsense, NothingNewError, ManifestError) as error:
         _give_up(context, filling.lease, error)
         return filling.made
+    except Exception as error:
+        _give_up(context, filling.lease, error)
+        raise
     with transaction(context.factory) as db:
-        buffer.release(db, filling.lease)
+        leases.release(db, filling.lease)
         if again:
             enqueue(db, REFILL, project_id)
     send_pending(context.factory, context.settings)
@@ -91,95 +100,155 @@ class _Filling:
         """Fill until nothing is missing; True when something still is, but this turn is over."""
         while not self.context.stopping:
             with transaction(self.context.factory) as db:
-                plan = buffer.plan(db, self.lease, most=PLANNED)
+                plan = make_plan(db, self.lease, self.context.rng, most=PLANNED)
             if plan is None:
                 return False
             if time.monotonic() - self._began > RUN_SECONDS:
                 return True
-            sampler = Sampler(
-                engine, plan.version_id, plan.sampling, self.context.settings.versions_dir, self.context.rng
-            )
             try:
-                self._sample(sampler, plan)
+                self._sample(engine, plan)
             except _PromotedError:
-                logger.info("project %s: the version was replaced, its fresh pairs are dropped", self.lease.project_id)
+                logger.info("project %s: a version was replaced, its fresh answers are dropped", self.lease.project_id)
         return False
 
-    def _sample(self, sampler: Sampler, plan: Plan) -> None:
-        """Ask for the plan's prompts, and store what comes back as it comes."""
+    def _sample(self, engine: EngineClient, plan: Plan) -> None:
+        """Ask for the plan's prompts, store what comes back as it comes, and make comparisons of it."""
+        settings, began = self.context.settings, time.monotonic()
+        samplers = {
+            id_: Sampler(engine, id_, plan.sampling, settings.versions_dir, self.context.rng) for id_ in plan.states
+        }
+        with transaction(self.context.factory) as db:
+            selection = Selection(db, self.lease, plan, self.context.rng)
+        rewards = Rewards(engine, settings.versions_dir, plan.version_id, plan.reference_id, plan.training)
+        measuring = rewards if selection.reads_rewards else None
         made, same = 0, 0
+        failure: DomainError | None = None
         with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="refill") as pool:
-            asked = {pool.submit(sampler.pair, prompt): prompt for prompt in plan.prompts}
+            asked = {pool.submit(_draw, samplers, measuring, job, plan): job for job in plan.jobs}
             try:
                 for future in self._completed(asked):
-                    prompt = asked[future]
                     try:
-                        pair = future.result()
+                        drawn = future.result()
                     except PromptUnusableError as error:
-                        self._set_problem(prompt, str(error))
+                        self._set_problem(plan, asked[future], str(error))
                         continue
-                    if self._store(plan, prompt, pair):
-                        made += 1
+                    except (EngineUnavailable, EngineRefused, EngineNonsense) as error:
+                        failure = failure or error
                     else:
-                        same += 1
+                        failure = failure or drawn.failure
+                        formed = self._store(plan, selection, asked[future], drawn)
+                        made, same = made + (formed or 0), same + (formed == 0)
+                    if failure is not None:  # what is running comes to its end and is kept; nothing new begins
+                        for waiting in asked:
+                            waiting.cancel()
             finally:
                 for future in asked:
                     future.cancel()
+        with transaction(self.context.factory) as db:
+            made += selection.choose_pooled(db)
+            store.count(db, self.lease, plan, {"seconds": max(1, round(time.monotonic() - began))})
         self.made += made
+        if failure is not None:
+            raise failure
         if same and not made:
             raise NothingNewError(
-                f"Both answers to each of {same} prompts were the same or empty, even at a higher temperature.",
+                f"The answers to each of {same} prompts were the same, empty or going round in circles, even at a "
+                "higher temperature.",
                 mend="Raise the temperature in the project's sampling settings.",
             )
 
-    def _completed(self, asked: dict[Future[_Pair], ToSample]) -> Iterator[Future[_Pair]]:
-        """Futures as they complete; the lease is kept meanwhile."""
+    def _completed(self, asked: dict[Future[Drawn], Job]) -> Iterator[Future[Drawn]]:
+        """Futures as they complete, but for the cancelled; the lease is kept meanwhile."""
         pending = set(asked)
         while pending:
             self._keep_lease()
             if self.context.stopping:
-                pending = {future for future in pending if not future.cancel()}
-            done, pending = wait(pending, timeout=buffer.LEASE_SECONDS / 6, return_when=FIRST_COMPLETED)
-            yield from done
+                for future in pending:
+                    future.cancel()
+            done, pending = wait(pending, timeout=leases.LEASE_SECONDS / 6, return_when=FIRST_COMPLETED)
+            yield from (future for future in done if not future.cancelled())
 
     def _keep_lease(self) -> None:
-        if time.monotonic() - self._extended < buffer.LEASE_SECONDS / 3:
+        if time.monotonic() - self._extended < leases.LEASE_SECONDS / 3:
             return
         with transaction(self.context.factory) as db:
-            kept = buffer.extend(db, self.lease)
+            kept = leases.extend(db, self.lease)
         if kept is None:
             raise _LeaseLostError
         self.lease, self._extended = kept, time.monotonic()
 
-    def _store(self, plan: Plan, prompt: ToSample, pair: _Pair) -> bool:
+    def _store(self, plan: Plan, selection: Selection, job: Job, drawn: Drawn) -> int | None:
+        """Keep the answers; how many comparisons were made of them, None when that is decided later."""
         with transaction(self.context.factory) as db:
-            if pair is None:
-                buffer.count_attempt(db, prompt.id)
-                return False
-            stored = buffer.store(db, self.lease, plan, prompt.id, pair, self.context.rng)
-        if not stored:
+            store.count(db, self.lease, plan, drawn.counts)
+            gone = store.gone(db, plan, job)
+            if not gone:
+                whole = drawn.failure is None
+                if whole and not store.options_of(plan, job, drawn.answers):
+                    return selection.drop(db, job, drawn.answers)
+                answers = store.keep(db, self.lease, job.prompt.id, drawn.answers)
+                return selection.take(db, Ready(job, answers, whole=whole))
+        if plan.version_id in gone:
             raise _PromotedError
-        return True
+        return None  # a candidate was decided on meanwhile: the others of the wave go on
 
-    def _set_problem(self, prompt: ToSample, problem: str) -> None:
+    def _set_problem(self, plan: Plan, job: Job, problem: str) -> None:
         with transaction(self.context.factory) as db:
-            buffer.set_problem(db, prompt.id, problem)
+            store.set_problem(db, job.prompt.id, problem)
+            store.count(db, self.lease, plan, {"too_long": 1})
+
+
+def _draw(samplers: dict[UUID, Sampler], rewards: Rewards | None, job: Job, plan: Plan) -> Drawn:
+    """All answers of one job, the spare ones first; in a thread of its own."""
+    whole, similarity = Drawn(), plan.settings.similarity
+    for spare in (spare for wanted in job.wanted for spare in wanted.spare):
+        if too_alike(spare, whole.answers, similarity) is None:  # they may be of different turns
+            whole.answers.append(spare)
+    for wanted in job.wanted:
+        missing = wanted.count - sum(answer.version_id == wanted.version_id for answer in whole.answers)
+        if missing <= 0:
+            continue
+        try:
+            drawn = samplers[wanted.version_id].draw(job.prompt, missing, whole.answers, similarity)
+        except (EngineUnavailable, EngineRefused, EngineNonsense) as error:
+            if not whole.answers:
+                raise
+            drawn = Drawn(failure=error)
+        whole.answers += drawn.answers
+        whole.counts += drawn.counts
+        if drawn.failure is not None:
+            whole.failure = drawn.failure
+            return whole
+    if rewards is not None and job.kind == "current":
+        try:
+            whole.answers = rewards.measure(whole.answers)
+        except EngineUnavailable as error:
+            whole.failure = error
+        whole.counts["unmeasured"] += sum(_unmeasured(answer) for answer in whole.answers)
+    whole.counts = Counter({kind: count for kind, count in whole.counts.items() if count})
+    return whole
+
+
+def _unmeasured(answer: Answer) -> bool:
+    return answer.id is None and "unmeasured" in answer.scores
 
 
 def _give_up(context: Context, lease: Lease, error: Exception) -> None:
     """Back off, visibly; but an engine that sleeps for a round's sake is no failure, and one forgotten is woken."""
-    wait_seconds = buffer.backoff_seconds(lease.failures + 1, context.rng)
+    asked = getattr(error, "retry_after_seconds", None) or 0.0
+    wait_seconds = leases.backoff_seconds(lease.failures + 1, context.rng, at_least=asked)
     problem: str | None = f"{error} {error.mend}".strip() if isinstance(error, DomainError) else str(error)
+    problem = problem or type(error).__name__
     failed = True
     if isinstance(error, EngineUnavailable) and _sleeps(context):
         with transaction(context.factory) as db:
-            on_purpose = buffer.somebody_trains(db)
+            on_purpose = leases.somebody_trains(db)
         problem, failed, wait_seconds = None, False, 2.0
         if not on_purpose:
             _wake(context)
     logger.warning("project %s: no new pairs for %.0f s: %s", lease.project_id, wait_seconds, error)
     with transaction(context.factory) as db:
-        buffer.give_up(db, lease, problem, wait_seconds=wait_seconds, failed=failed)
+        leases.give_up(db, lease, problem, wait_seconds=wait_seconds, failed=failed)
 
 
 def _sleeps(context: Context) -> bool:

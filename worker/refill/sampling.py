@@ -1,15 +1,19 @@
-"""Asking the engine for a pair of answers to one prompt, such that two people could prefer one or the other."""
+"""Asking the engine for answers to one prompt, such that people could prefer one to another."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from uuid import UUID
 
-from app.engine.client import Choice, EngineClient, EngineRefused, Sampling
+from app.engine.client import Choice, EngineClient, EngineNonsense, EngineRefused, EngineUnavailable, Sampling
+from app.errors import DomainError
 from app.projects.schemas import SamplingSettings
 from app.versions.files import directory, end_tokens
-from worker.refill.buffer import Answer, ToSample
+from worker.refill.answers import Answer
+from worker.refill.plan import ToSample
+from worker.refill.quality import fault_of, too_alike
 
 PROMPT_CODES = frozenset({"context_length_exceeded", "template_error", "kv_memory_exceeded"})
 """Refusals that are the prompt's own; any other concerns the project as a whole."""
@@ -18,14 +22,26 @@ FEWEST_TOKENS = 16
 """A prompt that leaves less room than this for an answer is too long."""
 
 HOTTER = 1.25
-"""Factor on the temperature of the second try, when the first two answers were the same."""
+"""Factor on the temperature of the second try, when answers of the first were alike or of no use."""
 
 _MOST_TEMPERATURE = 2.0
 _LARGEST_SEED = 2**31 - 1
 
 
 class PromptUnusableError(Exception):
-    """The current version cannot answer this prompt; the message says why and what to do."""
+    """The version cannot answer this prompt; the message says why and what to do."""
+
+
+@dataclass(slots=True)
+class Drawn:
+    """What became of asking for answers."""
+
+    answers: list[Answer] = field(default_factory=list)
+    """Fit to be shown beside each other; new ones only."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """By the kinds of ``app.comparisons.refill_counts``."""
+    failure: DomainError | None = None
+    """The engine failed after some answers had come; those are kept."""
 
 
 class Sampler:
@@ -36,6 +52,7 @@ class Sampler:
     ) -> None:
         """Raises ManifestError when the version does not say which tokens end an answer."""
         self._engine = engine
+        self._version_id = version_id
         self._model = str(version_id)
         self._folder = directory(versions_dir, version_id)
         self._ends = end_tokens(self._folder)
@@ -46,39 +63,58 @@ class Sampler:
             top_k=sampling.top_k,
             max_tokens=sampling.max_tokens,
             stop=tuple(sampling.stop),
+            min_p=sampling.min_p,
         )
 
-    def pair(self, prompt: ToSample) -> tuple[Answer, Answer] | None:
-        """Two answers that differ; None when two tries, the second one hotter, gave none.
+    def draw(self, prompt: ToSample, count: int, beside: Sequence[Answer], similarity: float) -> Drawn:
+        """Up to ``count`` answers that differ from each other and from those ``beside`` them.
+
+        What is alike or of no use is asked for once more, hotter, and then left out.
 
         Raises:
             PromptUnusableError: the prompt is too long, or the model's template refuses it.
-            EngineUnavailable, EngineRefused, EngineNonsense: nothing can be sampled now.
+            EngineUnavailable, EngineRefused, EngineNonsense: nothing came; what fails later is in ``Drawn.failure``.
         """
         hotter = replace(
             self._sampling, temperature=min(_MOST_TEMPERATURE, max(self._sampling.temperature * HOTTER, 0.5))
         )
-        for sampling in (self._sampling, hotter):
-            answers = [answer for answer in self._ask(prompt, sampling) if _usable(answer)]
-            if len(answers) == 2 and _differ(*answers):
-                return answers[0], answers[1]
-        return None
+        drawn = Drawn()
+        for turn, sampling in enumerate((self._sampling, hotter)):
+            missing = count - len(drawn.answers)
+            if missing <= 0:
+                break
+            try:
+                answers = self._ask(prompt, sampling, missing)
+            except (EngineUnavailable, EngineRefused, EngineNonsense) as error:
+                if not turn:
+                    raise
+                drawn.failure = error
+                break
+            drawn.counts["sampled"] += len(answers)
+            drawn.counts["resampled"] += len(answers) if turn else 0
+            for answer in answers:
+                fault = fault_of(answer) or too_alike(answer, [*beside, *drawn.answers], similarity)
+                if fault is None:
+                    drawn.answers.append(answer)
+                else:
+                    drawn.counts[fault] += 1
+        return drawn
 
-    def _ask(self, prompt: ToSample, sampling: Sampling) -> list[Answer]:
+    def _ask(self, prompt: ToSample, sampling: Sampling, n: int) -> list[Answer]:
         seed = self._rng.randrange(_LARGEST_SEED)
         try:
-            return self._sample(prompt, sampling, seed)
+            return self._sample(prompt, sampling, n, seed)
         except EngineRefused as refusal:
             if refusal.code == "model_not_found":  # an engine that does not look into the versions directory itself
                 self._engine.load(self._model, self._folder.absolute())
-                return self._sample(prompt, sampling, seed)
+                return self._sample(prompt, sampling, n, seed)
             if refusal.code == "context_length_exceeded":
-                return self._ask_shorter(prompt, sampling, seed)
+                return self._ask_shorter(prompt, sampling, n, seed)
             if refusal.code in PROMPT_CODES:
                 raise PromptUnusableError(refusal.message) from refusal
             raise
 
-    def _ask_shorter(self, prompt: ToSample, sampling: Sampling, seed: int) -> list[Answer]:
+    def _ask_shorter(self, prompt: ToSample, sampling: Sampling, n: int, seed: int) -> list[Answer]:
         """Ask for as many tokens as the prompt leaves room for."""
         count, context = self._engine.tokenize(self._model, prompt.messages)
         room = context - count
@@ -87,16 +123,17 @@ class Sampler:
                 f"The prompt has {count} tokens, the model's context {context}: no room for an answer. Shorten it."
             )
         try:
-            return self._sample(prompt, replace(sampling, max_tokens=min(room, sampling.max_tokens)), seed)
+            return self._sample(prompt, replace(sampling, max_tokens=min(room, sampling.max_tokens)), n, seed)
         except EngineRefused as refusal:
             if refusal.code in PROMPT_CODES:
                 raise PromptUnusableError(refusal.message) from refusal
             raise
 
-    def _sample(self, prompt: ToSample, sampling: Sampling, seed: int) -> list[Answer]:
-        sampled = self._engine.chat(self._model, prompt.messages, sampling, n=2, seed=seed)
+    def _sample(self, prompt: ToSample, sampling: Sampling, n: int, seed: int) -> list[Answer]:
+        sampled = self._engine.chat(self._model, prompt.messages, sampling, n=n, seed=seed)
         return [
             Answer(
+                version_id=self._version_id,
                 text=choice.text,
                 prompt_ids=sampled.prompt_ids,
                 ids=choice.token_ids,
@@ -105,6 +142,7 @@ class Sampler:
                     "temperature": sampling.temperature,
                     "top_p": sampling.top_p,
                     "top_k": sampling.top_k,
+                    "min_p": sampling.min_p,
                     "max_tokens": sampling.max_tokens,
                     "stop": list(sampling.stop),
                     "seed": seed,
@@ -121,16 +159,3 @@ def end_of(choice: Choice, ends: Sequence[int] | frozenset[int]) -> str:
     if choice.token_ids and choice.token_ids[-1] in ends:
         return "eos"
     return "length" if choice.finish_reason == "length" else "stop"
-
-
-def _usable(answer: Answer) -> bool:
-    """Whether there is something to read, and Postgres can hold it."""
-    try:
-        answer.text.encode()
-    except UnicodeEncodeError:
-        return False
-    return bool(answer.text.strip()) and "\x00" not in answer.text and bool(answer.ids)
-
-
-def _differ(a: Answer, b: Answer) -> bool:
-    return a.text.strip() != b.text.strip() and a.ids != b.ids

@@ -35,12 +35,20 @@ class Chosen:
 
 
 def choose(
-    strategy: Strategy, options: Sequence[Option], count: int, *, per_prompt: int, exploration: float, rng: Random
+    strategy: Strategy,
+    options: Sequence[Option],
+    count: int,
+    *,
+    per_prompt: int,
+    exploration: float,
+    rng: Random,
+    share: float = 1.0,
 ) -> list[Chosen]:
     """``count`` of ``options`` (all of them, if there are fewer), about ``per_prompt`` at most of one prompt.
 
     Args:
         exploration: ε, above 0; 1 draws evenly among prompts, whatever the strategy wants.
+        share: probability with which the prompts of ``options`` were drawn in the first place.
 
     Raises:
         ValueError: ``exploration`` is not above 0 and at most 1.
@@ -62,8 +70,8 @@ def choose(
     return [
         Chosen(
             options[index],
-            chances[index],
-            1.0 / (len(by_prompt[options[index].prompt_id]) * chances[index]),
+            share * chances[index],
+            1.0 / (len(by_prompt[options[index].prompt_id]) * share * chances[index]),
             wanted.get(index),
             len(options),
             count,

@@ -11,7 +11,7 @@ from worker.refill.strategies.options import Option
 
 
 class Diversity:
-    """Farthest first (k-centre, greedy): each next prompt is the one least like all that are there (cosine of words)."""
+    """Farthest first (k-centre, greedy): each next prompt is the one least like all that are there, by its words."""
 
     name = "diversity"
     pooled = True
@@ -36,7 +36,7 @@ class Diversity:
             place = min(free, key=lambda place: (float(nearest[place]), rng.random()))
             free.discard(place)
             of_prompt = by_prompt[prompts[place]]
-            for index in rng.sample(of_prompt, min(per_prompt, len(of_prompt), count - len(taken))):
-                taken.append((index, 1.0 - float(nearest[place])))
+            fitting = min(per_prompt, len(of_prompt), count - len(taken))
+            taken.extend((index, 1.0 - float(nearest[place])) for index in rng.sample(of_prompt, fitting))
             nearest = np.maximum(nearest, vectors @ vectors[place])
         return taken

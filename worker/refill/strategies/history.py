@@ -26,7 +26,8 @@ class Judged:
 _JUDGED = text("""
     SELECT c.id, avg(CASE v.choice WHEN 'a' THEN 1.0 WHEN 'b' THEN 0.0 ELSE 0.5 END) AS outcome, max(v.id::text) AS last
     FROM assignments a
-    JOIN comparisons c ON c.id = a.comparison_id AND c.mode = 'pair' AND c.state <> 'flagged'
+    JOIN comparisons c ON c.id = a.comparison_id AND c.mode = 'pair' AND c.purpose = 'work'
+      AND c.state <> 'flagged'
     JOIN prompts p ON p.id = c.prompt_id AND NOT p.held_out
     JOIN LATERAL (SELECT v.id, v.choice FROM votes v WHERE v.assignment_id = a.id ORDER BY v.revision DESC LIMIT 1) v
       ON v.choice IN ('a', 'b', 'tie', 'both_bad')
@@ -44,7 +45,7 @@ _ANSWERS = text("""
 _COMPARED = text("""
     SELECT p.messages -> -1 ->> 'content' AS said
     FROM comparisons c JOIN prompts p ON p.id = c.prompt_id
-    WHERE c.project_id = :project AND c.state IN ('open', 'complete')
+    WHERE c.project_id = :project AND c.purpose = 'work' AND c.state IN ('open', 'complete')
     ORDER BY c.created_at DESC LIMIT :most
 """)
 

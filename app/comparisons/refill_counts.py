@@ -1,0 +1,63 @@
+"""What the refill met, counted by day and version, for admins to see."""
+
+from collections.abc import Mapping
+from datetime import date, timedelta
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.db.base import utcnow
+from app.db.tables import Project, RefillCount
+
+KINDS = {
+    "sampled": "answers sampled",
+    "resampled": "sampled again at a higher temperature",
+    "identical": "dropped: the same as another answer",
+    "near_identical": "dropped: nearly the same as another answer",
+    "empty": "refused: empty",
+    "unreadable": "refused: no readable text",
+    "looping": "refused: going round in circles",
+    "unmeasured": "implicit reward could not be measured",
+    "no_pair": "prompts whose answers did not differ",
+    "too_long": "prompts put aside as unusable",
+    "passed_over": "prompts sampled and not chosen by the strategy",
+    "formed": "comparisons made",
+    "seconds": "seconds of sampling",
+}
+"""What is counted, and how it is said."""
+
+
+def add(db: Session, *, project_id: UUID, version_id: UUID, counts: Mapping[str, int], day: date | None = None) -> None:
+    """Count what happened while ``version_id`` was sampled. Rows are taken in one order, so that two never wait for
+    each other.
+
+    Raises:
+        ValueError: something else than ``KINDS``.
+    """
+    unknown = sorted(counts.keys() - KINDS.keys())
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)} is not counted; known are {', '.join(KINDS)}")
+    today = day or utcnow().date()
+    rows = [
+        {"project_id": project_id, "day": today, "version_id": version_id, "what": what, "count": count}
+        for what, count in sorted(counts.items())
+        if count > 0
+    ]
+    if rows:
+        new = insert(RefillCount)
+        counted = {"count": RefillCount.count + new.excluded.count}
+        db.execute(new.on_conflict_do_update(index_elements=RefillCount.__table__.primary_key, set_=counted), rows)
+
+
+def totals(db: Session, project: Project, *, days: int = 7, version_id: UUID | None = None) -> dict[str, int]:
+    """Every kind with its count over the last ``days`` (today is one of them), of one version or of all."""
+    since = utcnow().date() - timedelta(days=days - 1)
+    query = select(RefillCount.what, func.sum(RefillCount.count)).where(
+        RefillCount.project_id == project.id, RefillCount.day >= since
+    )
+    if version_id is not None:
+        query = query.where(RefillCount.version_id == version_id)
+    found = {what: int(count) for what, count in db.execute(query.group_by(RefillCount.what)).tuples()}
+    return {kind: found.get(kind, 0) for kind in KINDS}
