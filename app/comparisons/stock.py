@@ -207,20 +207,22 @@ def keep_order(db: Session, project: Project, order: str) -> None:
     db.refresh(project, ["queue_order"])
 
 
-# Stale: a version other than the given one wrote at least one of the answers. Pairs that compare versions come first.
+# Stale: another model wrote at least one of the answers, and the given version neither of them. Pairs that compare two
+# versions come first.
 _STALE = text("""
     SELECT c.id FROM comparisons c
     JOIN completions x ON x.id = c.completion_a_id
     JOIN completions y ON y.id = c.completion_b_id
     WHERE c.project_id = :project AND c.state = 'open' AND c.purpose = 'work'
-      AND (x.version_id <> :version OR y.version_id <> :version)
+      AND coalesce(x.version_id, y.version_id) IS NOT NULL
+      AND x.version_id IS DISTINCT FROM :version AND y.version_id IS DISTINCT FROM :version
       AND NOT EXISTS (SELECT 1 FROM votes v WHERE v.comparison_id = c.id AND v.choice <> 'undone')
     ORDER BY (x.version_id IS DISTINCT FROM y.version_id) DESC, md5(c.id::text)
 """)
 
 _UNVOTED_OF = text("""
     SELECT c.id FROM comparisons c
-    WHERE c.project_id = :project AND c.state = 'open' AND c.purpose = 'work' AND c.kind <> 'current'
+    WHERE c.project_id = :project AND c.state = 'open' AND c.purpose = 'work' AND c.kind = ANY(:kinds)
       AND EXISTS (
         SELECT 1 FROM completions x
         WHERE x.id IN (c.completion_a_id, c.completion_b_id) AND x.version_id = :version)
@@ -248,9 +250,13 @@ def withdraw_unvoted(db: Session, *, project: Project, sampled_by_other_than: UU
     return _withdraw(db, stale[len(stale) * keep_percent // 100 :])
 
 
-def withdraw_comparing(db: Session, *, project: Project, version_id: UUID) -> int:
-    """Take out of the queue what sets ``version_id`` against another version and nobody has voted on; how many."""
-    return _withdraw(db, list(db.execute(_UNVOTED_OF, {"project": project.id, "version": version_id}).scalars()))
+def withdraw_comparing(
+    db: Session, *, project: Project, version_id: UUID, kinds: Sequence[Kind] = ("previous", "candidate", "gate")
+) -> int:
+    """Take out of the queue what was made to set ``version_id`` against another version and nobody has voted on; how
+    many."""
+    values = {"project": project.id, "version": version_id, "kinds": list(kinds)}
+    return _withdraw(db, list(db.execute(_UNVOTED_OF, values).scalars()))
 
 
 def _withdraw(db: Session, comparison_ids: list[UUID]) -> int:

@@ -97,7 +97,7 @@ def end_gates(db: Session, project: Project, *, because: str, but: UUID | None =
             .execution_options(synchronize_session=False)
         )
         db.refresh(version)
-        withdraw_comparing(db, project=project, version_id=version.id)
+        withdraw_comparing(db, project=project, version_id=version.id, kinds=("gate",))
         ended += 1
     return ended
 
@@ -156,7 +156,7 @@ def interval(outcomes: Sequence[float], prompts: Sequence[UUID]) -> tuple[float,
     count, clusters = len(outcomes), len(set(prompts))
     rate = sum(outcomes) / count
     plain = rate * (1.0 - rate) / count
-    if plain == 0.0 or clusters == 1:
+    if plain == 0.0 or clusters in (1, count):
         worth = float(clusters)
     else:
         sums: dict[UUID, float] = defaultdict(float)

@@ -54,7 +54,7 @@ def decide(db: Session, version_id: UUID, *, settings: Settings) -> bool:
         else:
             told = f"version {version.number} was promoted; {told}"
     else:
-        withdraw_comparing(db, project=project, version_id=version.id)
+        withdraw_comparing(db, project=project, version_id=version.id, kinds=("gate",))
         told = f"the gate did not promote version {version.number}: {'; '.join(verdict.reasons)}"
         audit.record(
             db,

@@ -199,6 +199,7 @@ def _make_current(db: Session, project: Project, version: Version, *, actor: UUI
     )
     db.refresh(version)
     blind.end_gates(db, project, because=f"version {version.number} became the current one before they were through")
+    withdraw_comparing(db, project=project, version_id=version.id, kinds=("gate",))
     keep_percent = refilling_of(project.refilling).keep_percent
     withdrawn = withdraw_unvoted(db, project=project, sampled_by_other_than=version.id, keep_percent=keep_percent)
     # What stood in the way of sampling the old version need not stand in the way of the new one.

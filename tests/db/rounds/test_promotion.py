@@ -8,7 +8,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from app.db.session import make_session_factory, transaction
-from app.db.tables import AuditEntry, Comparison, OutboxMessage, Project, Round, Version
+from app.db.tables import AuditEntry, Comparison, Completion, OutboxMessage, Project, Round, Version
 from app.rounds import service
 from app.rounds.errors import (
     LeaseLostError,
@@ -174,3 +174,18 @@ def test_the_current_version_verifies(db: Session, settings: Settings) -> None:
     cast_votes(db, project, make_version(db, project, state="retired"), 1)
     version = db.scalars(select(Version).where(Version.state == "current")).one()
     assert verify(settings.versions_dir / str(version.id)) == version.digest
+
+
+def test_a_project_may_keep_a_share_of_them_those_that_compare_versions_first(db: Session, settings: Settings) -> None:
+    project, first = make_loop(
+        db, votes=0, versions_dir=settings.versions_dir, refilling={"keep_percent": 50, "buffer_minutes": 0}
+    )
+    alone = [make_comparison(db, project, version=first) for _ in range(3)]
+    (other,) = [make_comparison(db, project, version=first)]
+    older = make_version(db, project, number=0, state="retired")
+    db.get_one(Completion, other.completion_b_id).version_id = older.id
+    db.flush()
+    service.promote(db, candidate(db, project, settings), actor=None, settings=settings)
+    db.expire_all()
+    assert db.get_one(Comparison, other.id).state == "open"
+    assert sorted(db.get_one(Comparison, pair.id).state for pair in alone) == ["open", "withdrawn", "withdrawn"]
