@@ -1,52 +1,16 @@
 """The form of a project's settings: its fields, what was typed, and what is wrong with it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from app.db.tables import Project
+from app.projects.form_fields import Field, Section
+from app.projects.loss_fields import loss_fields, reference_fields
 from app.projects.refilling import DEFAULT_EXPLORATION, DEFAULT_POOL_FACTOR, gate_of, refilling_of
 from app.projects.schemas import ProjectIn
 from app.projects.validation import FieldError
-from app.rounds.spec import ADAPTER_METHODS, LOSS_SETTINGS, METHODS, PUBLISH, REFERENCES, TrainingSettings
-
-Choices = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One input. ``name`` is dotted as errors name it; ``only``: another field, and the values of it
-    (separated by spaces) for which this one is read."""
-
-    name: str
-    label: str
-    hint: str = ""
-    kind: Literal["text", "number", "textarea", "select"] = "number"
-    choices: Choices = ()
-    placeholder: str = ""
-    required: bool = False
-    only: tuple[str, str] | None = None
-
-    @property
-    def wide(self) -> bool:
-        """Whether it takes a whole line."""
-        return self.kind == "textarea" or self.required
-
-    @property
-    def rows(self) -> int:
-        """Lines of a textarea."""
-        return 10 if self.name == "guidelines" else 3
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """Fields under one heading; ``open`` ones are shown from the start."""
-
-    title: str
-    hint: str
-    fields: tuple[Field, ...]
-    open: bool = False
-
+from app.rounds.spec import ADAPTER_METHODS, METHODS, PUBLISH, REFERENCES, TrainingSettings
 
 _YES = "yes"
 
@@ -63,28 +27,6 @@ def _written(value: Any) -> str:
 
 def _default(name: str) -> str:
     return _written(getattr(TrainingSettings(), name))
-
-
-_LOSS_NAMES = {"sigmoid": "DPO", "dpop": "DPO-Positive (holds up the chosen answer)"}
-_SETTING_NAMES = {"beta": "β (beta)", "dpop_lambda": "λ (lambda)"}
-
-
-def _loss_fields() -> tuple[Field, ...]:
-    """A field for each setting that some loss reads, shown for the losses that read it."""
-    rules = {name: rule for settings in LOSS_SETTINGS.values() for name, rule in settings.items()}
-    made = []
-    for name, rule in rules.items():
-        reading = [loss for loss, settings in LOSS_SETTINGS.items() if name in settings]
-        defaults = ", ".join(f"{LOSS_SETTINGS[loss][name].default:g} for {loss}" for loss in reading)
-        made.append(
-            Field(
-                f"training.loss_settings.{name}",
-                _SETTING_NAMES.get(name, name),
-                f"{rule.meaning.partition(': ')[2].capitalize()}. Default {defaults}.",
-                only=None if len(reading) == len(LOSS_SETTINGS) else ("training.loss", " ".join(reading)),
-            )
-        )
-    return tuple(made)
 
 
 _LORA = ("training.method", " ".join(ADAPTER_METHODS))
@@ -210,13 +152,7 @@ SECTIONS = (
         "Training",
         "What a round does with the votes. Empty fields take the default.",
         (
-            Field(
-                "training.loss",
-                "Loss",
-                kind="select",
-                choices=tuple((name, _LOSS_NAMES.get(name, name)) for name in LOSS_SETTINGS),
-            ),
-            *_loss_fields(),
+            *loss_fields(),
             Field(
                 "training.method",
                 "Method",
@@ -248,6 +184,7 @@ SECTIONS = (
                 "select",
                 tuple((name, {"parent": "The version before", "base": "Version 1"}[name]) for name in REFERENCES),
             ),
+            *reference_fields(),
             Field("training.seed", "Seed", placeholder=_default("seed")),
             Field(
                 "training.eval_every_steps",
@@ -347,6 +284,11 @@ SECTIONS = (
         ),
     ),
 )
+TRAINING_SECTIONS = tuple(
+    replace(section, open=section.title == "Training") for section in SECTIONS if section.title in ("Training", "Machines")
+)
+"""What can differ in a single round."""
+
 FIELDS = {field.name: field for section in SECTIONS for field in section.fields}
 
 _TEXTS = frozenset({"name", "base_model", "guidelines", "slug", "promotion", "round_schedule", "feedback"})
@@ -422,6 +364,19 @@ def read(form: Mapping[str, Any], *, training: Mapping[str, Any] | None = None) 
     for needed in ("name", "base_model", "guidelines"):
         arguments.setdefault(needed, "")
     return FormState(typed), arguments
+
+
+def training_of_project(project: Project) -> FormState:
+    """The form of a single round's training settings: the project's, to begin with."""
+    shown = {item.name for section in TRAINING_SECTIONS for item in section.fields}
+    return FormState({name: value for name, value in of_project(project).values.items() if name in shown})
+
+
+def read_training(form: Mapping[str, Any], project: Project) -> tuple[FormState, dict[str, Any]]:
+    """What was typed, and the same as training settings; those that the form does not show are the project's."""
+    state, arguments = read(form, training=project.training)
+    training: dict[str, Any] = arguments["training"]
+    return state, training
 
 
 def _put(target: dict[str, Any], path: list[str], value: Any) -> None:

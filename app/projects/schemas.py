@@ -4,18 +4,22 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from app.projects.aggregation import Aggregation
 from app.projects.queue import QueueSettings
 from app.projects.refilling import GateSettings, RefillSettings
 from app.projects.reviewing import Reviewing
+from app.rounds.spec import training_schema
 
 Promotion = Literal["manual", "after_round", "gate"]
 Feedback = Literal["ignore", "train", "count"]
 Role = Literal["admin", "reviewer"]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["support-tone"])]
 Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
+
+Training = Annotated[dict[str, Any], WithJsonSchema(training_schema())]
+"""Training settings. ``app.rounds.spec`` checks them, and this is its description of what it lets through."""
 
 TRAINING_EXAMPLE: dict[str, Any] = {"loss": "sigmoid", "loss_settings": {"beta": 0.1}, "lora_rank": 16, "epochs": 2}
 
@@ -46,7 +50,7 @@ class _Options(BaseModel):
 
     guidelines: str = Field(default="", max_length=50_000, description="Markdown, shown to reviewers.")
     sampling: SamplingSettings = Field(default_factory=SamplingSettings)
-    training: dict[str, Any] = Field(
+    training: Training = Field(
         default_factory=dict,
         description="Training settings: `loss` with `loss_settings`, `method`, `learning_rate`, … What the chosen loss "
         "does not read is refused.",

@@ -9,7 +9,7 @@ from app.accounts import access
 from app.accounts.principal import Principal, ProjectContext
 from app.db.tables import Round
 from app.rounds import queries, service
-from app.rounds.schemas import EventOut, RoundDetail, RoundOut, RoundPage
+from app.rounds.schemas import EventOut, RoundDetail, RoundIn, RoundOut, RoundPage
 from app.web.deps import Db
 from app.web.problems import problem
 
@@ -18,14 +18,30 @@ router = APIRouter(prefix="/api/v1", tags=["rounds"])
 _NOT_NOW = "`round_already_active`, `too_few_votes` (with `votes` and `needed`), or `no_current_version`."
 
 
-@router.post("/projects/{slug}/rounds", status_code=202, responses={409: problem(_NOT_NOW)})
-def start(here: Annotated[ProjectContext, access.api_admin("rounds:write")], db: Db, response: Response) -> RoundOut:
+_INVALID = "`invalid_round`: `errors` names the training setting that cannot be used, and why."
+
+
+@router.post("/projects/{slug}/rounds", status_code=202, responses={409: problem(_NOT_NOW), 422: problem(_INVALID)})
+def start(
+    here: Annotated[ProjectContext, access.api_admin("rounds:write")],
+    db: Db,
+    response: Response,
+    body: RoundIn | None = None,
+) -> RoundOut:
     """Start a round: train from the current version on the votes so far.
+
+    With a body, with other training settings than the project's, for this round alone.
 
     It runs in the background; follow it with `GET /api/v1/rounds/{id}`. Refused with 409: `round_already_active`
     (one at a time), `too_few_votes` (with `votes` and `needed`), `no_current_version`.
     """
-    round_ = service.request_round(db, here.project, trigger="api", requested_by=here.principal.user_id)
+    round_ = service.request_round(
+        db,
+        here.project,
+        trigger="api",
+        requested_by=here.principal.user_id,
+        settings=service.settings_over(here.project, body.training) if body is not None else None,
+    )
     response.headers["Location"] = f"/api/v1/rounds/{round_.id}"
     return RoundOut.model_validate(round_)
 

@@ -2,7 +2,8 @@
 
 from uuid import UUID
 
-from app.errors import ConflictError
+from app.errors import ConflictError, InvalidError
+from app.rounds.spec import SpecError
 
 
 class RoundAlreadyActiveError(ConflictError):
@@ -14,6 +15,21 @@ class RoundAlreadyActiveError(ConflictError):
     def __init__(self, number: int | None = None, state: str | None = None) -> None:
         which = f"Round {number} is {state}." if number is not None else "Another round was just started."
         super().__init__(which, mend="Wait until it has finished, or cancel it.", number=number, state=state)
+
+
+class RoundSettingsInvalidError(InvalidError):
+    """The settings asked for this round alone cannot be used; ``field`` and ``reason`` say which and why."""
+
+    code = "invalid_round"
+    title = "Some settings cannot be used"
+
+    def __init__(self, error: SpecError) -> None:
+        self.field, self.reason = f"training.{error.field}", error.message
+        super().__init__(
+            f"{self.field}: {error.message}",
+            mend="Correct the field named and send it again; no round was started.",
+            errors=[{"field": self.field, "message": error.message}],
+        )
 
 
 class TooFewVotesError(ConflictError):

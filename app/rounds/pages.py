@@ -9,11 +9,14 @@ from app.accounts import access
 from app.accounts.principal import ProjectContext
 from app.db.tables import Round, User
 from app.insights.queries import Overview, overview
+from app.projects import forms
+from app.projects.validation import FieldError
 from app.rounds import queries, service
+from app.rounds.errors import RoundSettingsInvalidError
 from app.rounds.figures import STEPS, figures, reached
 from app.rounds.states import ACTIVE
 from app.versions import queries as versions
-from app.web.deps import AppSettings, Db, Render, is_htmx, see_other
+from app.web.deps import AppSettings, Db, Fields, Render, is_htmx, see_other
 
 router = APIRouter(prefix="/p/{slug}/rounds", include_in_schema=False)
 
@@ -38,6 +41,27 @@ def rounds(here: Here, db: Db, render: Render, cursor: Annotated[int | None, Que
 def start(here: Here, request: Request, db: Db) -> Response:
     """Start a round, and go to its page."""
     round_ = service.request_round(db, here.project, trigger="button", requested_by=here.principal.user_id)
+    return see_other(request, _url(here, round_))
+
+
+@router.get("/new")
+def other_settings(here: Here, db: Db, render: Render) -> HTMLResponse:
+    """A form of training settings for one round alone, the project's filled in."""
+    return _asked(here, db, render, forms.training_of_project(here.project))
+
+
+@router.post("/new")
+def start_with(here: Here, request: Request, fields: Fields, db: Db, render: Render) -> Response:
+    """Start a round with these settings, or show the form again with what is wrong."""
+    form, training = forms.read_training(fields, here.project)
+    try:
+        settings = service.settings_of(training)
+    except RoundSettingsInvalidError as error:
+        form.add_errors([FieldError(error.field, error.reason)])
+        return _asked(here, db, render, form, status=422)
+    round_ = service.request_round(
+        db, here.project, trigger="button", requested_by=here.principal.user_id, settings=settings
+    )
     return see_other(request, _url(here, round_))
 
 
@@ -91,6 +115,18 @@ def retry(here: Here, number: int, request: Request, db: Db) -> Response:
     round_ = service.retry(db, queries.by_number(db, here.project, number), actor=here.principal.user_id)
     return see_other(
         request, _url(here, round_), flash="The round starts again, from its last checkpoint if there is one."
+    )
+
+
+def _asked(here: ProjectContext, db: Db, render: Render, form: forms.FormState, *, status: int = 200) -> HTMLResponse:
+    return render(
+        "rounds/new.html",
+        status=status,
+        project=here.project,
+        form=form,
+        sections=forms.TRAINING_SECTIONS,
+        fixed=(),
+        not_now=why_not(here, overview(db, here.project)),
     )
 
 

@@ -1,5 +1,7 @@
 """Asking for rounds: new ones, the import of the base model, cancelling, trying again."""
 
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, or_, select, update
@@ -18,15 +20,25 @@ from app.rounds.errors import (
     RoundAlreadyActiveError,
     RoundNotActiveError,
     RoundNotRetryableError,
+    RoundSettingsInvalidError,
     TooFewVotesError,
 )
-from app.rounds.spec import TrainingSettings
+from app.rounds.spec import SpecError, TrainingSettings
 from app.rounds.states import ACTIVE, Trigger
 from app.versions.queries import current, first
 
 
-def request_round(db: Session, project: Project, *, trigger: Trigger, requested_by: UUID | None = None) -> Round:
+def request_round(
+    db: Session,
+    project: Project,
+    *,
+    trigger: Trigger,
+    requested_by: UUID | None = None,
+    settings: TrainingSettings | None = None,
+) -> Round:
     """Queue a round that trains from the current version on the votes so far, and wake the worker.
+
+    ``settings``: those of this round alone; None takes the project's.
 
     Raises:
         RoundAlreadyActiveError: another one has not ended yet.
@@ -42,7 +54,8 @@ def request_round(db: Session, project: Project, *, trigger: Trigger, requested_
     votes = votes_since_last_round(db, project)
     if votes < project.min_round_votes:
         raise TooFewVotesError(votes, project.min_round_votes)
-    settings = TrainingSettings.from_dict(project.training)
+    usual = TrainingSettings.from_dict(project.training)
+    settings = settings or usual
     reference = parent if settings.reference == "parent" else first(db, project) or parent
     round_ = Round(
         project_id=project.id,
@@ -53,7 +66,33 @@ def request_round(db: Session, project: Project, *, trigger: Trigger, requested_
         parent_id=parent.id,
         reference_id=reference.id,
     )
-    return _queue(db, project, round_, action="round.request", votes=votes)
+    known = usual.to_dict()
+    own = {name: value for name, value in settings.to_dict().items() if known.get(name) != value}
+    return _queue(db, project, round_, action="round.request", votes=votes, **({"training": own} if own else {}))
+
+
+def settings_over(project: Project, changes: Mapping[str, Any]) -> TrainingSettings:
+    """The project's training settings with ``changes``, see ``TrainingSettings.overridden``.
+
+    Raises:
+        RoundSettingsInvalidError: they cannot be used.
+    """
+    try:
+        return TrainingSettings.from_dict(project.training).overridden(changes)
+    except SpecError as error:
+        raise RoundSettingsInvalidError(error) from error
+
+
+def settings_of(values: Mapping[str, Any]) -> TrainingSettings:
+    """Training settings that are ``values`` and defaults alone, whatever the project's are.
+
+    Raises:
+        RoundSettingsInvalidError: they cannot be used.
+    """
+    try:
+        return TrainingSettings.from_dict(values)
+    except SpecError as error:
+        raise RoundSettingsInvalidError(error) from error
 
 
 def request_import(db: Session, project: Project, *, requested_by: UUID | None = None) -> Round:

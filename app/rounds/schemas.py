@@ -6,6 +6,23 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.projects.schemas import Training
+
+
+class RoundIn(BaseModel):
+    """How a round differs from the project's settings. Leave it out, or `{}`: in nothing."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"training": {"loss": "kto", "loss_settings": {"undesirable_weight": 1.2}}}]},
+    )
+
+    training: Training = Field(
+        default_factory=dict,
+        description="Training settings of this round alone, over the project's. `loss_settings` are changed one by "
+        "one; another `loss` starts from its own defaults. What the loss does not read is refused.",
+    )
+
 
 class RoundOut(BaseModel):
     """A round: a job that makes a version."""

@@ -17,7 +17,7 @@ from app.rounds.leases import (
     release,
 )
 from app.rounds.promotion import promote, register_version, reject, roll_back
-from app.rounds.requests import cancel, request_import, request_round, retry
+from app.rounds.requests import cancel, request_import, request_round, retry, settings_of, settings_over
 from app.rounds.snapshots import prepare
 
 __all__ = [
@@ -40,4 +40,6 @@ __all__ = [
     "request_round",
     "retry",
     "roll_back",
+    "settings_of",
+    "settings_over",
 ]

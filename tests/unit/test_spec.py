@@ -1,6 +1,7 @@
 """Settings of a job: checked in one place, none ignored, and the same after a round trip."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.rounds.spec import LOSS_SETTINGS, ExitCode, ModelRef, Spec, SpecError, TrainingSettings
+from app.rounds.spec import (
+    LOSS_SETTINGS,
+    LOSSES,
+    OPTIONS_OF_LOSSES,
+    ExitCode,
+    ModelRef,
+    Spec,
+    SpecError,
+    TrainingSettings,
+    loss_options,
+    training_schema,
+)
 
 START = ModelRef("/versions/one", "d1", "one")
 
@@ -26,8 +38,47 @@ def test_a_loss_brings_its_own_defaults_and_full_training_a_smaller_rate() -> No
     assert not any(name.startswith("lora_") for name in settings.to_dict())
 
 
-def test_dpo_is_another_name_of_sigmoid() -> None:
+def test_other_names_of_the_field() -> None:
     assert TrainingSettings.from_dict({"loss": "dpo"}).loss == "sigmoid"
+    assert TrainingSettings.from_dict({"loss": "rpo"}).loss == "dpo_nll"
+    moving = TrainingSettings.from_dict({"loss": "tr_dpo"})
+    assert (moving.loss, moving.reference_sync_steps, moving.reference_sync_alpha) == ("sigmoid", 512, 0.6)
+    assert TrainingSettings.from_dict({"loss": "tr_dpo", "reference_sync_steps": 9}).reference_sync_steps == 9
+
+
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_settings_hold_what_the_loss_reads_and_no_more(loss: str) -> None:
+    """What is written down can be read back, and says nothing that means nothing."""
+    settings = TrainingSettings.from_dict({"loss": loss})
+    written = settings.to_dict()
+    assert TrainingSettings.from_dict(written) == settings
+    read = {name for name in OPTIONS_OF_LOSSES if name in written}
+    assert read == set(loss_options(loss)) - {"reference_sync_alpha"}
+    assert set(settings.loss_settings) == set(LOSSES[loss].settings)
+
+
+def test_changes_of_somebody_who_thinks_of_the_changes_alone() -> None:
+    usual = TrainingSettings.from_dict(
+        {"loss": "dpop", "loss_settings": {"beta": 0.5}, "margin_scale": 2.0, "lora_rank": 4, "learning_rate": 1e-3}
+    )
+    assert usual.overridden({}) == usual
+    assert usual.overridden({"loss_settings": {"dpop_lambda": 5}}).loss_settings == {"beta": 0.5, "dpop_lambda": 5}
+    other = usual.overridden({"loss": "kto"})
+    assert (other.loss_settings["beta"], other.margin_scale, other.learning_rate) == (0.1, 1.0, 1e-3)
+    full = usual.overridden({"method": "full"})
+    assert (full.learning_rate, full.loss_settings["beta"], full.margin_scale) == (5e-6, 0.5, 2.0)
+    with pytest.raises(SpecError, match="does not read it"):
+        usual.overridden({"loss": "kto", "margin_scale": 2.0})
+
+
+def test_the_schema_describes_every_setting() -> None:
+    schema = training_schema()
+    assert schema["properties"].keys() == {item.name for item in fields(TrainingSettings)}
+    assert all(rule["description"] for rule in schema["properties"].values())
+    for name, rule in schema["properties"].items():
+        if name not in ("loss_settings", "learning_rate"):
+            assert rule["default"] == getattr(TrainingSettings(), name)
+    assert [rule["title"] for rule in schema["allOf"]] == [loss.title for loss in LOSSES.values()]
 
 
 @pytest.mark.parametrize(
@@ -39,6 +90,13 @@ def test_dpo_is_another_name_of_sigmoid() -> None:
         ({"loss_settings": {"beta": 0}}, "loss_settings.beta", "above 0"),
         ({"loss_settings": {"beta": float("nan")}}, "loss_settings.beta", "not a finite number"),
         ({"loss_settings": 3}, "loss_settings", "must be an object"),
+        ({"loss": "robust", "loss_settings": {"label_smoothing": 0.5}}, "loss_settings.label_smoothing", "below 0.5"),
+        ({"loss": "rao_kupper", "loss_settings": {"nu": 1}}, "loss_settings.nu", "above 1"),
+        ({"loss": "kto", "margin_scale": 1.0}, "margin_scale", "does not read it; it reads beta, desirable_weight"),
+        ({"loss": "plackett_luce", "pair_weighting": "wpo"}, "pair_weighting", "does not read it"),
+        ({"loss": "orpo", "reference_sync_steps": 5}, "reference_sync_steps", "it reads orpo_lambda, margin_scale"),
+        ({"reference_sync_alpha": 0.5}, "reference_sync_alpha", "while reference_sync_steps is unset"),
+        ({"pair_weighting": "best"}, "pair_weighting", "known are none, wpo"),
         ({"method": "full", "lora_rank": 8}, "lora_rank", "means nothing for method 'full'"),
         ({"lora_rank": 0}, "lora_rank", "from 1 to 1024"),
         ({"lora_rank": 2.5}, "lora_rank", "whole number"),

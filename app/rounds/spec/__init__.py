@@ -15,6 +15,7 @@ from app.rounds.spec.losses import (
     LossSpec,
     loss_options,
 )
+from app.rounds.spec.schema import training_schema
 from app.rounds.spec.settings import (
     ADAPTER_METHODS,
     ALL_LINEAR,
@@ -56,4 +57,5 @@ __all__ = [
     "SpecError",
     "TrainingSettings",
     "loss_options",
+    "training_schema",
 ]

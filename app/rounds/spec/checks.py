@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -55,40 +56,55 @@ def address(name: str, value: object) -> str:
     return given
 
 
-Check = Callable[[str, object], Any]
-"""Takes a setting's name and value; returns the value in its type, or raises SpecError."""
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A rule for one value, and the same rule as JSON Schema."""
+
+    rule: Callable[[str, object], Any]
+    """Takes a setting's name and value; returns the value in its type, or raises SpecError."""
+    schema: dict[str, Any]
+
+    def __call__(self, name: str, value: object) -> Any:
+        """Raises SpecError."""
+        return self.rule(name, value)
 
 
 def whole(low: int, high: int) -> Check:
     """A whole number from ``low`` to ``high``."""
 
-    def check(name: str, value: object) -> int:
+    def rule(name: str, value: object) -> int:
         given = number(name, value)
         if given != int(given) or not low <= given <= high:
             raise SpecError(name, f"{given:g} must be a whole number from {low} to {high}")
         return int(given)
 
-    return check
+    return Check(rule, {"type": "integer", "minimum": low, "maximum": high})
 
 
 def real(low: float, high: float, *, positive: bool = False) -> Check:
     """A number from ``low`` (not itself, where ``positive``) to ``high``."""
 
-    def check(name: str, value: object) -> float:
+    def rule(name: str, value: object) -> float:
         given = number(name, value)
         if not low <= given <= high or (positive and given <= 0):
             start = f"above {low:g}" if positive else f"from {low:g}"
             raise SpecError(name, f"{given:g} must be a number {start} to {high:g}")
         return given
 
-    return check
+    return Check(rule, {"type": "number", "exclusiveMinimum" if positive else "minimum": low, "maximum": high})
 
 
 def optional(check: Check) -> Check:
     """None, or what ``check`` lets through."""
-    return lambda name, value: None if value is None else check(name, value)
+    return Check(
+        lambda name, value: None if value is None else check(name, value), {"anyOf": [check.schema, {"type": "null"}]}
+    )
 
 
-def known(*known: str) -> Check:
+def known(*names: str) -> Check:
     """One of these texts."""
-    return lambda name, value: one_of(name, value, known)
+    return Check(lambda name, value: one_of(name, value, names), {"type": "string", "enum": list(names)})
+
+
+yes_or_no = Check(flag, {"type": "boolean"})
+host_and_port = Check(address, {"type": "string", "examples": ["10.0.0.5:29500"]})

@@ -4,8 +4,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from app.rounds.spec.checks import Check, SpecError, address, flag, known, one_of, optional, real, whole
-from app.rounds.spec.losses import checked_loss, loss_options
+from app.rounds.spec.checks import (
+    Check,
+    SpecError,
+    host_and_port,
+    known,
+    one_of,
+    optional,
+    real,
+    whole,
+    yes_or_no,
+)
+from app.rounds.spec.losses import LOSS_ALIASES, checked_loss, loss_options
 
 METHODS = ("lora", "qlora", "full")
 ADAPTER_METHODS = ("lora", "qlora")
@@ -114,7 +124,7 @@ class TrainingSettings:
             values.get("loss", "sigmoid"), values.get("loss_settings", {})
         )
         _refuse_unread(values)
-        for name, check in _CHECKS.items():
+        for name, check in CHECKS.items():
             if name in values:
                 values[name] = check(name, values[name])
         settings = cls(**values)
@@ -151,6 +161,27 @@ class TrainingSettings:
         """These settings with ``changes``, checked again as a whole."""
         return self.from_dict(self.to_dict() | changes)
 
+    def overridden(self, changes: Mapping[str, Any]) -> "TrainingSettings":
+        """These settings with ``changes`` of somebody who thinks of the changes alone.
+
+        ``loss_settings`` are changed one by one. Another loss or method starts from its own defaults: what the old
+        one read and the new one does not is dropped, as are numbers that were fit for the old one.
+
+        Raises:
+            SpecError: see ``from_dict``.
+        """
+        data = self.to_dict()
+        loss = changes.get("loss", self.loss)
+        if not isinstance(loss, str) or LOSS_ALIASES.get(loss, loss) != self.loss:
+            for name in ("loss_settings", *OPTIONS_OF_LOSSES):
+                data.pop(name, None)
+        elif isinstance(changes.get("loss_settings"), Mapping):
+            changes = {**changes, "loss_settings": self.loss_settings | dict(changes["loss_settings"])}
+        if changes.get("method", self.method) != self.method:
+            data = {name: value for name, value in data.items() if not name.startswith("lora_")}
+            del data["learning_rate"]
+        return self.from_dict(data | dict(changes))
+
 
 OPTIONS_OF_LOSSES = ("margin_scale", "pair_weighting", "reference_sync_steps", "reference_sync_alpha")
 
@@ -175,16 +206,24 @@ def _targets(name: str, value: object) -> str | list[str]:
     raise SpecError(name, f"{value!r} is neither {ALL_LINEAR!r} nor a list of module names")
 
 
-_CHECKS: dict[str, Check] = {
+CHECKS: dict[str, Check] = {
     "margin_scale": real(0, 1000),
     "pair_weighting": known(*PAIR_WEIGHTINGS),
     "method": known(*METHODS),
     "lora_rank": whole(1, 1024),
     "lora_alpha": real(0, 4096, positive=True),
     "lora_dropout": real(0, 0.9),
-    "lora_targets": _targets,
-    "lora_dora": flag,
-    "lora_rslora": flag,
+    "lora_targets": Check(
+        _targets,
+        {
+            "anyOf": [
+                {"type": "string", "const": ALL_LINEAR},
+                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+            ]
+        },
+    ),
+    "lora_dora": yes_or_no,
+    "lora_rslora": yes_or_no,
     "learning_rate": real(0, 1, positive=True),
     "schedule": known(*SCHEDULES),
     "warmup_ratio": real(0, 1),
@@ -209,5 +248,5 @@ _CHECKS: dict[str, Check] = {
     "displacement_alarm_nats": real(0, 1e6, positive=True),
     "processes": whole(1, 1024),
     "nodes": whole(1, 1024),
-    "rendezvous": optional(address),
+    "rendezvous": optional(host_and_port),
 }
