@@ -285,7 +285,9 @@ SECTIONS = (
     ),
 )
 TRAINING_SECTIONS = tuple(
-    replace(section, open=section.title == "Training") for section in SECTIONS if section.title in ("Training", "Machines")
+    replace(section, open=section.title == "Training")
+    for section in SECTIONS
+    if section.title in ("Training", "Machines")
 )
 """What can differ in a single round."""
 
