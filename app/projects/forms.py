@@ -331,11 +331,20 @@ def blank() -> FormState:
 
 
 def of_project(project: Project) -> FormState:
-    """The form of an existing project's settings."""
+    """The form of an existing project's settings.
+
+    What is the default of the loss or method stays empty, so that another one takes its own default and not theirs.
+    """
     stored = {name: getattr(project, name) for name in ProjectIn.model_fields if name != "slug"}
     stored["refilling"] = refilling_of(project.refilling).model_dump()
     stored["gate"] = gate_of(project.gate).model_dump()
-    return FormState({name: _written(value) for name, value in _flat(stored).items()})
+    values = {name: _written(value) for name, value in _flat(stored).items()}
+    training = project.training
+    usual = TrainingSettings.from_dict({name: training[name] for name in ("loss", "method") if name in training})
+    for name, value in _flat({"learning_rate": usual.learning_rate, "loss_settings": usual.loss_settings}).items():
+        if values.get(f"training.{name}") == _written(value):
+            values[f"training.{name}"] = ""
+    return FormState(values)
 
 
 def read(form: Mapping[str, Any], *, training: Mapping[str, Any] | None = None) -> tuple[FormState, dict[str, Any]]:

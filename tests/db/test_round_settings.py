@@ -70,6 +70,16 @@ def test_every_loss_by_the_projects_form(portal: Portal, ann: Caller) -> None:
         assert stored.get("reference_sync_steps") == (100 if spec.reference else None)
 
 
+def test_another_loss_takes_its_own_default(portal: Portal, ann: Caller) -> None:
+    """Not the number that stood there for the last one: β is 0.1 for DPO and 5 for the length-normalised one."""
+    values = forms.of_project(project(portal)).values
+    assert ann.post("/p/tone/settings", values | {"training.loss": "length_normalised"}).status_code == 303
+    assert project(portal).training["loss_settings"] == {"beta": 5.0}
+    values = forms.of_project(project(portal)).values | {"training.loss_settings.beta": "4"}
+    assert ann.post("/p/tone/settings", values).status_code == 303
+    assert forms.of_project(project(portal)).values["training.loss_settings.beta"] == "4"
+
+
 def test_every_loss_by_the_api(portal: Portal, token: Caller) -> None:
     """As the project's, and as that of one round whose project has another."""
     for loss in LOSSES:
