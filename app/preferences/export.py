@@ -18,6 +18,8 @@ from app.errors import InvalidError
 from app.preferences import groups
 from app.preferences.collecting import Preference, Split, collect
 from app.preferences.labels import collect_labels
+from app.preferences.records import implied
+from app.projects.aggregation import Aggregation
 
 _ROWS_PER_QUERY = 500
 
@@ -45,7 +47,9 @@ def export_rows(
     """
     if export_format not in FORMATS:
         raise ExportFormatUnknownError(export_format)
-    preferences = (item for item in collect(db, project).preferences if split in (None, item.split))
+    # A battle is what one judge said of it; the other formats hold what training would read.
+    settings = Aggregation() if export_format == "arena" else None
+    preferences = (item for item in collect(db, project, settings=settings).preferences if split in (None, item.split))
     if export_format == "groups":
         labels = (label for label in collect_labels(db, project) if split in (None, label.split))
         return groups.groups(db, preferences, labels)
@@ -53,10 +57,10 @@ def export_rows(
 
 
 def _trl(db: Session, _project: Project, preferences: Iterator[Preference]) -> Iterator[dict[str, Any]]:
-    decided = (item for item in preferences if item.outcome in ("a", "b"))
-    for item, messages, a, b in _joined(db, decided):
-        chosen, rejected = (a, b) if item.outcome == "a" else (b, a)
-        yield {"prompt": messages, "chosen": [_said(chosen)], "rejected": [_said(rejected)]}
+    for item, messages, a, b in _joined(db, preferences):
+        if item.outcome in ("a", "b"):
+            chosen, rejected = (a, b) if item.outcome == "a" else (b, a)
+            yield {"prompt": messages, "chosen": [_said(chosen)], "rejected": [_said(rejected)]}
 
 
 _WINNERS = {"a": "model_a", "b": "model_b", "tie": "tie", "both_bad": "tie (bothbad)"}
@@ -70,7 +74,7 @@ def _arena(db: Session, project: Project, preferences: Iterator[Preference]) -> 
             "question_id": str(item.prompt_id),
             "model_a": names.get(a.version_id, "human"),
             "model_b": names.get(b.version_id, "human"),
-            "winner": _WINNERS[item.outcome],
+            "winner": _WINNERS[str(item.outcome)],
             "judge": str(item.reviewer_id),
             "conversation_a": [*messages, _said(a)],
             "conversation_b": [*messages, _said(b)],
@@ -104,12 +108,17 @@ def _said(answer: _Answer) -> dict[str, str]:
 
 
 def _joined(db: Session, preferences: Iterator[Preference]) -> Iterator[tuple[Preference, list[Any], _Answer, _Answer]]:
-    """Each preference with its prompt's messages and its two answers. Columns only: no row stays in the session."""
-    while block := list(islice(preferences, _ROWS_PER_QUERY)):
-        ids = {id_ for item in block for id_ in (item.completion_a_id, item.completion_b_id)}
+    """Each preference with its prompt's messages and its two answers; of a ranking, every two that it implies.
+
+    Columns only: no row stays in the session.
+    """
+    pairs = (pair for item in preferences for pair in implied(item))
+    while block := list(islice(pairs, _ROWS_PER_QUERY)):
+        ids = {id_ for item in block for id_ in item.completions}
         query = select(Completion.id, Completion.text, Completion.version_id).where(Completion.id.in_(ids))
         answers = {row.id: _Answer(*row) for row in db.execute(query)}
         prompts = select(Prompt.id, Prompt.messages).where(Prompt.id.in_({item.prompt_id for item in block}))
         messages = {row.id: row.messages for row in db.execute(prompts)}
         for item in block:
-            yield item, messages[item.prompt_id], answers[item.completion_a_id], answers[item.completion_b_id]
+            a, b = item.completions
+            yield item, messages[item.prompt_id], answers[a], answers[b]

@@ -6,6 +6,7 @@ these bytes, so it is also the checksum of the groups.jsonl in a round's job dir
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from heapq import merge
 from itertools import groupby
@@ -17,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import Completion, RoundExample
 from app.preferences.labels import Label, frozen_labels
+from app.preferences.records import Tiers
 
 _PROMPTS_PER_QUERY = 200
 
@@ -27,13 +29,17 @@ class Example(Protocol):
     @property
     def prompt_id(self) -> UUID: ...
     @property
+    def kind(self) -> str: ...
+    @property
     def completion_a_id(self) -> UUID: ...
     @property
-    def completion_b_id(self) -> UUID: ...
+    def completion_b_id(self) -> UUID | None: ...
     @property
     def split(self) -> str: ...
     @property
-    def outcome(self) -> str: ...
+    def outcome(self) -> str | None: ...
+    @property
+    def tiers(self) -> Tiers | None: ...
     @property
     def margin(self) -> float: ...
     @property
@@ -44,10 +50,12 @@ class Example(Protocol):
 
 class _Frozen(NamedTuple):
     prompt_id: UUID
+    kind: str
     completion_a_id: UUID
-    completion_b_id: UUID
+    completion_b_id: UUID | None
     split: str
-    outcome: str
+    outcome: str | None
+    tiers: Tiers | None
     margin: float
     weight: float
     vote_id: UUID
@@ -70,14 +78,14 @@ def frozen(db: Session, round_id: UUID) -> Iterator[_Frozen]:
         execution_options={"yield_per": 1000},
     )
     for row in rows:
-        if row.completion_b_id is None or row.outcome is None:
-            raise ValueError(f"example {row.ordinal} of round {round_id} is no pair")
         yield _Frozen(
             row.prompt_id,
+            row.kind,
             row.completion_a_id,
             row.completion_b_id,
             row.split,
             row.outcome,
+            None if row.tiers is None else tuple(tuple(UUID(item) for item in tier) for tier in row.tiers),
             row.margin,
             row.weight,
             row.vote_ids[0],
@@ -119,7 +127,22 @@ def digest(content: Iterable[bytes]) -> str:
 
 def _named(item: Example | Label) -> tuple[UUID, ...]:
     """The completions that are spoken of."""
-    return (item.completion_id,) if isinstance(item, Label) else (item.completion_a_id, item.completion_b_id)
+    if isinstance(item, Label):
+        return (item.completion_id,)
+    if item.tiers is not None:
+        return tuple(completion for tier in item.tiers for completion in tier)
+    return (item.completion_a_id,) if item.completion_b_id is None else (item.completion_a_id, item.completion_b_id)
+
+
+def _names(pairs: Iterable[Example]) -> list[str]:
+    """Each pair by the vote it comes from; further ones of that vote (its edit against both answers) are numbered."""
+    seen: Counter[UUID] = Counter()
+    names = []
+    for item in pairs:
+        number = seen[item.vote_id]
+        seen[item.vote_id] += 1
+        names.append(f"{item.vote_id}.{number}" if number else str(item.vote_id))
+    return names
 
 
 def _of_prompt(block: list[Example | Label], answers: dict[UUID, _Answer]) -> Iterator[dict[str, Any]]:
@@ -130,8 +153,10 @@ def _of_prompt(block: list[Example | Label], answers: dict[UUID, _Answer]) -> It
         used = sorted({id_ for item in said for id_ in _named(item)})
         index = {id_: position for position, id_ in enumerate(used)}
         examples = [item for item in said if not isinstance(item, Label)]
+        pairs = [item for item in examples if item.kind == "pair"]
+        rankings = [item for item in examples if item.kind == "ranking"]
         labels = [item for item in said if isinstance(item, Label)]
-        name = str(said[0].prompt_id)
+        name, names = str(said[0].prompt_id), _names(pairs)
         yield {
             "id": name if number == 1 else f"{name}.{number}",
             "split": said[0].split,
@@ -142,20 +167,23 @@ def _of_prompt(block: list[Example | Label], answers: dict[UUID, _Answer]) -> It
             ],
             "preferences": [
                 {
-                    "id": str(item.vote_id),
+                    "id": names[position],
                     "a": index[item.completion_a_id],
-                    "b": index[item.completion_b_id],
+                    "b": index[item.completion_b_id or item.completion_a_id],
                     "outcome": item.outcome,
                     "margin": item.margin,
                     "weight": item.weight,
                 }
-                for item in examples
+                for position, item in enumerate(pairs)
             ],
             "labels": [
                 {"completion": index[label.completion_id], "desirable": label.desirable, "weight": label.weight}
                 for label in labels
             ],
-            "rankings": [],
+            "rankings": [
+                {"tiers": [[index[one] for one in tier] for tier in item.tiers or ()], "weight": item.weight}
+                for item in rankings
+            ],
         }
 
 

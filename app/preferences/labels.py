@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import insert, select, text
 from sqlalchemy.orm import Session
 
+from app.db.base import utcnow
 from app.db.tables import Project, Round, RoundExample
-from app.preferences.collecting import Split
+from app.preferences.collecting import Split, age_weight
+from app.projects.aggregation import aggregation_of
 
 _ROWS_PER_INSERT = 2000
 
@@ -28,12 +31,12 @@ class Label:
 
 _LABELS = text("""
     WITH latest AS (
-        SELECT DISTINCT ON (l.completion_id, l.user_id) l.id, l.completion_id, l.user_id, l.desirable
+        SELECT DISTINCT ON (l.completion_id, l.user_id) l.id, l.completion_id, l.user_id, l.desirable, l.created_at
         FROM completion_labels l
         WHERE l.project_id = :project
         ORDER BY l.completion_id, l.user_id, l.revision DESC
     )
-    SELECT c.prompt_id, l.completion_id, p.held_out, l.desirable, l.id
+    SELECT c.prompt_id, l.completion_id, p.held_out, l.desirable, l.created_at, l.id
     FROM latest l
     JOIN completions c ON c.id = l.completion_id
     JOIN prompts p ON p.id = c.prompt_id
@@ -45,17 +48,19 @@ _LABELS = text("""
 """)
 
 
-def collect_labels(db: Session, project: Project) -> list[Label]:
-    """The project's labels as they stand now, ordered by prompt; none where the project ignores feedback."""
+def collect_labels(db: Session, project: Project, *, now: datetime | None = None) -> list[Label]:
+    """The project's labels as they stand now, ordered by prompt; none where the project ignores feedback. They weigh
+    less with age where the project's votes do."""
     if project.feedback == "ignore":
         return []
+    now, half_life = now or utcnow(), aggregation_of(project.aggregation).half_life_days
     return [
         Label(
             prompt_id=row.prompt_id,
             completion_id=row.completion_id,
             split="eval" if row.held_out else "train",
             desirable=row.desirable,
-            weight=1.0,
+            weight=round(age_weight(row.created_at, now, half_life), 6),
             label_id=row.id,
         )
         for row in db.execute(_LABELS, {"project": project.id})

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import func, insert, text, update
 from sqlalchemy.orm import Session
 
+from app.db.base import utcnow
 from app.db.tables import Assignment, Project, Round, RoundExample
 from app.preferences import groups
 from app.preferences.collecting import Collected, Preference, collect
@@ -44,9 +46,11 @@ def freeze(db: Session, round_: Round) -> Frozen:
     """
     project = db.get_one(Project, round_.project_id)
     db.execute(_LOCK_UNREAD, {"project": project.id}).all()
-    collected = collect(db, project)
+    now = utcnow()
+    collected = collect(db, project, now=now)
     _write(db, round_, collected.preferences)
-    labels = collect_labels(db, project)
+    _fix(db, project, collected.read)
+    labels = collect_labels(db, project, now=now)
     freeze_labels(db, round_, labels, first=len(collected.preferences))
     return Frozen(groups.digest(groups.snapshot_lines(db, round_.id)), collected.counts() | {"labels": len(labels)})
 
@@ -60,25 +64,42 @@ def _write(db: Session, round_: Round, preferences: list[Preference]) -> None:
                 {
                     "round_id": round_.id,
                     "ordinal": start + offset,
+                    "kind": item.kind,
                     "comparison_id": item.comparison_id,
                     "prompt_id": item.prompt_id,
                     "completion_a_id": item.completion_a_id,
                     "completion_b_id": item.completion_b_id,
                     "split": item.split,
                     "outcome": item.outcome,
+                    "tiers": None if item.tiers is None else [[str(one) for one in tier] for tier in item.tiers],
                     "margin": item.margin,
                     "weight": item.weight,
-                    "vote_ids": [item.vote_id],
+                    "vote_ids": list(item.vote_ids),
                 }
                 for offset, item in enumerate(block)
             ],
         )
+
+
+# What was said of checks is fixed along with the votes: what can still be changed would tell them apart.
+_FIX_CHECKS = text("""
+    UPDATE assignments a SET frozen_at = clock_timestamp()
+    FROM comparisons c
+    WHERE c.id = a.comparison_id AND c.purpose <> 'work'
+      AND a.project_id = :project AND a.state = 'voted' AND a.frozen_at IS NULL
+""")
+
+
+def _fix(db: Session, project: Project, read: list[UUID]) -> None:
+    """No vote that was read can change from now on, whatever the aggregation made of it."""
+    for start in range(0, len(read), _ROWS_PER_INSERT):
         db.execute(
             update(Assignment)
-            .where(Assignment.id.in_([item.assignment_id for item in block]), Assignment.frozen_at.is_(None))
+            .where(Assignment.id.in_(read[start : start + _ROWS_PER_INSERT]), Assignment.frozen_at.is_(None))
             .values(frozen_at=func.clock_timestamp())
             .execution_options(synchronize_session=False)
         )
+    db.execute(_FIX_CHECKS, {"project": project.id})
 
 
 __all__ = ["Collected", "Frozen", "Preference", "collect", "freeze"]

@@ -35,7 +35,7 @@ _JUDGEMENTS = text("""
         JOIN completions x ON x.id = c.completion_a_id
         JOIN completions y ON y.id = c.completion_b_id
         LEFT JOIN controls k ON k.id = c.control_id
-        WHERE l.choice IN ('a', 'b', 'tie', 'both_bad', 'ranked')
+        WHERE l.choice IN ('a', 'b', 'tie', 'both_bad', 'ranked') AND l.source <> 'feedback'
         ORDER BY l.created_at DESC, l.id DESC
         LIMIT :most
     )

@@ -18,6 +18,7 @@ from app.rounds.leases import Claimed
 from app.rounds.spec import ExitCode, ModelRef, Spec, TrainingSettings
 from app.rounds.states import State
 from worker.context import Context
+from worker.rounds.corrections import tokenise_corrections
 from worker.rounds.errors import RoundFailedError
 from worker.rounds.failures import explain
 from worker.rounds.folder import Folder
@@ -77,6 +78,8 @@ class Job:
 
     def _prepare(self) -> None:
         """Freeze the snapshot, if that was not done before a retry."""
+        if self.round.kind == "dpo" and self.round.snapshot_hash is None and self.round.parent_id is not None:
+            tokenise_corrections(self.context, self.round.project_id, self.folder.published(self.round.parent_id))
         with transaction(self.context.factory) as db:
             self.round = db.get_one(Round, self.round.id)
             if self.round.kind == "dpo" and self.round.snapshot_hash is None:

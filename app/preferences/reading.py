@@ -1,0 +1,103 @@
+"""Votes out of Postgres: the latest revision of each, and why some do not count."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.db.tables import Project
+from app.preferences.records import Split, Vote
+
+# Checks (gold, attention, repeats) are no votes for this purpose: they are not even left out.
+_VOTES = text("""
+    WITH latest AS (
+        SELECT DISTINCT ON (v.assignment_id) v.*
+        FROM votes v
+        WHERE v.project_id = :project
+        ORDER BY v.assignment_id, v.revision DESC
+    ), items AS (
+        SELECT c.id, CASE WHEN c.mode = 'ranking' THEN (
+            SELECT array_agg(i.completion_id ORDER BY i.position) FROM comparison_items i WHERE i.comparison_id = c.id
+        ) ELSE ARRAY[c.completion_a_id, c.completion_b_id] END AS completions
+        FROM comparisons c
+        WHERE c.project_id = :project AND c.purpose = 'work'
+    ), texts AS (
+        SELECT items.id,
+               count(DISTINCT t.text) < count(*) OR count(DISTINCT t.ids) < count(*) AS identical,
+               count(DISTINCT t.prompt_ids) > 1 AS other_prompt,
+               bool_or(cardinality(t.ids) = 0 OR cardinality(t.prompt_ids) = 0) AS empty
+        FROM items CROSS JOIN unnest(items.completions) AS used (id) JOIN completions t ON t.id = used.id
+        WHERE items.id IN (SELECT comparison_id FROM latest)
+        GROUP BY items.id
+    )
+    SELECT c.prompt_id, l.comparison_id, items.completions, p.held_out, l.choice, l.strength, l.criteria, l.ranking,
+           l.id AS vote_id, l.assignment_id, l.reviewer_id, l.created_at, k.completion_id AS correction_id,
+           CASE
+               WHEN l.choice IN ('skip', 'flag', 'undone') THEN l.choice
+               WHEN a.state = 'set_aside' THEN 'set_aside'
+               WHEN l.surplus OR a.state NOT IN ('voted', 'feedback') THEN 'surplus'
+               WHEN l.source = 'feedback' AND (pr.feedback = 'ignore' OR EXISTS (
+                   SELECT 1 FROM standings s WHERE s.project_id = :project AND s.reviewer_id = l.reviewer_id
+                   AND s.paused_at IS NOT NULL)) THEN 'feedback'
+               WHEN c.state = 'flagged' OR EXISTS (
+                   SELECT 1 FROM latest f WHERE f.comparison_id = l.comparison_id AND f.choice = 'flag'
+                   AND (c.flags_cleared_at IS NULL OR f.created_at > c.flags_cleared_at)) THEN 'flagged'
+               WHEN texts.identical THEN 'identical'
+               WHEN texts.other_prompt THEN 'other_prompt'
+               WHEN texts.empty THEN 'empty'
+           END AS left_out
+    FROM latest l
+    JOIN assignments a ON a.id = l.assignment_id
+    JOIN comparisons c ON c.id = l.comparison_id AND c.purpose = 'work'
+    JOIN items ON items.id = c.id
+    JOIN texts ON texts.id = c.id
+    JOIN projects pr ON pr.id = c.project_id
+    JOIN prompts p ON p.id = c.prompt_id
+    LEFT JOIN corrections k ON k.vote_id = l.id
+    ORDER BY c.prompt_id, l.comparison_id, l.id
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A project's votes as they stand."""
+
+    votes: list[Vote]
+    """By prompt, comparison and vote."""
+    left_out: Counter[str]
+
+
+def read(db: Session, project: Project) -> Read:
+    """The votes that may count, and how many do not, by reason."""
+    votes: list[Vote] = []
+    left_out: Counter[str] = Counter()
+    for row in db.execute(_VOTES, {"project": project.id}):
+        if row.left_out is not None:
+            left_out[row.left_out] += 1
+        else:
+            votes.append(_vote(row))
+    return Read(votes, left_out)
+
+
+def _vote(row: Any) -> Vote:
+    return Vote(
+        vote_id=row.vote_id,
+        assignment_id=row.assignment_id,
+        reviewer_id=row.reviewer_id,
+        comparison_id=row.comparison_id,
+        prompt_id=row.prompt_id,
+        split=_split(row.held_out),
+        choice=row.choice,
+        items=tuple(row.completions),
+        at=row.created_at,
+        strength=row.strength,
+        criteria=row.criteria,
+        ranking=row.ranking,
+        correction_id=row.correction_id,
+    )
+
+
+def _split(held_out: bool) -> Split:
+    return "eval" if held_out else "train"
