@@ -54,10 +54,10 @@ def add(db: Session, *, project_id: UUID, version_id: UUID, counts: Mapping[str,
 def totals(db: Session, project: Project, *, days: int = 7, version_id: UUID | None = None) -> dict[str, int]:
     """Every kind with its count over the last ``days`` (today is one of them), of one version or of all."""
     since = utcnow().date() - timedelta(days=days - 1)
-    query = select(RefillCount.what, func.sum(RefillCount.count)).where(
+    query = select(RefillCount.what, func.sum(RefillCount.count).label("total")).where(
         RefillCount.project_id == project.id, RefillCount.day >= since
     )
     if version_id is not None:
         query = query.where(RefillCount.version_id == version_id)
-    found = {what: int(count) for what, count in db.execute(query.group_by(RefillCount.what)).tuples()}
+    found = {row.what: int(row.total) for row in db.execute(query.group_by(RefillCount.what))}
     return {kind: found.get(kind, 0) for kind in KINDS}
