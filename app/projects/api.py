@@ -7,8 +7,9 @@ from fastapi import APIRouter, Query, Response
 
 from app.accounts import access
 from app.accounts.principal import Principal, ProjectContext
+from app.insights.refill import refill
 from app.projects import queries, service
-from app.projects.schemas import MemberIn, MemberOut, ProjectChange, ProjectIn, ProjectOut, ProjectPage
+from app.projects.schemas import MemberIn, MemberOut, ProjectChange, ProjectIn, ProjectOut, ProjectPage, RefillOut
 from app.rounds.service import request_import
 from app.web.deps import Db
 from app.web.problems import problem
@@ -66,6 +67,12 @@ def change(
         db, here.project, actor=here.principal.user_id, **body.model_dump(exclude_unset=True)
     )
     return ProjectOut.model_validate(project)
+
+
+@router.get("/{slug}/refill")
+def read_refill(here: Annotated[ProjectContext, access.api_admin("projects:read")], db: Db) -> RefillOut:
+    """How new pairs are coming along: what is ready, what stands in the way, and what was refused and why."""
+    return RefillOut.model_validate(refill(db, here.project))
 
 
 @router.get("/{slug}/members")

@@ -9,6 +9,7 @@ from app.accounts import access
 from app.accounts.principal import Principal, ProjectContext
 from app.comparisons.queries import progress
 from app.insights.queries import overview
+from app.insights.refill import refill
 from app.preferences.download import stream
 from app.projects import queries
 from app.rounds import service as rounds
@@ -49,6 +50,7 @@ def project_page(here: Annotated[ProjectContext, access.reviewer()], db: Db, ren
         project=project,
         is_admin=here.is_admin,
         figures=overview(db, project),
+        refill=refill(db, project) if here.is_admin else None,
         own=progress(db, project=project, reviewer_id=here.principal.user_id),
         exports=EXPORT_NAMES,
     )

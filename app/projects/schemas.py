@@ -202,6 +202,31 @@ class ProjectPage(BaseModel):
     next_cursor: UUID | None = Field(description="Give it as `cursor` to go on; null at the end.")
 
 
+class RefillOut(BaseModel):
+    """How the refill of a project is doing."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    state: str = Field(
+        description="`filling`: a worker samples; `waiting`: it backs off; `full`: enough is ready; `low`: a worker "
+        "will come."
+    )
+    ready: int = Field(description="Pairs that wait for a reviewer.")
+    target: int = Field(description="Pairs kept ready at the present pace of voting.")
+    votes_per_minute: float
+    problem: str | None = Field(description="Why no new pairs can be made at present.")
+    failures: int = Field(description="Turns that failed, one after another.")
+    due_at: datetime | None = Field(description="When it tries again.")
+    last_error: str | None = Field(description="The latest problem, also when it is over.")
+    last_error_at: datetime | None
+    strategy: str
+    waiting: dict[str, int] = Field(description="Open pairs by kind: `current`, `previous`, `candidate`, `gate`.")
+    counts: dict[str, int] = Field(
+        description="Of the last 7 days: `sampled`, `resampled`, `identical`, `near_identical`, `empty`, `unreadable`, "
+        "`looping`, `unmeasured`, `no_pair`, `too_long`, `passed_over`, `formed`, `seconds`."
+    )
+
+
 class MemberIn(BaseModel):
     """Who takes part, and as what."""
 

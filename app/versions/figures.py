@@ -100,7 +100,26 @@ def _gate(seen: Mapping[str, Any]) -> Gate | None:
     fell = isinstance(seen.get("displacement_alarm"), str)
     told = "Chosen answers lost likelihood: see the warning." if fell else "Chosen answers kept their likelihood."
     holds = Check(not fell, told)
-    return Gate(bool(seen["passed"]), [agrees, near, holds])
+    checks = [agrees, near, holds, *_blind(_part(seen, "blind"))]
+    return Gate(bool(seen["passed"]), checks)
+
+
+def _blind(seen: Mapping[str, Any]) -> list[Check]:
+    """What people said in blind comparisons, once the gate has decided."""
+    rate, low, high = (_number(seen, name) for name in ("win_rate", "low", "high"))
+    if rate is None or low is None or high is None:
+        return []
+    least, judged = _number(seen, "min_win_rate") or 0.0, _number(seen, "judged") or 0.0
+    told = (
+        f"It won {rate:.0%} of {judged:,.0f} blind comparisons with version {seen.get('opponent')}; the 95 % interval, "
+        f"{low:.0%} to {high:.0%}, may begin at {least:.0%} at the lowest."
+    )
+    checks = [Check(low >= least, told)]
+    ratio, most = _number(seen, "length_ratio"), _number(seen, "max_length_ratio") or math.inf
+    if ratio is not None:
+        told = f"Its answers there are {ratio:.2f} times as long; at most {most:g} times are allowed."
+        checks.append(Check(ratio <= most, told))
+    return checks
 
 
 def _part(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:

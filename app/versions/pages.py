@@ -9,7 +9,7 @@ from app.accounts import access
 from app.accounts.principal import ProjectContext
 from app.db.tables import Version
 from app.errors import NotFoundError
-from app.rounds import service
+from app.rounds import blind, service
 from app.versions import queries
 from app.versions.figures import figures
 from app.web.deps import AppSettings, Db, Render, see_other
@@ -28,6 +28,11 @@ def versions(here: Here, db: Db, render: Render) -> HTMLResponse:
         project=here.project,
         versions=[(item, figures(item.version)) for item in lineage],
         numbers={item.version.id: item.version.number for item in lineage},
+        judging={
+            item.version.id: blind.result(db, here.project, item.version)
+            for item in lineage
+            if item.version.gate_state == "open"
+        },
         earlier=queries.predecessor(db, here.project),
     )
 

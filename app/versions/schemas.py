@@ -21,6 +21,10 @@ class VersionOut(BaseModel):
     digest: str = Field(description="SHA-256 of its manifest.")
     context_length: int = Field(description="Tokens, prompt and completion together.")
     metrics: dict[str, Any] = Field(description="Figures of its training and evaluation.")
+    gate_state: str | None = Field(
+        description="Of the blind comparisons at the gate: `open`, `passed`, `failed`, `ended` without a verdict; null "
+        "if none were asked for. `metrics.gate` has the figures, `metrics.gate.blind` the win rate once it is decided."
+    )
     created_at: datetime
     promoted_at: datetime | None
     retired_at: datetime | None

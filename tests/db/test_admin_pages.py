@@ -3,16 +3,23 @@
 import io
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
+from app.comparisons import refill_counts
+from app.comparisons.service import Made, create_comparison
+from app.db.base import utcnow
 from app.db.session import transaction
 from app.db.tables import Membership, Project, Prompt, Round, User, Version
 from app.projects import forms
-from app.rounds.gate import judge
+from app.projects.refilling import GateSettings
+from app.rounds import blind
+from app.rounds.gate import judge, judge_blind
 from app.rounds.service import request_round
 from tests.factories import rows
 from tests.fixtures.portal import Caller, Portal
@@ -360,3 +367,62 @@ def test_the_export_is_json_lines(portal: Portal, ann: Caller) -> None:
 def test_state_changes_need_the_forms_token(portal: Portal, ann: Caller, tmp_path: Path) -> None:
     for url in ("/projects/new", "/p/tone/settings", "/p/tone/rounds", "/p/tone/prompts/new", "/p/tone/members"):
         assert ann.client.post(url, data={"csrf_token": "wrong"}, follow_redirects=False).status_code == 403, url
+
+
+def test_the_overview_shows_how_pairs_are_made_and_what_was_refused(portal: Portal, ann: Caller) -> None:
+    ready(portal)
+    with transaction(portal.factory) as db:
+        project, version = db.scalars(select(Project)).one(), db.scalars(select(Version)).one()
+        counts = {"sampled": 1200, "formed": 500, "seconds": 250, "looping": 5, "near_identical": 7, "no_pair": 3}
+        refill_counts.add(db, project_id=project.id, version_id=version.id, counts=counts)
+        refill_counts.add(db, project_id=project.id, version_id=version.id, counts={"looping": 1})
+        week_ago = utcnow().date() - timedelta(days=7)
+        refill_counts.add(db, project_id=project.id, version_id=version.id, counts={"empty": 9}, day=week_ago)
+        project.refill_last_error, project.refill_last_error_at = "The engine said nothing.", utcnow()
+    page = ann.get("/p/tone").text
+    assert "of 24 kept ready" in page
+    assert "0.5 s" in page
+    assert "1.1 %" in page, "13 of 1,200"
+    assert "13 of 1,200 answers" in page
+    assert "<dt>refused: going round in circles</dt><dd>6</dd>" in page
+    assert "dropped: nearly the same as another answer" in page
+    assert "refused: empty" not in page, "a week ago"
+    assert "is over: The engine said nothing." in page
+    with transaction(portal.factory) as db:
+        project = db.scalars(select(Project)).one()
+        project.refill_problem, project.refill_failures = "The engine is down.", 3
+        project.refill_due_at = utcnow() + timedelta(seconds=30)
+    page = ann.get("/p/tone").text
+    assert "New pairs cannot be made at present." in page
+    assert "waiting to try again" in page
+    assert "is over" not in page
+
+
+def test_a_version_at_the_gate_shows_how_far_people_are(portal: Portal, ann: Caller) -> None:
+    ready(portal)
+    with transaction(portal.factory) as db:
+        project, first = db.scalars(select(Project)).one(), db.scalars(select(Version)).one()
+        project.gate = {"comparisons": 10}
+        gate = judge({"eval": {"end": {"accuracy": 0.75, "pairs": 20, "kl": 0.4}}}).to_dict()
+        second = rows.make_version(
+            db, project, number=2, state="candidate", metrics={"gate": gate}, parent_id=first.id, gate_state="open"
+        )
+        prompt = rows.make_prompt(db, project)
+        a, b = (rows.make_completion(db, prompt, version=version) for version in (first, second))
+        pair = create_comparison(
+            db, project=project, completion_a=a, completion_b=b, slots=1, rng=Random(0), made=Made("gate")
+        )
+        rows.make_vote(db, pair, choice="b")
+        candidate = second.id
+    page = ann.get("/p/tone/versions").text
+    assert "people are comparing" in page
+    assert "1 of 10" in page
+    assert "So far it won 100 % (95 % interval 21 to 100 %)" in page
+    with transaction(portal.factory) as db:
+        version, project = db.get_one(Version, candidate), db.scalars(select(Project)).one()
+        bounds = GateSettings(comparisons=1)
+        verdict = judge_blind(judge(version.metrics | {"eval": {}}, bounds), blind.result(db, project, version), bounds)
+        version.gate_state, version.metrics = "failed", {"gate": verdict.to_dict()}
+    page = ann.get("/p/tone/versions").text
+    assert "gate not passed" in page
+    assert "It won 100% of 1 blind comparisons with version 1; the 95 % interval, 21% to 100%" in page

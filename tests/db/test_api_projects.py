@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from app.comparisons import refill_counts
+from app.db.base import utcnow
+from app.db.session import transaction
 from app.db.tables import OutboxMessage, Project, Round
 from tests.factories import rows
 from tests.fixtures.portal import Portal
@@ -141,6 +144,70 @@ def test_members_are_set_and_removed(portal: Portal) -> None:
     assert client.delete(f"{url}/{bo.id}").status_code == 204
     assert client.delete(f"{url}/{bo.id}").status_code == 404
     assert client.put(url, json={"email": "bo@example.org", "role": "owner"}).status_code == 422
+
+
+def test_how_pairs_are_chosen_is_set_and_read_back_with_its_defaults(portal: Portal) -> None:
+    ann = portal.user("ann@example.org")
+    portal.project("Tone", ann)
+    client = portal.token(ann).client
+    before = client.get(f"{URL}/tone").json()
+    assert before["refilling"]["strategy"] == "random"
+    assert before["refilling"]["exploration"] is None
+    assert before["gate"] == {
+        "comparisons": 40, "min_win_rate": 0.4, "min_accuracy": 0.5, "max_kl": 50.0, "max_length_ratio": 2.0,
+    }  # fmt: skip
+    changed = client.patch(f"{URL}/tone", json={"refilling": {"strategy": "uncertainty", "previous_percent": 20}})
+    refilling = changed.json()["refilling"]
+    assert (refilling["exploration"], refilling["pool_factor"], refilling["previous_percent"]) == (0.2, 3, 20)
+    again = client.patch(f"{URL}/tone", json={"refilling": refilling})
+    assert (again.status_code, again.json()["refilling"]) == (200, refilling), "what was read can be sent back"
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "says"),
+    [
+        ({"refilling": {"strategy": "best"}}, "refilling.strategy", "'random', 'uncertainty', 'information'"),
+        ({"refilling": {"exploration": 0.5}}, "refilling.exploration", "strategy 'random' does not read it"),
+        ({"refilling": {"strategy": "diversity", "exploration": 0}}, "refilling.exploration", "above 0, not 0"),
+        ({"refilling": {"pool_factor": 4}}, "refilling.pool_factor", "strategy 'random' does not read it"),
+        ({"refilling": {"previous_percent": 60, "candidate_percent": 40}}, "refilling", "at most 90 together"),
+        ({"refilling": {"pairs_per_prompt": 2}}, "refilling.pairs_per_prompt", "2 answers to a prompt make at most 1"),
+        (
+            {"refilling": {"pairs_per_prompt": 2}, "reviewing": {"mode": "ranking", "answers": 4}},
+            "refilling.pairs_per_prompt",
+            "a ranking has all answers in it",
+        ),
+        ({"refilling": {"similarity": 0.2}}, "refilling.similarity", "at least 0.5, not 0.2"),
+        ({"gate": {"comparisons": -1}}, "gate.comparisons", "at least 0, not -1"),
+        ({"gate": {"min_win_rate": 60}}, "gate.min_win_rate", "at most 1, not 60"),
+        ({"gate": {"speed": 1}}, "gate.speed", "no such setting"),
+    ],
+)
+def test_what_cannot_be_chosen_is_refused_by_name(portal: Portal, body: Any, field: str, says: str) -> None:
+    ann = portal.user("ann@example.org")
+    portal.project("Tone", ann)
+    answer = portal.token(ann).client.patch(f"{URL}/tone", json=body)
+    assert answer.status_code == 422
+    assert says in problems(answer)[field]
+
+
+def test_an_admins_program_sees_how_the_refill_is_doing(portal: Portal) -> None:
+    ann = portal.user("ann@example.org")
+    project = portal.project("Tone", ann)
+    with transaction(portal.factory) as db:
+        stored = db.get_one(Project, project.id)
+        version = rows.make_version(db, stored, number=1)
+        rows.make_comparison(db, stored, version=version)
+        refill_counts.add(db, project_id=stored.id, version_id=version.id, counts={"sampled": 4, "empty": 1})
+        stored.refill_problem = stored.refill_last_error = "The engine is down."
+        stored.refill_failures, stored.refill_last_error_at = 2, utcnow()
+    state = portal.token(ann).client.get(f"{URL}/tone/refill").json()
+    assert (state["state"], state["ready"], state["target"], state["failures"]) == ("waiting", 1, 24, 2)
+    assert (state["problem"], state["last_error"]) == ("The engine is down.", "The engine is down.")
+    assert (state["counts"]["sampled"], state["counts"]["empty"], state["counts"]["looping"]) == (4, 1, 0)
+    assert state["waiting"] == {"current": 1}
+    reviewer = portal.token(portal.member(project, "bo@example.org")).client
+    assert reviewer.get(f"{URL}/tone/refill").status_code == 403
 
 
 def test_reviewers_read_but_do_not_change(portal: Portal) -> None:
