@@ -103,8 +103,8 @@ def judge_blind(figures: Verdict, seen: Blind, bounds: GateSettings) -> Verdict:
     elif seen.low < bounds.min_win_rate:
         reasons.append(
             f"it won {seen.win_rate:.0%} of {seen.judged} blind comparisons with version {seen.opponent} "
-            f"(95 % interval {seen.low:.0%} to {seen.high:.0%}); the interval may begin at "
-            f"{bounds.min_win_rate:.0%} at the lowest"
+            f"(95 % interval {seen.low:.0%} to {seen.high:.0%}); the interval must not begin below "
+            f"{bounds.min_win_rate:.0%}"
         )
     if seen.length_ratio is not None and seen.length_ratio > bounds.max_length_ratio:
         reasons.append(

@@ -112,7 +112,7 @@ def _blind(seen: Mapping[str, Any]) -> list[Check]:
     least, judged = _number(seen, "min_win_rate") or 0.0, _number(seen, "judged") or 0.0
     told = (
         f"It won {rate:.0%} of {judged:,.0f} blind comparisons with version {seen.get('opponent')}; the 95 % interval, "
-        f"{low:.0%} to {high:.0%}, may begin at {least:.0%} at the lowest."
+        f"{low:.0%} to {high:.0%}, must not begin below {least:.0%}."
     )
     checks = [Check(low >= least, told)]
     ratio, most = _number(seen, "length_ratio"), _number(seen, "max_length_ratio") or math.inf

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from app.comparisons import refill_counts
 from app.db.base import utcnow
 from app.db.ids import new_id
 from app.db.tables import Project, Round, RoundEvent, User, Version
@@ -122,11 +123,28 @@ def _versions(db: Session, project: Project) -> tuple[Version, Version, Version]
     gate = {
         "passed": False, "accuracy": 0.78, "min_accuracy": 0.5, "kl": 2.41, "max_kl": 50.0, "held_out_pairs": 23,
         "displacement_alarm": alarm, "reasons": [alarm],
+        "blind": {
+            "opponent": 2, "wanted": 40, "judged": 40, "prompts": 31, "wins": 17.5, "win_rate": 0.4375, "low": 0.296,
+            "high": 0.59, "length_ratio": 1.31, "min_win_rate": 0.4, "max_length_ratio": 2.0,
+        },
     }  # fmt: skip
     three = rows.make_version(
         db, project, number=3, state="candidate", created_at=now - day / 4, kind="adapter", parent_id=two.id,
         base_id=one.id, metrics=figures(0.78, 1.9, 2.41, 211) | {"gate": gate, "displacement_alarm": alarm},
+        gate_state="failed",
     )  # fmt: skip
+    met = {
+        "sampled": 1204,
+        "resampled": 61,
+        "near_identical": 38,
+        "looping": 9,
+        "empty": 2,
+        "formed": 560,
+        "seconds": 431,
+    }
+    refill_counts.add(db, project_id=project.id, version_id=two.id, counts=met)
+    project.refill_last_error = "The engine does not answer. It is tried again by itself; `hone doctor` says more."
+    project.refill_last_error_at = now - timedelta(hours=2)
     return one, two, three
 
 
