@@ -1,20 +1,21 @@
-"""The page where people compare, and the one where they look back: plain forms, of which HTMX swaps the desk."""
+"""The page where people compare: plain forms, which a script sends so that the next pair is there at once."""
 
-from typing import Annotated, Any, get_args
+from datetime import timedelta
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Form, Query, Request
+from fastapi import APIRouter, Form, Request
 from starlette.responses import HTMLResponse, Response
 
 from app.accounts import access
 from app.accounts.principal import ProjectContext
-from app.comparisons import queries, service
-from app.comparisons.errors import LeaseNotFoundError, VoteFrozenError, VoteInvalidError
-from app.comparisons.records import FLAG_REASONS, Choice, Leased
+from app.comparisons import ballot_form, desk, queries, service
+from app.comparisons.errors import LeaseNotFoundError, VoteFrozenError
+from app.comparisons.records import Leased
 from app.comparisons.waiting import why_empty
 from app.db.base import utcnow
-from app.db.ids import new_id
-from app.web.deps import Db, Render, is_htmx, see_other
+from app.projects.reviewing import reviewing_of
+from app.web.deps import Db, Fields, Render, is_htmx, see_other
 
 router = APIRouter(include_in_schema=False)
 
@@ -23,18 +24,7 @@ Reviewing = Annotated[ProjectContext, access.reviewer()]
 NOT_COUNTED = (
     "Your choice is kept. It does not count, because others had judged this pair or it was withdrawn meanwhile."
 )
-SAID: dict[Choice, str] = {
-    "a": "A is better",
-    "b": "B is better",
-    "tie": "Tie",
-    "both_bad": "Both bad",
-    "ranked": "Ranked",
-    "skip": "Skipped",
-    "flag": "Flagged",
-}
-"""How a choice is called on the page."""
 TAKEN_BACK = "Taken back. Choose again."
-PAGE_SIZE = 20
 
 
 @router.get("/p/{slug}/compare")
@@ -45,22 +35,19 @@ def compare(
 
     A page that is ``waiting`` asks every few seconds and gets 204 as long as that is still why.
     """
+    me = here.principal.user_id
     leased = None
     if again is not None:
-        leased = service.load_lease(db, reviewer_id=here.principal.user_id, assignment_id=again)
+        leased = service.load_lease(db, reviewer_id=me, assignment_id=again)
         if leased is None or leased.project_id != here.project.id:
             raise LeaseNotFoundError
         if not queries.is_changeable(db, again):
             raise VoteFrozenError
-    leased = leased or service.lease_next(db, project=here.project, reviewer_id=here.principal.user_id)
-    if (
-        leased is None
-        and waiting is not None
-        and is_htmx(request)
-        and waiting == why_empty(db, here.project, here.principal.user_id)
-    ):
+    leased = leased or service.lease_next(db, project=here.project, reviewer_id=me)
+    still = leased is None and waiting is not None and waiting == why_empty(db, here.project, me)
+    if still and is_htmx(request):
         return Response(status_code=204)
-    return _desk(here, db, render, leased=leased, said="A new pair is ready." if waiting else "")
+    return _desk(here, db, render, leased, told="A new pair is ready." if waiting else "")
 
 
 @router.post("/p/{slug}/compare")
@@ -69,31 +56,51 @@ def choose(
     db: Db,
     request: Request,
     render: Render,
+    fields: Fields,
     lease: Annotated[UUID, Form()],
-    choice: Annotated[str, Form()],
-    key: Annotated[str | None, Form()] = None,
-    comment: Annotated[str | None, Form()] = None,
-    seconds: Annotated[str, Form()] = "",
+    showing: Annotated[str, Form()] = "",
+    showing_for: Annotated[str, Form()] = "",
 ) -> Response:
-    """A choice by button or key; the answer holds the next pair."""
-    said, _, reason = choice.partition(":")
+    """A choice by button or key; the answer holds the next pair.
+
+    A page that had the next pair ready says which it is ``showing`` already, for how many seconds, and is answered
+    with the one after that.
+    """
+    project, me = here.project, here.principal.user_id
+    held = None
+    if ballot_form.holds_edits(fields):  # what was edited is only known beside what it was
+        held = service.load_lease(db, reviewer_id=me, assignment_id=lease)
+    ballot = ballot_form.read(fields, reviewing_of(project.reviewing), held.answers if held else ())
     recorded = service.record_vote(
-        db,
-        reviewer_id=here.principal.user_id,
-        assignment_id=lease,
-        project_id=here.project.id,
-        choice=_choice(said),
-        idempotency_key=key or None,
-        comment=comment,
-        reason=reason or None,
-        seconds=_seconds(seconds),
-        source="web",
+        db, reviewer_id=me, assignment_id=lease, project_id=project.id, source="web", **ballot
     )
     notice = NOT_COUNTED if recorded.surplus else None
     if not is_htmx(request):
-        return see_other(request, f"/p/{here.project.slug}/compare", flash=notice, tone="info")
-    leased = service.lease_next(db, project=here.project, reviewer_id=here.principal.user_id)
-    return _desk(here, db, render, leased=leased, said=SAID[recorded.vote.choice], notice=notice, voted=True)
+        return see_other(request, f"/p/{project.slug}/compare", flash=notice, tone="info")
+    if showing:
+        on_screen = _uuid(showing)
+        since = utcnow() - timedelta(seconds=min(ballot_form.seconds_of(showing_for) or 0.0, 60.0))
+        service.show_lease(db, project=project, reviewer_id=me, assignment_id=on_screen, now=since)
+        leased = service.lease_ahead(db, project=project, reviewer_id=me, holding=on_screen)
+        return _desk(here, db, render, leased, notice=notice, ahead=True)
+    leased = service.lease_next(db, project=project, reviewer_id=me)
+    told = desk.said(recorded.vote.choice, recorded.vote.strength)
+    return _desk(here, db, render, leased, told=told, notice=notice)
+
+
+@router.post("/p/{slug}/compare/ahead")
+def ahead(here: Reviewing, db: Db, render: Render, holding: Annotated[UUID, Form()]) -> Response:
+    """One pair more, for the page to keep ready behind the one that the reviewer is ``holding`` (its lease)."""
+    leased = service.lease_ahead(db, project=here.project, reviewer_id=here.principal.user_id, holding=holding)
+    return _desk(here, db, render, leased, ahead=True)
+
+
+@router.post("/p/{slug}/compare/keep")
+def keep(here: Reviewing, db: Db, lease: Annotated[UUID, Form()]) -> Response:
+    """Somebody is still reading: the pair stays theirs a while longer. Says for how many seconds; 0 if it is lost."""
+    until = service.extend_lease(db, reviewer_id=here.principal.user_id, assignment_id=lease)
+    seconds = 0 if until is None else max(0, int((until - utcnow()).total_seconds()))
+    return Response(status_code=204, headers={"Hone-Seconds-Left": str(seconds)})
 
 
 @router.post("/p/{slug}/compare/undo")
@@ -102,70 +109,35 @@ def undo(here: Reviewing, db: Db, request: Request, render: Render, lease: Annot
     leased = service.undo_vote(db, reviewer_id=here.principal.user_id, assignment_id=lease, project_id=here.project.id)
     if not is_htmx(request):
         return see_other(request, f"/p/{here.project.slug}/compare?again={lease}", flash=TAKEN_BACK, tone="info")
-    return _desk(here, db, render, leased=leased, said=TAKEN_BACK)
-
-
-@router.get("/p/{slug}/answers")
-def my_answers(here: Reviewing, db: Db, render: Render, before: Annotated[UUID | None, Query()] = None) -> HTMLResponse:
-    """What I said so far, newest first."""
-    found = queries.answers(
-        db, project_id=here.project.id, reviewer_id=here.principal.user_id, limit=PAGE_SIZE + 1, before=before
-    )
-    return render(
-        "comparisons/answers.html",
-        block="answers",
-        project=here.project,
-        answers=found[:PAGE_SIZE],
-        older=found[PAGE_SIZE - 1].vote_id if len(found) > PAGE_SIZE else None,
-        first_page=before is None,
-        flag_reasons=FLAG_REASONS,
-        choices=SAID,
-    )
+    return _desk(here, db, render, leased, told=TAKEN_BACK)
 
 
 def _desk(
     here: ProjectContext,
     db: Db,
     render: Render,
-    *,
     leased: Leased | None,
-    said: str = "",
+    *,
+    told: str = "",
     notice: str | None = None,
-    voted: bool = False,
+    ahead: bool = False,
 ) -> HTMLResponse:
-    """The page, or for HTMX the desk with the pair on it; ``said`` is read out to those who cannot see it change."""
-    project, me = here.project, here.principal.user_id
-    last = queries.answers(db, project_id=project.id, reviewer_id=me, limit=1)
-    context: dict[str, Any] = {
-        "project": project,
-        "is_admin": here.is_admin,
-        "reviewer": me,
-        "pair": leased,
-        "seconds_left": max(0, int((leased.expires_at - utcnow()).total_seconds())) if leased else 0,
-        "key": new_id(),
-        "last": last[0] if last and last[0].changeable else None,
-        "progress": queries.progress(db, project=project, reviewer_id=me),
-        "why": None if leased else why_empty(db, project, me),
-        "flag_reasons": FLAG_REASONS,
-        "choices": SAID,
-        "said": said,
-        "taken_back": said == TAKEN_BACK,
-    }
-    headers = {"HX-Replace-Url": f"/p/{project.slug}/compare"} if voted else {}
-    return render("comparisons/compare.html", block="desk", headers=headers, notice=notice, tone="info", **context)
+    """The page, or for a script the desk with the pair on it; ``told`` is read out, for those who cannot see it."""
+    shown = desk.context(db, here.project, here.principal.user_id, leased, ahead=ahead)
+    return render(
+        "comparisons/compare.html",
+        block="desk",
+        notice=notice,
+        tone="info",
+        **shown,
+        is_admin=here.is_admin,
+        told=told,
+        taken_back=told == TAKEN_BACK,
+    )
 
 
-def _choice(value: str) -> Choice:
-    for choice in get_args(Choice):
-        if choice == value:
-            return choice  # type: ignore[no-any-return]
-    raise VoteInvalidError(f"The choice {value!r} is unknown.", mend="Choose with one of the buttons of the page.")
-
-
-def _seconds(value: str) -> float | None:
-    """What the page measured; anything else than a sensible number of seconds is as good as nothing."""
+def _uuid(value: str) -> UUID:
     try:
-        seconds = float(value)
+        return UUID(value)
     except ValueError:
-        return None
-    return seconds if 0 <= seconds < 86_400 else None
+        raise LeaseNotFoundError from None

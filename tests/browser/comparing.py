@@ -50,7 +50,23 @@ def open_shop(server: LiveServer, *, pairs: int = 3, slots: int = 1, **project: 
     return shop
 
 
-def on_pair(page: Page, number: int) -> None:
-    """Wait until that pair is on the page, and a new choice is taken for meant."""
+def on_pair(page: Page, number: int, *, settled: bool = True) -> None:
+    """Wait until that pair is on the page, and a new choice is taken for meant.
+
+    Args:
+        settled: also wait until every choice made before is acknowledged; a pair is on the page before that.
+    """
     expect(page.locator(".talk")).to_contain_text(f"Question {number}:")
+    if settled:
+        acknowledged(page)
     page.wait_for_timeout(400)
+
+
+def acknowledged(page: Page) -> None:
+    """Wait until the server has said of every choice that it has it."""
+    expect(page.locator("body[data-kept='0']")).to_be_attached()
+
+
+def ready_ahead(page: Page) -> None:
+    """Wait until the next pair waits in the page."""
+    expect(page.locator("#desk[data-ahead=ready]")).to_be_attached()

@@ -108,7 +108,7 @@ def test_a_note_a_flag_and_a_skip_are_stored_with_the_time_it_took(
     sign_in(shop.reviewer)
     page.goto(shop.url)
     on_pair(page, 1)
-    page.locator("[data-pop=comment] summary").click()
+    page.locator("summary[data-key=comment]").click()
     page.get_by_label("A note with your choice").fill("kinder")
     page.get_by_role("button", name="B is better").click()
     on_pair(page, 2)
@@ -189,7 +189,7 @@ def test_without_javascript_the_choice_is_a_plain_form(server: LiveServer, page:
     expect(page.locator(".talk")).to_contain_text("Question 1:")
     expect(page.get_by_text("Taken back. Choose again.")).to_be_visible()
     page.get_by_role("button", name="Tie").click()
-    page.locator("[data-pop=flag] summary").click()
+    page.locator("summary[data-key=flag]").click()
     page.get_by_role("button", name="Broken or unreadable").click()
     expect(page.locator(".talk")).to_contain_text("Question 3:")
     assert [shown for _, shown in shop.votes()] == ["right", "undone", "tie", "flag"]

@@ -1,0 +1,46 @@
+// Requests of the page: forms sent as HTMX would send them, answered with fragments and messages.
+
+/** Send a form's body. The token is this document's own: a body may have been kept since before another sign-in. */
+export function post(path, body, headers = {}) {
+  const token = document.querySelector("input[name=csrf_token]")?.value ?? "";
+  return fetch(path, {
+    method: "POST",
+    body: body instanceof URLSearchParams ? body : new URLSearchParams(body),
+    headers: { "HX-Request": "true", "HX-Current-URL": location.href, "X-CSRF-Token": token, ...headers },
+    redirect: "follow",
+  });
+}
+
+/** Ask for a fragment. */
+export function get(path) {
+  return fetch(path, { headers: { "HX-Request": "true", "HX-Current-URL": location.href } });
+}
+
+/** The desk in an answer; null when there is none. */
+export function deskIn(html) {
+  const page = new DOMParser().parseFromString(html, "text/html");
+  const found = page.getElementById("desk");
+  return found && document.adoptNode(found);
+}
+
+/** What the answer wants to tell beside its fragment. */
+export function tell(response) {
+  const told = response.headers.get("HX-Trigger");
+  if (told) notify(JSON.parse(told)["hone:notice"]);
+}
+
+export function notify({ text, tone = "info" }) {
+  document.dispatchEvent(new CustomEvent("hone:notice", { detail: { text, tone } }));
+}
+
+/** An answer to a refused request says why, as a fragment for the page's messages. */
+export function showRefusal(html) {
+  document.getElementById("notices").innerHTML = html;
+}
+
+/** Read a text to those who cannot see the page change. */
+export function say(text) {
+  const live = document.getElementById("announce");
+  live.textContent = "";
+  setTimeout(() => { live.textContent = text; }, 50);
+}
