@@ -13,7 +13,7 @@ from app.accounts import navigation
 from app.accounts import pages as accounts_pages
 from app.accounts.service import ensure_first_admin
 from app.chat import api as chat_api
-from app.comparisons import answers_pages
+from app.comparisons import answers_pages, flagged_pages
 from app.comparisons import api as comparisons_api
 from app.comparisons import pages as comparisons_pages
 from app.db.session import SessionFactory, make_engine, make_session_factory, transaction
@@ -23,7 +23,7 @@ from app.errors import DomainError
 from app.journal.outbox import send_pending
 from app.preferences import api as preferences_api
 from app.projects import api as projects_api
-from app.projects import members_pages, settings_pages
+from app.projects import members_pages, reviewing_pages, settings_pages
 from app.projects import pages as projects_pages
 from app.prompts import api as prompts_api
 from app.prompts import pages as prompts_pages
@@ -42,7 +42,8 @@ from app.web.security import SecurityHeaders
 
 ROOMS = (
     *(health, assets, openapi, api_docs, accounts_pages, chat_api),
-    *(projects_pages, settings_pages, members_pages, comparisons_pages, answers_pages),
+    *(projects_pages, settings_pages, reviewing_pages, members_pages),
+    *(comparisons_pages, answers_pages, flagged_pages),
     *(prompts_pages, rounds_pages, versions_pages),
     *(reviewers_pages, reviewers_api),
     *(projects_api, prompts_api, comparisons_api, preferences_api, rounds_api, versions_api),

@@ -89,3 +89,16 @@ class PairExistsError(ConflictError):
 
     code = "pair_exists"
     title = "These two answers are being compared already"
+
+
+class NotFlaggedError(ConflictError):
+    """An admin wants to decide about a comparison that waits for no decision."""
+
+    code = "not_flagged"
+    title = "Nothing to decide here any more"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This pair is not flagged any more, or was never one of this project.",
+            mend="Reload the list: somebody else may have decided already.",
+        )

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from app.db.tables import User
-from tests.browser.comparing import on_pair, open_shop
+from tests.browser.comparing import acknowledged, on_pair, open_shop
 from tests.browser.conftest import DESKTOP, PHONE, type_sign_in
 from tests.browser.server import LiveServer
 from tests.factories.rows import make_member, make_prompt
@@ -204,17 +204,34 @@ def test_on_a_phone_the_choices_are_in_reach_and_nothing_is_wider_than_the_scree
     page.goto(shop.url)
     expect(page.locator(".talk")).to_contain_text("Question 1:")
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    page.locator("#guidelines > summary").tap()
     left, right = page.locator(".answer").all()
-    boxes = [left.bounding_box(), right.bounding_box()]
-    assert boxes[0]["width"] == boxes[1]["width"]
-    assert boxes[1]["y"] > boxes[0]["y"] + boxes[0]["height"]
+    assert left.bounding_box()["width"] == right.bounding_box()["width"]
+    expect(left).to_be_in_viewport()
+    expect(right).not_to_be_in_viewport()
+    start = left.locator("header").bounding_box()
+    swipe(context, page, start["x"] + 250, start["y"] + 40, -220)
+    expect(right.locator("h2")).to_be_in_viewport()
+    expect(page.locator(".pager a[aria-current]")).to_contain_text("B")
+    page.locator(".pager a").first.tap()
+    expect(left.locator("h2")).to_be_in_viewport()
     for name in ("A is better", "Tie", "Both bad", "B is better", "Skip"):
         box = page.get_by_role("button", name=name).bounding_box()
         assert box["y"] + box["height"] <= PHONE["height"], f"{name} is below the fold"
         assert box["height"] >= 44
     page.get_by_role("button", name="Both bad").tap()
     expect(page.locator(".talk")).to_contain_text("Question 2:")
+    acknowledged(page)
     assert [shown for _, shown in shop.votes()] == ["both_bad"]
+
+
+def swipe(context: BrowserContext, page: Page, x: float, y: float, by: float) -> None:
+    """A finger put down at a point and moved to the side, as the browser gets it from a touch screen."""
+    devtools = context.new_cdp_session(page)
+    for step in range(11):
+        kind = "touchStart" if step == 0 else "touchMove"
+        devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x + by * step / 10, "y": y}]})
+    devtools.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
 def test_on_a_desk_the_answers_stand_side_by_side_in_equal_columns(

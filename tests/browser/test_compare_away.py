@@ -9,7 +9,7 @@ from sqlalchemy import delete, select, update
 from app.comparisons.service import expire_leases, lease_next, record_vote, withdraw_unvoted
 from app.db.base import utcnow
 from app.db.tables import Project, User, UserSession
-from tests.browser.comparing import on_pair, open_shop
+from tests.browser.comparing import on_pair, open_shop, ready_ahead
 from tests.browser.server import LiveServer
 from tests.factories.rows import make_user, make_version
 
@@ -91,6 +91,7 @@ def test_a_choice_outlives_the_page_it_was_made_on(
     page.keyboard.press("b")
     expect(page.locator("#connection")).to_be_visible()
     page.close()
+    assert shop.votes() == []
     later = context.new_page()
     later.goto(shop.url)
     on_pair(later, 2)
@@ -116,7 +117,10 @@ def test_a_server_in_trouble_is_asked_again(
     page.route(LOST, trouble)
     page.keyboard.press("t")
     expect(page.locator("#connection")).to_be_visible()
-    expect(page.locator(".talk")).to_contain_text("Question 1:")
+    expect(page.locator(".talk")).to_contain_text("Question 2:")
+    expect(page.get_by_role("button", name="A is better")).to_have_attribute("aria-disabled", "true")
+    expect(page.locator("#connection")).to_be_hidden()
+    expect(page.get_by_role("button", name="A is better")).not_to_have_attribute("aria-disabled", "true")
     on_pair(page, 2)
     assert [shown for _, shown in shop.votes()] == ["tie"]
 
@@ -219,12 +223,15 @@ def test_a_pair_withdrawn_while_it_was_read_still_takes_the_choice(
     sign_in(shop.reviewer)
     page.goto(shop.url)
     on_pair(page, 1)
+    ready_ahead(page)
     with server.db() as db:
         project = db.execute(select(Project)).scalar_one()
         assert withdraw_unvoted(db, project=project, sampled_by_other_than=make_version(db, project).id) == 3
     page.keyboard.press("a")
+    on_pair(page, 2)  # it was in the reviewer's hands too, ready in the page
+    page.keyboard.press("b")
     expect(page.get_by_role("heading", level=1)).to_have_text("New pairs are on their way")
-    assert shop.column("surplus") == [False]
+    assert shop.column("surplus") == [False, False]
 
 
 def test_a_pair_whose_time_runs_out_says_so_and_can_still_be_judged(

@@ -26,7 +26,7 @@ let sending = false;
 let failures = 0;
 let lost = false;
 let shownAt = performance.now();
-let active = true; // somebody has moved, typed or scrolled since the lease was last kept
+let active = false; // somebody has moved, typed or scrolled since the lease was last kept
 let guidelinesTouched = false; // open for newcomers, closed after their first choice unless they want it open
 const timers = { late: 0, keep: 0, retry: 0, wait: 0 };
 

@@ -1,0 +1,120 @@
+"""What reviewers are asked: the settings page of its own."""
+
+import re
+import unicodedata
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from starlette.datastructures import FormData
+from starlette.responses import HTMLResponse, Response
+
+from app.accounts import access
+from app.accounts.principal import ProjectContext
+from app.projects import service
+from app.projects.reviewing import MAX_CRITERIA, reviewing_of
+from app.projects.validation import ProjectInvalidError
+from app.web.deps import Db, Fields, Render, see_other
+
+router = APIRouter(prefix="/p/{slug}/settings/reviewing", include_in_schema=False)
+
+Here = Annotated[ProjectContext, access.admin()]
+
+CHOICES = {
+    "mode": (("pair", "Two answers side by side"), ("ranking", "Several answers to be put in order")),
+    "scale": (
+        ("ab", "A or B"),
+        ("ab_tie", "A, tie or B"),
+        ("ab_tie_bad", "A, tie, both bad or B"),
+        ("strength", "Slightly, clearly or much better on each side; tie; both bad"),
+    ),
+    "comment": (("off", "Not asked for"), ("optional", "Optional"), ("required", "Required")),
+    "skip_reason": (("off", "Not asked for"), ("optional", "Optional"), ("required", "Required")),
+    "criterion": (("preference", "A, tie or B"), ("likert", "1 to 5 for each answer")),
+}
+_SPARE_ROWS = 2
+
+
+@router.get("")
+def show(here: Here, render: Render) -> HTMLResponse:
+    """The settings as they are."""
+    values = reviewing_of(here.project.reviewing).model_dump()
+    return _page(render, here, values | {"tags": "\n".join(values["tags"])})
+
+
+@router.post("")
+def save(here: Here, request: Request, fields: Fields, db: Db, render: Render) -> Response:
+    """Change them all, or show the form again with what is wrong."""
+    values = _typed(fields)
+    wanted = values | {"tags": [line.strip() for line in values["tags"].split("\n") if line.strip()]}
+    try:
+        service.update_project(db, here.project, actor=here.principal.user_id, reviewing=wanted)
+    except ProjectInvalidError as error:
+        errors, general = _by_field(error)
+        return _page(render, here, values, errors=errors, general=general, status=422)
+    told = "Saved. Pairs shown from now on ask for this."
+    return see_other(request, f"/p/{here.project.slug}/settings/reviewing", flash=told)
+
+
+def _typed(fields: FormData) -> dict[str, Any]:
+    def text(name: str) -> str:
+        return str(fields.get(name, "")).replace("\r\n", "\n").strip()
+
+    criteria: list[dict[str, str]] = []
+    for row in range(MAX_CRITERIA + _SPARE_ROWS):
+        label = text(f"label-{row}")
+        if label:
+            key = text(f"key-{row}") or _key(label, {criterion["key"] for criterion in criteria})
+            criteria.append({"key": key, "label": label, "scale": text(f"scale-{row}") or "preference"})
+    return {
+        "mode": text("mode"),
+        "answers": text("answers"),
+        "scale": text("scale"),
+        "criteria": criteria,
+        "criteria_required": bool(text("criteria_required")),
+        "comment": text("comment"),
+        "comment_min_chars": text("comment_min_chars") or "0",
+        "tags": text("tags"),
+        "correction": bool(text("correction")),
+        "skip_reason": text("skip_reason"),
+    }
+
+
+def _key(label: str, taken: set[str]) -> str:
+    plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().lower()
+    stem = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")[:36].lstrip("0123456789_") or "criterion"
+    return next(key for number in range(1, 100) if (key := stem if number == 1 else f"{stem}_{number}") not in taken)
+
+
+def _by_field(error: ProjectInvalidError) -> tuple[dict[str, str], list[str]]:
+    """'reviewing.answers' belongs to its field, 'reviewing.criteria.0.label' to the criteria; others stand on top."""
+    errors: dict[str, str] = {}
+    general: list[str] = []
+    for item in error.errors:
+        parts = item.field.split(".")
+        if len(parts) > 1 and parts[0] == "reviewing":
+            errors.setdefault(parts[1], item.message.removeprefix("Value error, "))
+        else:
+            general.append(item.message.removeprefix("Value error, "))
+    return errors, general
+
+
+def _page(
+    render: Render,
+    here: ProjectContext,
+    values: dict[str, Any],
+    *,
+    errors: dict[str, str] | None = None,
+    general: list[str] | None = None,
+    status: int = 200,
+) -> HTMLResponse:
+    spare = min(_SPARE_ROWS, MAX_CRITERIA - len(values["criteria"]))
+    return render(
+        "projects/reviewing.html",
+        status=status,
+        project=here.project,
+        values=values,
+        criteria=[*values["criteria"], *({"key": "", "label": "", "scale": "preference"} for _ in range(spare))],
+        errors=errors,
+        general=general or [],
+        choices=CHOICES,
+    )
