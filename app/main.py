@@ -21,6 +21,7 @@ from app.engine.asynchronous import AsyncEngineClient
 from app.engine.client import EngineClient
 from app.errors import DomainError
 from app.journal.outbox import send_pending
+from app.playground import pages as playground_pages
 from app.preferences import api as preferences_api
 from app.projects import api as projects_api
 from app.projects import members_pages, reviewing_pages, settings_pages
@@ -43,7 +44,7 @@ from app.web.security import SecurityHeaders
 ROOMS = (
     *(health, assets, openapi, api_docs, accounts_pages, chat_api),
     *(projects_pages, settings_pages, reviewing_pages, members_pages),
-    *(comparisons_pages, answers_pages, flagged_pages),
+    *(comparisons_pages, answers_pages, flagged_pages, playground_pages),
     *(prompts_pages, rounds_pages, versions_pages),
     *(reviewers_pages, reviewers_api),
     *(projects_api, prompts_api, comparisons_api, preferences_api, rounds_api, versions_api),

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.accounts.scopes import SCOPES
 from app.accounts.service import create_token, start_session
 from app.comparisons.service import lease_next
-from app.db.tables import Project, PromptUpload, Round, User
+from app.db.tables import PlaygroundTurn, Project, PromptUpload, Round, User
 from tests.factories import rows
 
 
@@ -29,6 +29,8 @@ class Person:
     token_id: UUID
     chat: str = ""
     """A kept chat of theirs with ``alpha``'s model."""
+    turn: UUID | None = None
+    """A question of theirs in ``alpha``'s playground."""
     leased: UUID | None = None
     """A comparison of ``alpha`` that is theirs to judge."""
 
@@ -62,6 +64,17 @@ def build(db: Session) -> World:
     db.add_all([round_, upload])
     comparisons = [rows.make_comparison(db, alpha, version=version) for _ in people]
     for person in people.values():
+        turn = PlaygroundTurn(
+            project_id=alpha.id,
+            user_id=person.user.id,
+            messages=[{"role": "user", "content": "Hello"}],
+            sampling={"seeds": {"a": 1, "b": 2}},
+            left_version_id=version.id,
+            right_version_id=candidate.id,
+        )
+        db.add(turn)
+        db.flush()
+        person.turn = turn.id
         person.chat = rows.make_chat(db, rows.make_prompt(db, alpha), person.user, version=version)[0]
         leased = lease_next(db, project=alpha, reviewer_id=person.user.id)
         assert leased is not None
@@ -89,6 +102,7 @@ PATH_PARAMS: Mapping[str, Callable[[World, Person, str], object]] = {
     "user_id": lambda world, _caller, _path: world.ids["user_id"],
     "comparison_id": lambda _world, caller, _path: caller.leased,
     "token_id": lambda _world, caller, _path: caller.token_id,
+    "turn_id": lambda _world, caller, _path: caller.turn,
     "model": lambda world, _caller, _path: world.alpha.slug,
     "number": lambda world, _caller, path: world.ids["version_number" if "/versions/" in path else "round_number"],
     "check_id": lambda world, _caller, _path: world.ids["check_id"],
