@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,12 @@ def make(voices: Voices, tmp_path: Path) -> Duel:
     return Duel(engines, left, right)
 
 
+def run(work: Coroutine[Any, Any, list[Shown]]) -> list[Shown]:
+    """On a loop of its own, in a thread: where a browser's tests ran before, this thread has one already."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
 async def watch(fight: Duel) -> list[Shown]:
     fight.start()
     return [shown async for shown in fight.shown()]
@@ -72,7 +79,7 @@ def lengths(seen: list[Shown], side: str) -> list[int]:
 def test_a_fast_and_a_slow_version_are_seen_at_the_same_pace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duel, "TICK_SECONDS", 0.01)
     fight = make(Voices({str(FAST): 0.0, str(SLOW): 0.02}), tmp_path)
-    seen = asyncio.run(watch(fight))
+    seen = run(watch(fight))
     assert lengths(seen, "a") == lengths(seen, "b")
     assert len(set(lengths(seen, "a"))) > 4, "it is seen growing"
     assert [shown.side for shown in seen if shown.ended] == ["a", "b"]
@@ -84,7 +91,7 @@ def test_a_fast_and_a_slow_version_are_seen_at_the_same_pace(tmp_path: Path, mon
 def test_a_side_that_breaks_off_ends_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duel, "TICK_SECONDS", 0.01)
     fight = make(Voices({str(FAST): 0.0, str(SLOW): 0.005}, {str(SLOW): 3}), tmp_path)
-    seen = asyncio.run(watch(fight))
+    seen = run(watch(fight))
     ends = {shown.side: shown.error for shown in seen if shown.ended}
     assert ends == {"a": None, "b": CUT_OFF}
     assert fight.answers()["b"] == {"error": CUT_OFF, "text": "xxx"}
@@ -110,6 +117,6 @@ def test_a_side_that_falls_silent_does_not_hold_the_other_back_for_good(
         await fight.stop()
         return seen
 
-    seen = asyncio.run(until_one_ends())
+    seen = run(until_one_ends())
     assert (seen[-1].side, seen[-1].error) == ("a", None)
     assert str(SLOW) in voices.closed, "what nobody waits for any more is not sampled"
