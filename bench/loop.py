@@ -6,7 +6,7 @@ For each seed and strategy, rounds of: sample a pool of prompts twice each from 
 choose pairs (with the product's own code, exploration and propensities), let a simulated reviewer with 10 % noise vote,
 run the project's trainer on all votes so far with the demo project's settings (but for the learning rate). After every
 round the version meets version 1 on prompts that nobody voted on: win rate by the reviewer's hidden taste. The taste
-changes with the seed; all strategies of a seed share taste, prompts and first pool, so that they differ within the seed.
+changes with the seed; all strategies of a seed share taste, prompts and first pool, so they differ within the seed.
 
 The table has the win rate at every number of votes with a 95 % interval over seeds (Student's t), the difference to
 random within seeds with its own, and the votes that random would have needed for the strategy's last win rate

@@ -10,7 +10,7 @@ from contextlib import closing
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +23,7 @@ from app.comparisons.pace import buffer_target, votes_per_minute
 from app.comparisons.queries import ready_count
 from app.db.base import utcnow
 from app.db.session import transaction
-from app.db.tables import Comparison, ComparisonItem, ComparisonSlot, Completion, Project, Prompt, Round, Version
+from app.db.tables import Comparison, ComparisonItem, ComparisonSlot, Completion, Project, Prompt, Round, User, Version
 from app.rounds import blind
 from app.settings import Settings
 from app.versions.manifest import read_digest
@@ -33,6 +33,7 @@ from tests.factories.worlds import World, make_settings, make_world
 from tests.worker.conftest import RunningEngine
 from worker.context import Context
 from worker.refill import refill
+from worker.tick import tick
 
 SAMPLING = {"temperature": 1.0, "max_tokens": 12}
 
@@ -397,6 +398,44 @@ def test_nonsense_means_a_visible_backoff_and_voting_goes_on(world: World, body:
         assert project.refill_failures == 1
         assert project.refill_lease_until is None
         assert ready_count(db, project) == 1
+
+
+def test_a_slow_engine_is_given_up_on_in_time_and_said_to_be_slow(world: World) -> None:
+    prompts(world, 1)
+    over = Event()
+
+    def answer(_path: str, _body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
+        over.wait(30)
+        return 200, {}, said("Too late.", "Much too late.")
+
+    with closing(_Played(answer)) as engine:
+        context = played_by(world, engine)
+        hasty = context.settings.model_copy(update={"engine_timeout_seconds": 0.3})
+        assert refill(Context(hasty, context.factory, context.stopping, Random(0)), world.project_id) == 0
+        over.set()
+    with transaction(world.context.factory) as db:
+        project = db.get_one(Project, world.project_id)
+        assert "timed out" in (project.refill_problem or "")
+        assert project.refill_failures == 1
+
+
+def test_a_gate_is_asked_voted_on_and_decided(world: World) -> None:
+    """From an open gate to the promoted version: the refill forms its pairs, people vote, the tick promotes."""
+    prompts(world, 12)
+    columns = {"comparisons": 5, "min_win_rate": 0.5, "max_length_ratio": 50.0}
+    set_project(world, buffer_size=2, promotion="gate", gate=columns)
+    good = {"eval": {"end": {"accuracy": 0.7, "kl": 1.0, "pairs": 9}}}
+    candidate = add_version(world, 2, "candidate", seed=1, parent_id=world.version_id, gate_state="open", metrics=good)
+    refill(world.context, world.project_id)
+    tick(world.context)
+    assert world.versions() == [(1, "current"), (2, "candidate")]
+    with transaction(world.context.factory) as db:
+        reviewer = db.get_one(User, world.reviewer_id)
+        for pair in db.scalars(select(Comparison).where(Comparison.kind == "gate")).all():
+            new = db.get_one(Completion, pair.completion_a_id).version_id == candidate
+            make_vote(db, pair, choice="a" if new else "b", reviewer=reviewer)
+    tick(world.context)
+    assert world.versions() == [(1, "retired"), (2, "current")]
 
 
 def test_an_engine_without_log_probs_is_sampled_all_the_same(world: World) -> None:
