@@ -271,3 +271,21 @@ def test_the_header_shows_only_ones_own_projects(portal: Portal, ada: User, boss
     everybody = boss.get("/account").text
     assert "Secret plans" in everybody
     assert "/admin/users" in everybody
+
+
+def test_a_token_keeps_what_its_owner_chose_and_says_so(portal: Portal, boss: Caller) -> None:
+    made = boss.post("/account/tokens", {"name": "app", "scopes": "chat", "days": "90", "keeps": "prompts"})
+    assert made.status_code == 200
+    with portal.db() as db:
+        token = db.scalars(select(ApiToken)).one()
+    assert token.keeps == "prompts"
+    assert '<option value="prompts" selected>' in boss.get("/account").text
+    assert boss.post(f"/account/tokens/{token.id}/keeps", {"keeps": "answers"}).status_code == 303
+    assert "From now on: conversations become prompts, answers can be compared" in boss.get("/account").text
+    refused = boss.post(f"/account/tokens/{token.id}/keeps", {"keeps": "everything"})
+    assert (refused.status_code, "cannot keep" in refused.text) == (422, True)
+    other = portal.browser(portal.user("other@example.org"))
+    assert other.post(f"/account/tokens/{token.id}/keeps", {"keeps": "nothing"}).status_code == 404
+    with portal.db() as db:
+        assert db.scalars(select(ApiToken.keeps)).all() == ["answers"]
+        assert "token.keeps" in db.scalars(select(AuditEntry.action)).all()
