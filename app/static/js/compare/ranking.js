@@ -33,8 +33,9 @@ export function setUpRanking(desk) {
     chosen = item;
     fields.forEach((field, at) => { field.value = tierOf(at) < 0 ? "" : String(tierOf(at) + 1); });
     fields[0].dispatchEvent(new Event("change", { bubbles: true }));
+    const inside = board.contains(document.activeElement) && document.activeElement.matches(".chip");
     draw();
-    if (focus && document.activeElement !== document.body) chips[item]?.focus();
+    if (focus && inside) chips[item].focus();
     const at = tierOf(item);
     say(at < 0 ? `${LETTERS[item]} is taken out` : `${LETTERS[item]} is ${ORDINALS[at]}${tiers[at].length > 1 ? `, tied with ${tiers[at].filter((other) => other !== item).map((other) => LETTERS[other]).join(" and ")}` : ""}`);
   }
