@@ -107,6 +107,7 @@ def finish(
 
     The client has its answer in any case: what cannot be kept is logged, and said in ``why``.
     """
+    told.settled = True
     try:
         with transaction(factory) as db:
             usage.settle(db, asked.taken, told.usage.total_tokens)
@@ -143,6 +144,8 @@ def finish(
 
 def settle(factory: SessionFactory, asked: Asked, told: Told) -> None:
     """Settle the quota of a request that was not answered to its end."""
+    if told.settled:
+        return
     with transaction(factory) as db:
         usage.settle(db, asked.taken, told.usage.total_tokens)
 

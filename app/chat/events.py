@@ -22,6 +22,8 @@ class Told:
     reasons: list[str | None] = field(default_factory=list)
     prompt_tokens: int = 0
     """Known when the answers are whole."""
+    settled: bool = False
+    """What was used is counted: whoever comes later must not count it again."""
 
     def __post_init__(self) -> None:
         self.texts = [[] for _ in range(self.n)]

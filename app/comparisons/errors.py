@@ -44,6 +44,19 @@ class VoteTooFastError(InvalidError):
         )
 
 
+class VersionsKnownError(ConflictError):
+    """The reviewer knows by now which version wrote what: another choice would not be blind."""
+
+    code = "versions_known"
+    title = "You know the versions by now"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The versions were shown to you after your choice, so another one would not be blind.",
+            mend="Take your choice back if it was a slip, and skip the pair.",
+        )
+
+
 class KeyReusedError(ConflictError):
     """The idempotency key was used before, for something else."""
 

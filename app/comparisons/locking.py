@@ -18,7 +18,7 @@ from app.projects.queue import queue_of
 from app.projects.reviewing import Reviewing, reviewing_of
 
 _LOCK = text("""
-    SELECT c.id AS comparison_id, c.project_id, c.first_left, c.state AS comparison_state, c.mode,
+    SELECT c.id AS comparison_id, c.project_id, c.first_left, c.state AS comparison_state, c.mode, c.strategy,
            s.slot, s.state, s.assignment_id, pr.lease_seconds, pr.round_every_votes, pr.reviewing, pr.queue
     FROM comparisons c
     JOIN comparison_slots s ON s.comparison_id = c.id
@@ -72,6 +72,8 @@ class Locked:
     """Of the latest vote; 0 when there is none."""
     latest: str | None
     place: changes.Place
+    revealed: bool
+    """The reviewer was told the versions after their first choice (the playground does): no other would be blind."""
     paused: bool
     """The reviewer is in quarantine."""
     shown_at: datetime
@@ -120,6 +122,7 @@ def lock(
         revision=mine["revision"] or 0,
         latest=mine["latest"],
         place=place,
+        revealed=first["strategy"] == "playground" and bool(mine["revision"]),
         paused=mine["paused"],
         shown_at=mine["shown_at"],
         min_seconds=queue_of(first["queue"]).min_seconds,

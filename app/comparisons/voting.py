@@ -17,7 +17,13 @@ from sqlalchemy.orm import Session
 from app.comparisons import changes, wake
 from app.comparisons.ballots import checked, same
 from app.comparisons.dwell import measured, require_dwell
-from app.comparisons.errors import KeyReusedError, LeaseNotFoundError, NothingToUndoError, VoteFrozenError
+from app.comparisons.errors import (
+    KeyReusedError,
+    LeaseNotFoundError,
+    NothingToUndoError,
+    VersionsKnownError,
+    VoteFrozenError,
+)
 from app.comparisons.leasing import load_lease
 from app.comparisons.locking import Locked, lock
 from app.comparisons.records import COUNTED, Ballot, Choice, Leased, Recorded, Source, VoteRecord, choice_of
@@ -82,6 +88,7 @@ def record_vote(
         LeaseNotFoundError: this reviewer never held that comparison.
         KeyReusedError: the key was sent before with a different vote.
         VoteFrozenError: a round has read the vote that this one would replace.
+        VersionsKnownError: the versions were shown after the vote that this one would replace.
         VoteTooFastError: the pair was looked at for less than the project asks for.
     """
     ballot = checked(
@@ -107,6 +114,8 @@ def record_vote(
         return stored
     if locked.frozen:
         raise VoteFrozenError
+    if locked.revealed and choice in COUNTED:
+        raise VersionsKnownError
     ballot = measured(ballot, shown_at=locked.shown_at, now=now)
     if locked.revision == 0 and source != "feedback":
         require_dwell(ballot, shown_at=locked.shown_at, now=now, min_seconds=locked.min_seconds)

@@ -42,7 +42,6 @@ TAGS = [
     {"name": "rounds", "description": "From preferences to a new version."},
     {"name": "versions", "description": "Models that rounds made; one of them is current."},
     {"name": "chat", "description": "Talk to a project's current version, with any client of OpenAI's API."},
-    {"name": "chat", "description": "Talk to a project's current version, in the shape of OpenAI's API."},
 ]
 
 _PROBLEM = {
