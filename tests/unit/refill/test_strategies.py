@@ -16,7 +16,7 @@ from worker.refill.strategies.uncertainty import binary_entropy, entropy_of
 
 def test_uncertainty_takes_the_smallest_margins_first() -> None:
     options = [
-        pair(number, answer("a", reward=margin), answer("b", reward=0.0))
+        pair(number, answer("a", reward=2.0 + margin), answer("b", reward=2.0))
         for number, margin in enumerate([3.0, 0.1, -0.5, -6.0])
     ]
     best = Uncertainty().best(options, 3, 1, Random(0))
