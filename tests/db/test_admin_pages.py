@@ -426,3 +426,20 @@ def test_a_version_at_the_gate_shows_how_far_people_are(portal: Portal, ann: Cal
     page = ann.get("/p/tone/versions").text
     assert "gate not passed" in page
     assert "It won 100% of 1 blind comparisons with version 1; the 95 % interval, 21% to 100%" in page
+
+
+def test_how_pairs_are_chosen_is_set_on_the_page(portal: Portal, ann: Caller) -> None:
+    page = ann.get("/p/tone/settings").text
+    shown = dict(re.findall(r'name="(refilling\.[a-z_]+|gate\.[a-z_]+)" type="text" value="([^"]*)"', page))
+    assert shown["refilling.similarity"] == "0.9"
+    assert shown["gate.comparisons"] == "40"
+    form = {name: value for name, value in forms.of_project(stored(portal)).values.items() if value}
+    chosen = {"refilling.strategy": "information", "refilling.exploration": "0.3", "gate.min_win_rate": "0.5"}
+    assert ann.post("/p/tone/settings", form | chosen).status_code == 303
+    project = stored(portal)
+    assert (project.refilling["strategy"], project.refilling["exploration"]) == ("information", 0.3)
+    assert project.refilling["pool_factor"] == 3
+    assert project.gate["min_win_rate"] == 0.5
+    refused = ann.post("/p/tone/settings", form | chosen | {"refilling.strategy": "random"})
+    assert refused.status_code == 422
+    assert "strategy &#39;random&#39; does not read it" in refused.text
