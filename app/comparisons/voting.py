@@ -119,7 +119,8 @@ def record_vote(
     ballot = measured(ballot, shown_at=locked.shown_at, now=now)
     if locked.revision == 0 and source != "feedback":
         require_dwell(ballot, shown_at=locked.shown_at, now=now, min_seconds=locked.min_seconds)
-    check_asked(ballot, locked.asks, mode=locked.mode, answers=len(locked.shown_order))
+    if source != "feedback":  # an API client's own word was never asked for
+        check_asked(ballot, locked.asks, mode=locked.mode, answers=len(locked.shown_order))
     rule = {"skip": changes.skip, "flag": changes.flag}.get(choice, changes.vote)
     change = changes.put_aside(locked.place) if locked.paused else rule(locked.place)
     row = write(db, locked, change, reviewer_id=reviewer_id, ballot=ballot, key=idempotency_key, source=source, now=now)

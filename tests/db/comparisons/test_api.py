@@ -15,6 +15,7 @@ from tests.factories import rows
 from tests.fixtures.portal import Caller, Portal
 
 NEXT = "/api/v1/projects/alpha/comparisons/next"
+MINE = "/api/v1/projects/alpha/votes"
 
 
 def votes_url(comparison: Any) -> str:
@@ -25,9 +26,9 @@ def votes_url(comparison: Any) -> str:
 def shop(portal: Portal) -> Callable[..., Project]:
     """``shop(pairs=2)``: the project alpha with that many pairs."""
 
-    def make(pairs: int = 1, slots: int = 1) -> Project:
+    def make(pairs: int = 1, slots: int = 1, **settings: Any) -> Project:
         with portal.db() as db, db.begin():
-            project = rows.make_project(db, slug="alpha", buffer_size=1)
+            project = rows.make_project(db, slug="alpha", buffer_size=1, **settings)
             version = rows.make_version(db, project, number=1)
             for number in range(pairs):
                 rows.make_comparison(
@@ -304,3 +305,36 @@ def test_ids_in_answers_are_only_those_of_the_comparison(portal: Portal, shop: C
     with portal.db() as db:
         hidden = {*db.scalars(select(Completion.id)), *db.scalars(select(Version.id)), *db.scalars(select(Project.id))}
     assert UUID(pair["id"]) not in hidden
+
+
+def test_what_a_project_asks_is_told_taken_and_read_back(portal: Portal, shop: Callable[..., Project]) -> None:
+    asks = {"criteria": [{"key": "helpful", "label": "Helpful"}], "tags": ["Kind"], "correction": True}
+    me = reviewer(portal, shop(pairs=1, reviewing=asks))
+    pair = me.post(NEXT).json()
+    assert pair["mode"] == "pair"
+    assert pair["answers"] == [pair["a"], pair["b"]]
+    assert pair["asks"]["criteria"] == [{"key": "helpful", "label": "Helpful", "scale": "preference"}]
+    url = f"/api/v1/comparisons/{pair['id']}/votes"
+    for wrong in ({"choice": "a", "criteria": {"kind": "a"}}, {"choice": "ranked", "ranking": [[0], [1]]}):
+        refused = me.post(url, json=wrong)
+        assert (refused.status_code, refused.json()["code"]) == (422, "vote_invalid")
+    said = {"choice": "b", "criteria": {"helpful": "tie"}, "tags": ["Kind"], "corrected": "Better.", "strength": 2}
+    assert me.post(url, json=said).status_code == 201
+    [mine] = me.get(MINE).json()["items"]
+    assert {name: mine[name] for name in said} == said
+
+
+def test_answers_are_ranked_over_the_api(portal: Portal, shop: Callable[..., Project]) -> None:
+    project = shop(pairs=0, reviewing={"mode": "ranking", "answers": 3})
+    with portal.db() as db, db.begin():
+        rows.make_ranking(db, db.merge(project), texts=("one", "two", "three"), first_left="b")
+    me = reviewer(portal, project)
+    pair = me.post(NEXT).json()
+    assert (pair["mode"], pair["answers"]) == ("ranking", ["three", "two", "one"])
+    recorded = me.post(
+        f"/api/v1/comparisons/{pair['id']}/votes", json={"choice": "ranked", "ranking": [[2], [0, 1]]}
+    ).json()
+    assert (recorded["choice"], recorded["counted"]) == ("ranked", True)
+    with portal.db() as db:
+        assert db.scalars(select(Vote.ranking)).all() == [[[0], [1, 2]]]
+    assert me.get(MINE).json()["items"][0]["ranking"] == [[2], [0, 1]]
