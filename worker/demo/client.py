@@ -47,12 +47,18 @@ class Client:
         self._http.close()
 
     def call(self, method: str, path: str, **kwargs: Any) -> Any:
-        """The answer's JSON, or None for 204.
+        """The answer's JSON, or None for 204. A server that wants fewer requests a minute is obeyed.
 
         Raises:
-            ApiError: any status of 400 and above.
+            ApiError: any other status of 400 and above, or still too many requests after a minute.
         """
-        response = self._http.request(method, path, **kwargs)
+        last = time.monotonic() + 60
+        while True:
+            response = self._http.request(method, path, **kwargs)
+            wait = response.headers.get("retry-after", "")
+            if response.status_code != 429 or not wait.isdigit() or time.monotonic() + int(wait) > last:
+                break
+            time.sleep(int(wait))
         if response.status_code >= 400:
             raise ApiError(response)
         return None if response.status_code == 204 else response.json()

@@ -26,6 +26,10 @@ class StackError(RuntimeError):
     """The throw-away installation did not come up; the message holds the end of its output."""
 
 
+UNLIMITED = {"HONE_CHAT_REQUESTS_PER_MINUTE": "1000000", "HONE_CHAT_TOKENS_PER_DAY": "0"}
+"""Versions are judged through the door for API clients, hundreds of answers at once."""
+
+
 @contextmanager
 def throwaway_stack(console: Console) -> Iterator[tuple[str, list[str]]]:
     """Start one, yield its address and tokens (the admin's, then the reviewer's), stop it and delete its data.
@@ -39,6 +43,7 @@ def throwaway_stack(console: Console) -> Iterator[tuple[str, list[str]]]:
         # Only an installation of its own: servers that the caller's environment names are left alone.
         foreign = {"HONE_DATABASE_URL", "HONE_REDIS_URL", "HONE_ENGINE_URL", "HONE_ENGINE_SECRET", "HONE_DATA"}
         environment = {name: value for name, value in os.environ.items() if name not in foreign}
+        environment |= UNLIMITED
         with output.open("wb") as log, console.status("starting a throw-away Hone"):
             process = subprocess.Popen(
                 [*_hone(), "up", "--demo", "--data", str(data), "--port", "0"],
