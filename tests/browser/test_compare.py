@@ -225,6 +225,36 @@ def test_on_a_phone_the_choices_are_in_reach_and_nothing_is_wider_than_the_scree
     assert [shown for _, shown in shop.votes()] == ["both_bad"]
 
 
+@pytest.mark.parametrize("context_options", [{"viewport": PHONE, "has_touch": True, "is_mobile": True}])
+def test_notes_skips_flags_undo_and_changes_work_by_touch(server: LiveServer, page: Page, sign_in: SignIn) -> None:
+    shop = open_shop(server, pairs=4)
+    sign_in(shop.reviewer)
+    page.goto(shop.url)
+    on_pair(page, 1)
+    page.locator("summary[data-key=comment]").tap()
+    page.get_by_label("A note with your choice").fill("kinder")
+    page.get_by_role("button", name="A is better").tap()
+    on_pair(page, 2)
+    page.get_by_role("button", name="Undo").tap()
+    on_pair(page, 1)
+    page.get_by_role("button", name="B is better").tap()
+    on_pair(page, 2)
+    page.locator("summary[data-key=why]").tap()
+    page.get_by_role("button", name="The question is unclear").tap()
+    on_pair(page, 3)
+    page.locator("summary[data-key=flag]").tap()
+    page.get_by_role("button", name="Personal data").tap()
+    on_pair(page, 4)
+    page.get_by_role("link", name="My answers").tap()
+    page.get_by_role("link", name="Change this answer").last.tap()
+    on_pair(page, 1)
+    page.get_by_role("button", name="Tie").tap()
+    on_pair(page, 4)
+    assert shop.column("shown_choice") == ["left", "undone", "right", "skip", "flag", "tie"]
+    assert shop.column("reason") == [None, None, None, "unclear", "personal_data", None]
+    assert shop.column("comment") == ["kinder", None, "kinder", None, None, "kinder"]
+
+
 def swipe(context: BrowserContext, page: Page, x: float, y: float, by: float) -> None:
     """A finger put down at a point and moved to the side, as the browser gets it from a touch screen."""
     devtools = context.new_cdp_session(page)

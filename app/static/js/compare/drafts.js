@@ -52,9 +52,19 @@ export function restore(desk) {
   return true;
 }
 
-/** The choice is acknowledged: what was written for it is stored there. */
+/** The choice is acknowledged: what was written for it is stored there. Gives what it was, for an undo. */
 export function forget(desk, lease) {
-  storage((box) => box.removeItem(`${PREFIX}${desk.dataset.reviewer}:${lease}`));
+  const name = `${PREFIX}${desk.dataset.reviewer}:${lease}`;
+  return storage((box) => {
+    const text = box.getItem(name);
+    box.removeItem(name);
+    return text && { lease, name, text };
+  });
+}
+
+/** The choice was taken back: what was written for it is there again. */
+export function recall(forgotten, lease) {
+  if (forgotten?.lease === lease) storage((box) => box.setItem(forgotten.name, forgotten.text));
 }
 
 /** Keep whatever is written on the desk that ``current`` gives, soon after it was written and when the page goes. */

@@ -27,6 +27,7 @@ let failures = 0;
 let lost = false;
 let shownAt = performance.now();
 let active = false; // somebody has moved, typed or scrolled since the lease was last kept
+let lastWritten = null; // with the last choice, to be there again when it is taken back
 let guidelinesTouched = false; // open for newcomers, closed after their first choice unless they want it open
 const timers = { late: 0, keep: 0, retry: 0, wait: 0 };
 
@@ -45,6 +46,7 @@ function setUp() {
   lock(lost || waitingForAnswer());
   clearTimeout(timers.wait);
   if (here.dataset.waiting) timers.wait = setTimeout(lookAgain, WAIT_MS);
+  here.dataset.ahead = ahead ? "ready" : "none";
   holdLease(Number(here.dataset.secondsLeft ?? NaN));
 }
 
@@ -198,7 +200,7 @@ async function send() {
 function acknowledged(entry, showing, answer, html) {
   const next = deskIn(html);
   kept.drop(entry.key);
-  drafts.forget(desk(), entry.lease);
+  lastWritten = drafts.forget(desk(), entry.lease);
   failures = 0;
   connection(false);
   tell(answer);
@@ -266,6 +268,7 @@ async function undo(form) {
     const next = deskIn(await answer.text());
     const before = desk();
     if (before.dataset.lease && before.dataset.lease !== next.dataset.lease) keepAhead(before);
+    drafts.recall(lastWritten, next.dataset.lease);
     show(next);
     fetchAhead();
   } else {
