@@ -168,20 +168,25 @@ def test_no_transaction_and_no_connection_is_held_while_a_model_writes(talk: Tal
             stream.__exit__(None, None, None)
 
 
-def test_no_transaction_is_open_while_a_stream_is_silent(open_talk: OpenTalk) -> None:
-    with server(STREAM_HEAD, chunked(HALF), hold=True) as url:
+@pytest.mark.parametrize("stream", [True, False])
+def test_no_transaction_is_open_while_the_model_is_silent(open_talk: OpenTalk, stream: bool) -> None:
+    with ThreadPoolExecutor(1) as pool, server(STREAM_HEAD, chunked(HALF), hold=True) as url:
         talk = open_talk(engine_url=url)
-        body = {"model": "demo", "messages": [QUESTION], "stream": True}
-        with talk.client(keeps="answers").stream("POST", "/chat/completions", json=body) as stream:
-            lines = stream.iter_lines()
-            while "Half" not in next(lines):
-                pass
+        client = talk.client(keeps="answers")
+        waiting = pool.submit(ask, client, stream=stream)
+
+        def counted() -> bool:
             with talk.server.db() as db:
-                states = db.scalars(
-                    text("select state from pg_stat_activity where datname = current_database()"
-                         " and pid <> pg_backend_pid()")
-                ).all()  # fmt: skip
-            assert set(states) <= {"idle"}
+                return db.scalars(select(ApiUsage)).all() != []
+
+        eventually(counted)  # visible to others: it was committed before the model was asked
+        with talk.server.db() as db:
+            states = db.scalars(
+                text("select state from pg_stat_activity where datname = current_database()"
+                     " and pid <> pg_backend_pid()")
+            ).all()  # fmt: skip
+        assert set(states) <= {"idle"}
+        assert not waiting.done()
 
 
 def test_a_promotion_drops_no_stream(talk: Talking) -> None:

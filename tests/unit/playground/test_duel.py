@@ -78,7 +78,7 @@ def lengths(seen: list[Shown], side: str) -> list[int]:
 
 def test_a_fast_and_a_slow_version_are_seen_at_the_same_pace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duel, "TICK_SECONDS", 0.01)
-    fight = make(Voices({str(FAST): 0.0, str(SLOW): 0.02}), tmp_path)
+    fight = make(Voices({str(FAST): 0.005, str(SLOW): 0.03}), tmp_path)
     seen = run(watch(fight))
     assert lengths(seen, "a") == lengths(seen, "b")
     assert len(set(lengths(seen, "a"))) > 4, "it is seen growing"
