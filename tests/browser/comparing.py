@@ -62,9 +62,9 @@ def on_pair(page: Page, number: int, *, settled: bool = True) -> None:
     page.wait_for_timeout(400)
 
 
-def acknowledged(page: Page) -> None:
+def acknowledged(page: Page, *, seconds: float = 5) -> None:
     """Wait until the server has said of every choice that it has it."""
-    expect(page.locator("body[data-kept='0']")).to_be_attached()
+    expect(page.locator("body[data-kept='0']")).to_be_attached(timeout=seconds * 1000)
 
 
 def ready_ahead(page: Page) -> None:

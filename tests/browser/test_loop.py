@@ -25,6 +25,7 @@ from playwright.sync_api import Browser, Page, expect
 from app.local import stack
 from app.local.postgres_files import remove_files
 from app.local.process import STACK_MARK, marked
+from tests.browser.comparing import acknowledged
 
 pytestmark = [pytest.mark.browser, pytest.mark.chaos, pytest.mark.timeout(600)]
 READY_SECONDS = 150.0
@@ -136,6 +137,7 @@ def vote_by_keyboard(page: Page, demo: Demo, count: int) -> None:
         page.wait_for_timeout(400)  # a key pressed in the instant after a swap is not taken for a choice
         page.keyboard.press(shorter)
         expect(page.locator(f"#ballot input[name=lease][value='{lease}']")).to_have_count(0)
+        acknowledged(page)
 
 
 def counted(demo: Demo) -> int:
@@ -214,7 +216,7 @@ def test_killing_web_worker_and_trainer_loses_no_vote_and_the_round_still_ends(
     reviewer.wait_for_timeout(400)
     lease = reviewer.locator("#ballot input[name=lease]").input_value()
     reviewer.keyboard.press("a")
-    expect(reviewer.locator(f"#ballot input[name=lease][value='{lease}']")).to_have_count(0, timeout=90_000)
+    acknowledged(reviewer, seconds=90)
     assert demo.rows("select count(*) from votes where assignment_id = %s", lease) == [(1,)]
     assert demo.child("web") != web
     assert demo.child("worker") != worker
