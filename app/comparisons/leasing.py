@@ -150,14 +150,15 @@ _RECLAIM_SQL = f"""
 """  # noqa: S608 - composed of constants
 _RECLAIM = text(_RECLAIM_SQL).bindparams(bindparam("shown_at", type_=DateTime(timezone=True)))
 
-# A pair that waited behind another comes to the reviewer's eyes: its time begins. Slot before assignment, as always.
+# A pair that waited behind another comes to the reviewer's eyes: its time begins. Slot before assignment, as always;
+# and no waiting, for a vote on another comparison may be in the same transaction.
 _SHOW = text("""
     WITH held AS (
         SELECT s.comparison_id, s.slot, s.assignment_id
         FROM comparison_slots s JOIN assignments a ON a.id = s.assignment_id
         WHERE a.id = :assignment AND a.reviewer_id = :reviewer AND a.project_id = :project
           AND a.state = 'leased' AND a.shown_at IS NULL AND s.state = 'leased'
-        FOR UPDATE OF s
+        FOR UPDATE OF s SKIP LOCKED
     ), taken AS (
         UPDATE comparison_slots s SET lease_expires_at = :expires
         FROM held WHERE s.comparison_id = held.comparison_id AND s.slot = held.slot

@@ -18,7 +18,15 @@ from sqlalchemy.orm import Session
 
 from app.comparisons.errors import NothingToUndoError
 from app.comparisons.records import Choice, Leased
-from app.comparisons.service import expire_leases, lease_next, record_vote, undo_last, withdraw_unvoted
+from app.comparisons.service import (
+    expire_leases,
+    lease_ahead,
+    lease_next,
+    record_vote,
+    show_lease,
+    undo_last,
+    withdraw_unvoted,
+)
 from app.db.base import utcnow
 from app.db.ids import new_id
 from app.db.session import SessionFactory, make_engine, make_session_factory, transaction
@@ -63,7 +71,9 @@ def _review(url: str, seed: int, project_id: UUID, reviewers: list[UUID], stale:
                 aside.append((reviewer, leased))
                 reviewer, leased = aside.pop(0) if len(aside) > 4 else (reviewer, None)
             if leased is not None:
-                _submit(factory, rng, log, reviewer, leased, f"{seed}-{new_id()}")
+                with transaction(factory) as db:  # as the page does: the next one waits behind it
+                    ahead = lease_ahead(db, project=project, reviewer_id=reviewer, holding=leased.assignment_id)
+                _submit(factory, rng, log, reviewer, leased, f"{seed}-{new_id()}", project, ahead)
             if rng.random() < 0.15:
                 with transaction(factory) as db:
                     undo_last(db, project=project, reviewer_id=reviewer)
@@ -77,8 +87,17 @@ def _review(url: str, seed: int, project_id: UUID, reviewers: list[UUID], stale:
     return log
 
 
-def _submit(factory: SessionFactory, rng: random.Random, log: Log, reviewer: UUID, leased: Leased, key: str) -> None:
-    """Vote or skip, sometimes twice with the same key, as a client does that got no answer."""
+def _submit(
+    factory: SessionFactory,
+    rng: random.Random,
+    log: Log,
+    reviewer: UUID,
+    leased: Leased,
+    key: str,
+    project: Project,
+    ahead: Leased | None,
+) -> None:
+    """Vote or skip, sometimes twice with the same key, as a client does that got no answer; and show what waits."""
     choice = rng.choice(CHOICES)
     for _ in range(rng.choice((1, 1, 2))):
         with transaction(factory) as db:
@@ -90,6 +109,10 @@ def _submit(factory: SessionFactory, rng: random.Random, log: Log, reviewer: UUI
                 idempotency_key=key,
                 source="api",
             )
+            if ahead is not None:
+                on_screen = ahead.assignment_id
+                show_lease(db, project=project, reviewer_id=reviewer, assignment_id=on_screen)
+                lease_ahead(db, project=project, reviewer_id=reviewer, holding=on_screen)
         if log.acknowledged.setdefault(key, recorded.vote.id) != recorded.vote.id:
             log.problems.append(f"{key} was answered with two votes")
 
