@@ -159,12 +159,13 @@ def sampled_length(ids: list[int], eos: frozenset[int]) -> int:
 def speeds(runs: dict[str, Callable[..., int]], *arguments: Any, repeats: int) -> tuple[dict[str, float], int]:
     """Median tokens per second of each, after a warm-up, taking turns so that a busy machine is busy for all."""
     found: dict[str, list[float]] = {name: [] for name in runs}
-    tokens = 0
+    tokens, threads = 0, torch.get_num_threads()
     for seed in range(-1, repeats):
         for name, run in runs.items():
             if name == "generate_batch" and seed > 0:
                 continue  # an order of magnitude slower: one measurement is enough
             gc.collect()
+            torch.set_num_threads(threads)  # the engine takes one for small products; the others always have all
             started = time.perf_counter()
             sampled = run(*arguments, seed=1000 + 100 * seed)
             if seed >= 0:

@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 @contextmanager
@@ -17,8 +17,9 @@ def server(*parts: bytes, hold: bool = False) -> Iterator[str]:
             with connection:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 _read_request(connection)
-                for part in parts:
-                    connection.sendall(part)
+                with suppress(BrokenPipeError, ConnectionResetError):  # a client that has seen enough hangs up
+                    for part in parts:
+                        connection.sendall(part)
                 if hold:
                     ended.wait(10)
 

@@ -127,7 +127,7 @@ def log_request(request_id: str, model: str, request: Request, outcome: str) -> 
     """One line per request: counts and times, never text."""
     timing = request.timing
     end = timing.finished or time.monotonic()
-    completion = sum(len(sample.token_ids) for sample in request.samples)
+    completion = sum(sample.sampled_tokens for sample in request.samples)
     reasons = [sample.finish_reason or "none" for sample in request.samples]
     counted = ",".join(f"{reason}:{reasons.count(reason)}" for reason in sorted(set(reasons)))
     total = end - timing.arrived

@@ -4,32 +4,52 @@ import logging
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers.cache_utils import DynamicCache, get_layer_types_and_kwargs
 
-from worker.engine.cache import SlotCache, plain_layers
+from worker.engine.cache import plain_layers
 from worker.engine.lane import Lane
+from worker.engine.linear import Packs, Unfit
 from worker.engine.lockstep import LockstepLane
+from worker.engine.runner import FusedRunner, Runner, TransformersRunner
 from worker.engine.slots import Reserve, SlotLane
 
 log = logging.getLogger(__name__)
 
-_PROMPT, _STEPS, _ROWS = 5, 3, 4
+_PROMPT, _STEPS, _ROWS, _CAPACITY = 5, 3, 4, 16
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 _LOW_PRECISION = 0.1
 _MOVING_ROPE = {"dynamic", "longrope"}  # their frequencies follow the longest sequence of the batch
 
 
-def make_lane(model: Any, *, context_length: int, max_rows: int, reserve: Reserve) -> Lane:
-    """The fastest lane that is right for ``model``; logs why when that is the slow one. No gradients are needed."""
+def make_lane(
+    model: Any, *, context_length: int, max_rows: int, reserve: Reserve, packs: Packs | None = None, fused: bool = True
+) -> Lane:
+    """The fastest lane that is right for ``model``; logs why when that is a slower one. No gradients are needed.
+
+    ``packs`` has the weights that lanes on the same base share; without ``fused`` transformers' forward is kept.
+    """
     reason = _unfit(model.config.get_text_config(decoder=True), context_length)
-    prototype = DynamicCache()
+    if reason is None and fused:
+        try:
+            runner = FusedRunner(model, context_length=context_length, packs={} if packs is None else packs)
+            found = _trial(model, runner)
+        except Unfit as unfit:
+            found = str(unfit)
+        except Exception as error:  # noqa: BLE001 - whatever an unknown variant does, the other forwards remain
+            found = f"a trial run failed: {type(error).__name__}: {error}"
+        if found is None:
+            return SlotLane(runner, context_length=context_length, max_rows=max_rows, reserve=reserve)
+        log.info("engine.lane kind=slots forward=transformers model_type=%s reason=%r", model.config.model_type, found)
     if reason is None:
         try:
-            reason = _trial(model, prototype)
+            prototype = _prototype(model)
+            plain = TransformersRunner(model, prototype)
+            reason = _not_plain(prototype) or _trial(model, plain)
         except Exception as error:  # noqa: BLE001 - whatever an unknown architecture does, the other lane remains
             reason = f"a trial run failed: {type(error).__name__}: {error}"
     if reason is None:
-        return SlotLane(model, prototype, context_length=context_length, max_rows=max_rows, reserve=reserve)
+        return SlotLane(plain, context_length=context_length, max_rows=max_rows, reserve=reserve)
     log.warning("engine.lane kind=lockstep model_type=%s reason=%r", model.config.model_type, reason)
     return LockstepLane(model, max_rows=max_rows)
 
@@ -47,37 +67,48 @@ def _unfit(config: Any, context_length: int) -> str | None:
     return f"its position encoding is {moving.pop()}" if moving else None
 
 
-def _trial(model: Any, prototype: DynamicCache) -> str | None:
-    """Decode a few tokens through slots and compare with the forward without a cache; fills ``prototype``."""
-    device, generator = model.device, torch.Generator().manual_seed(0)
-    vocabulary = model.get_output_embeddings().weight.shape[0]
-    ids = torch.randint(0, vocabulary, (1, _PROMPT + _STEPS), generator=generator).to(device)
-    every = torch.arange(_ROWS, device=device)
+def _prototype(model: Any) -> DynamicCache:
+    """The cache that transformers makes for a short prompt."""
+    cache = DynamicCache()
     with torch.inference_mode():
-        expected = model(input_ids=ids, use_cache=False).logits[0, _PROMPT:].float()
-        positions = torch.arange(_PROMPT, device=device)[None]
-        model(input_ids=ids[:, :_PROMPT], position_ids=positions, past_key_values=prototype, use_cache=True)
-        if not plain_layers(prototype):
-            return f"its cache has layers {sorted({type(layer).__name__ for layer in prototype.layers})}"
-        slots = SlotCache(prototype, _ROWS, 16)
-        slots.fill(1, 1, prototype, 0, _PROMPT)
-        mask = torch.full((_ROWS, 16), -torch.inf, dtype=model.dtype, device=device)
+        model(input_ids=_trial_ids(model)[:, :_PROMPT], past_key_values=cache, use_cache=True)
+    return cache
+
+
+def _not_plain(prototype: DynamicCache) -> str | None:
+    if plain_layers(prototype):
+        return None
+    return f"its cache has layers {sorted({type(layer).__name__ for layer in prototype.layers})}"
+
+
+def _trial_ids(model: Any) -> Tensor:
+    """(1, tokens) of a random text."""
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, vocabulary, (1, _PROMPT + _STEPS), generator=generator).to(model.device)
+
+
+def _trial(model: Any, runner: Runner) -> str | None:
+    """Compute a prompt and decode a few tokens in slots, and compare with the model's forward without a cache."""
+    ids = _trial_ids(model)
+    tokens = ids[0].tolist()
+    every = torch.arange(_ROWS, device=model.device)
+    with torch.inference_mode():
+        expected = model(input_ids=ids, use_cache=False).logits[0, _PROMPT - 1 :].float()
+        memory, logits = runner.prefill([tokens[:_PROMPT]])
+        found = [logits[0].float()]
+        runner.grow(_ROWS, _CAPACITY)
+        runner.place(memory, 0, _PROMPT, 1, 1)
+        mask = torch.full((_ROWS, _CAPACITY), -torch.inf, dtype=model.dtype, device=model.device)
         mask[:, 0] = mask[1, :_PROMPT] = 0
-        found = []
-        for step in range(_STEPS):
-            at = torch.zeros(_ROWS, dtype=torch.int64, device=device)
-            at[1] = _PROMPT + step
+        for place in range(_PROMPT, len(tokens)):
+            at = torch.zeros(_ROWS, dtype=torch.int64, device=model.device)
+            at[1] = place
             mask[every, at] = 0
-            slots.shape.step(every, at, 16)
-            token = ids[:, _PROMPT + step].expand(_ROWS)[:, None]
-            logits = model(
-                input_ids=token,
-                position_ids=at[:, None],
-                attention_mask=mask[:, None, None],
-                past_key_values=slots,
-                use_cache=True,
-            ).logits
-            found.append(logits[1, -1].float())
+            found.append(runner.decode(ids[0, place].expand(_ROWS), at, mask)[1].float())
+        runner.drop()
     difference = (torch.stack(found) - expected).norm() / expected.norm()
     tolerance = _TOLERANCE.get(model.dtype, _LOW_PRECISION)
-    return None if float(difference) <= tolerance else f"slots changed its logits by {float(difference):.2g}"
+    # Not "greater than": what is no number fails, unless the model itself computes none.
+    agrees = float(difference) <= tolerance or not expected.isfinite().all()
+    return None if agrees else f"slots changed its logits by {float(difference):.2g}"

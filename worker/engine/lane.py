@@ -1,12 +1,14 @@
 """A lane: one loaded model and the samples running on it. Lanes are driven by the scheduler's thread alone."""
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from worker.engine.work import Group, TokenLogprob
+from worker.engine.sampling import token_logprobs
+from worker.engine.work import Group, Sample, TokenLogprob
 
 CHUNK_TOKENS = 512
 """Longer prompts are computed in pieces of this many tokens, so that running completions go on in between."""
@@ -71,3 +73,17 @@ def prompt_token_logprobs(logits: Tensor, following: list[int], top: int) -> lis
             strict=True,
         )
     ]  # fmt: skip
+
+
+def note_logprobs(samples: Sequence[Sample], logits: Tensor, drawn: Tensor) -> None:
+    """Record the log-probs of the ``drawn`` tokens for those samples that asked for them."""
+    tops = [running.group.params.logprobs for running in samples]
+    if all(top is None for top in tops):
+        return
+    within = drawn.clamp(max=logits.shape[-1] - 1)  # past the end where the logits are no numbers
+    own, best, best_ids = token_logprobs(logits, within, max(top or 0 for top in tops))
+    for running, top, token, value, ids, values in zip(
+        samples, tops, drawn.tolist(), own.tolist(), best_ids.tolist(), best.tolist(), strict=False
+    ):
+        if top is not None:
+            running.logprobs.append(TokenLogprob(token, value, None, tuple(zip(ids[:top], values[:top], strict=True))))

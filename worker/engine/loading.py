@@ -3,7 +3,7 @@
 import copy
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +14,8 @@ from safetensors import safe_open
 from app.versions.manifest import ManifestError, VersionInfo, read_digest, verify
 from worker.engine.fit import make_lane
 from worker.engine.lane import Lane
+from worker.engine.linear import Packs, packs
+from worker.engine.llama import KNOWN
 from worker.engine.slots import Reserve
 from worker.models import (
     ADAPTER_WEIGHTS,
@@ -33,6 +35,13 @@ class Base:
     model: Any
     digest: str
     weight_bytes: int
+    packs: Packs = field(default_factory=dict)
+    """What the fused forward laid out of its weights, for all versions that stand on it."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes in memory: the weights, and their packed copies where a CPU has those."""
+        return self.weight_bytes + sum(weight.nbytes for weight in list(self.packs.values()) if weight.packed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,17 @@ def weight_bytes(directory: Path, dtype: torch.dtype) -> int:
                     size *= extent
                 elements += size
     return elements * dtype.itemsize
+
+
+def base_bytes(directory: Path, dtype: torch.dtype, device: torch.device) -> int:
+    """Bytes of a full model once it can sample: twice its weights where the fused forward packs them for a CPU."""
+    try:
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # an estimate before anything is verified; verifying names the damaged file
+        config = None
+    known = isinstance(config, dict) and config.get("model_type") in KNOWN
+    packed = known and dtype == torch.float32 and device.type == "cpu" and packs()
+    return weight_bytes(directory, dtype) * (2 if packed else 1)
 
 
 def load_base(directory: Path, version: Path, info: VersionInfo, dtype: torch.dtype, device: torch.device) -> Base:
@@ -132,7 +152,7 @@ def load_version(
         own_bytes = sum(t.numel() * t.element_size() for t in _tensors(model) if id(t) not in kept)
     config = model.config.get_text_config(decoder=True)
     context_length = min(info.context_length, getattr(config, "max_position_embeddings", None) or info.context_length)
-    lane = make_lane(model, context_length=context_length, max_rows=max_rows, reserve=reserve)
+    lane = make_lane(model, context_length=context_length, max_rows=max_rows, reserve=reserve, packs=base.packs)
     return Loaded(
         name=name,
         info=info,

@@ -14,9 +14,8 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
 from worker.engine.errors import not_a_number
-from worker.engine.lane import CHUNK_TOKENS, prompt_token_logprobs
+from worker.engine.lane import CHUNK_TOKENS, note_logprobs, prompt_token_logprobs
 from worker.engine.sampling import BatchParams, sample
-from worker.engine.slots import note_logprobs
 from worker.engine.work import Group, Sample
 
 

@@ -1,12 +1,14 @@
 """How one request wants its completions sampled."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 from numpy.random import Philox
+from numpy.typing import NDArray
 
 _MASK_64 = (1 << 64) - 1
-_BLOCK = 64
+BLOCK = 64
+"""Numbers drawn at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,23 @@ class SamplingParams:
     prompt_logprobs: int | None = None
 
 
-def uniforms(seed: int, choice: int) -> Iterator[float]:
+class Uniforms:
     """Endless numbers in [0, 1): the i-th decides the i-th token of the request's choice number ``choice``.
 
     Philox is counter-based, and its raw stream is fixed by numpy for good: the same (seed, choice, position) gives
     the same number whatever else is being sampled. 52 bits, so that u * total < total in float64 for any total.
     """
-    bits = Philox(key=(seed & _MASK_64) | (choice << 64))
-    while True:
-        yield from ((bits.random_raw(_BLOCK) >> 12) * 2.0**-52).tolist()
+
+    def __init__(self, seed: int, choice: int) -> None:
+        self._bits = Philox(key=(seed & _MASK_64) | (choice << 64))
+        self._ahead = np.empty(0)
+
+    def take(self, count: int) -> NDArray[np.float64]:
+        """The next ``count`` numbers."""
+        while len(self._ahead) < count:
+            self._ahead = np.concatenate([self._ahead, (self._bits.random_raw(BLOCK) >> 12) * 2.0**-52])
+        found, self._ahead = self._ahead[:count], self._ahead[count:]
+        return found
+
+    def __next__(self) -> float:
+        return float(self.take(1)[0])

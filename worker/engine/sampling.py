@@ -3,13 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.engine.params import SamplingParams
 
 _CANDIDATES = (64, 1024)  # likeliest tokens looked at for top_p, before a row is sorted in full
 _CHUNK = 128
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
 _BELOW_ONE = 1.0 - 2.0**-52
 
 
@@ -17,8 +22,8 @@ _BELOW_ONE = 1.0 - 2.0**-52
 class BatchParams:
     """The settings of the rows of a batch, as tensors; built when the batch changes, not for every token."""
 
-    temperature: Tensor
-    """(rows, 1); 1 for greedy rows."""
+    temperature: Tensor | None
+    """(rows, 1); 1 for greedy rows; None when every row has 1."""
     greedy: Tensor | None
     """(rows,) bool, None when no row is greedy."""
     all_greedy: bool
@@ -33,21 +38,36 @@ class BatchParams:
     @classmethod
     def of(cls, rows: Sequence[SamplingParams], vocabulary: int, device: torch.device) -> "BatchParams":
         """Gather the settings of ``rows``, in their order."""
-        greedy = [row.temperature == 0 for row in rows]
-        limits = [row.top_k if 0 < row.top_k < vocabulary else vocabulary for row in rows]
-        limited = [limit for limit in limits if limit < vocabulary]
+        return cls.of_columns(
+            np.array([row.temperature for row in rows]),
+            np.array([row.top_k for row in rows], dtype=np.int64),
+            np.array([row.top_p for row in rows]),
+            np.array([row.min_p for row in rows]),
+            vocabulary,
+            device,
+        )
 
-        def column(values: list[float], dtype: torch.dtype) -> Tensor:
+    @classmethod
+    def of_columns(
+        cls, temperature: Floats, top_k: Ints, top_p: Floats, min_p: Floats, vocabulary: int, device: torch.device
+    ) -> "BatchParams":
+        """The same from one array (rows,) per setting."""
+        greedy = temperature == 0
+        limits = np.where((top_k > 0) & (top_k < vocabulary), top_k, vocabulary)
+        limited = limits < vocabulary
+
+        def column(values: Floats | Ints, dtype: torch.dtype) -> Tensor:
             return torch.tensor(values, dtype=dtype, device=device)[:, None]
 
+        warm = np.where(greedy, 1.0, temperature)
         return cls(
-            temperature=column([row.temperature or 1.0 for row in rows], torch.float32),
-            greedy=torch.tensor(greedy, dtype=torch.bool, device=device) if any(greedy) else None,
-            all_greedy=all(greedy),
-            top_k=torch.tensor(limits, dtype=torch.int64, device=device)[:, None] if limited else None,
-            largest_k=max(limited, default=0),
-            top_p=column([row.top_p for row in rows], torch.float64) if any(r.top_p < 1 for r in rows) else None,
-            min_p=column([row.min_p for row in rows], torch.float32) if any(r.min_p > 0 for r in rows) else None,
+            temperature=column(warm, torch.float32) if (warm != 1).any() else None,
+            greedy=torch.tensor(greedy, device=device) if greedy.any() else None,
+            all_greedy=bool(greedy.all()),
+            top_k=column(limits, torch.int64) if limited.any() else None,
+            largest_k=int(limits[limited].max()) if limited.any() else 0,
+            top_p=column(top_p, torch.float64) if (top_p < 1).any() else None,
+            min_p=column(min_p, torch.float32) if (min_p > 0).any() else None,
         )
 
 
@@ -87,7 +107,7 @@ def _likeliest(logits: Tensor) -> Tensor:
 
 def _probabilities(logits: Tensor, params: BatchParams) -> Tensor:
     """(rows, vocabulary) float32, 0 where a filter took the token out; not renormalised."""
-    scaled = logits / params.temperature
+    scaled = logits if params.temperature is None else logits / params.temperature
     probs = scaled.softmax(-1)
     if params.top_k is not None:
         best = scaled.topk(params.largest_k, dim=-1).values

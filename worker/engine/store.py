@@ -11,7 +11,7 @@ from pathlib import Path
 
 from app.versions.manifest import MANIFEST_FILE, ManifestError, VersionInfo
 from worker.engine.errors import EngineError, asleep, model_not_found
-from worker.engine.loading import Base, Loaded, base_of, load_base, load_version, weight_bytes
+from worker.engine.loading import Base, Loaded, base_bytes, base_of, load_base, load_version, weight_bytes
 from worker.engine.options import Options
 from worker.models import ModelError
 
@@ -236,7 +236,7 @@ class VersionStore:
         with self._lock:
             base = self._bases.get(key)
             entry.base = key
-        needed = 0 if base is not None else weight_bytes(base_directory, options.dtype)
+        needed = 0 if base is not None else base_bytes(base_directory, options.dtype, options.device)
         needed += weight_bytes(directory, options.dtype) if info.kind == "adapter" else 0
         self._wait_for_room(name, entry, needed)
         if base is None:
@@ -258,7 +258,7 @@ class VersionStore:
         log.info(
             "engine.load model=%s kind=%s context=%d lane=%s own_mb=%d base_mb=%d used_mb=%d budget_mb=%d seconds=%.2f",
             name, info.kind, loaded.context_length, type(loaded.lane).__name__, loaded.own_bytes // _MB,
-            base.weight_bytes // _MB, used // _MB, options.memory_budget_bytes // _MB, time.monotonic() - started,
+            base.held_bytes // _MB, used // _MB, options.memory_budget_bytes // _MB, time.monotonic() - started,
         )  # fmt: skip
         return loaded
 
@@ -281,7 +281,7 @@ class VersionStore:
 
     def _used(self) -> int:
         held = sum(entry.weight_bytes + entry.kv_bytes for entry in self._entries.values())
-        return held + sum(base.weight_bytes for base in self._bases.values())
+        return held + sum(base.held_bytes for base in self._bases.values())
 
     def _make_room(self, needed: int, keep: _Entry | None = None) -> bool:
         """Drop idle versions, least recently used first, until ``needed`` more bytes fit the budget."""

@@ -4,11 +4,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from worker.engine.errors import EngineError
-from worker.engine.params import SamplingParams, uniforms
+from worker.engine.params import SamplingParams, Uniforms
 from worker.engine.text import Decode, StoppableText
+
+if TYPE_CHECKING:
+    from worker.engine.rows import Rows
 
 FinishReason = Literal["stop", "length"]
 
@@ -39,7 +42,7 @@ class Delta:
 class Sample:
     """One completion in the making."""
 
-    __slots__ = ("choice", "finish_reason", "group", "index", "logprobs", "sent", "stop_reason", "token_ids",
+    __slots__ = ("choice", "finish_reason", "group", "index", "logprobs", "rows", "sent", "stop_reason", "token_ids",
                  "uniforms", "watch")  # fmt: skip
 
     def __init__(self, group: "Group", index: int, choice: int) -> None:
@@ -50,7 +53,9 @@ class Sample:
         self.logprobs: list[TokenLogprob] = []
         self.finish_reason: FinishReason | None = None
         self.stop_reason: int | str | None = None
-        self.uniforms = uniforms(group.params.seed, choice)
+        self.uniforms = Uniforms(group.params.seed, choice)
+        self.rows: Rows | None = None
+        """Where it runs, while the tokens it gained there are not in ``token_ids`` yet."""
         self.watch: StoppableText | None = None
         self.sent = 0
 
@@ -59,10 +64,19 @@ class Sample:
         """Position of the last token in prompt and completion together, counted from 0."""
         return len(self.group.prompt_ids) + len(self.token_ids) - 1
 
+    @property
+    def sampled_tokens(self) -> int:
+        """Tokens sampled so far."""
+        return len(self.token_ids) if self.rows is None else self.rows.sampled(self)
+
     def accept(self, token: int) -> bool:
         """Take the sampled ``token``; True when the completion is done with it."""
-        params = self.group.params
         self.token_ids.append(token)
+        return self.settle()
+
+    def settle(self) -> bool:
+        """Whether the completion is done with its last token, and why."""
+        params, token = self.group.params, self.token_ids[-1]
         if token in self.group.ends:
             self.finish_reason = "stop"
             self.stop_reason = token if token in params.stop_token_ids else None

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.worker.engine.running import p_value
-from worker.engine.params import SamplingParams, uniforms
+from worker.engine.params import SamplingParams, Uniforms
 from worker.engine.sampling import BatchParams, sample, token_logprobs
 
 # Probabilities 0.5, 0.25, 0.125, 0.0625, 0.0625 for tokens 2, 0, 4, 1, 3.
@@ -94,7 +94,7 @@ def test_extreme_uniforms_never_draw_what_has_no_probability() -> None:
 def test_frequencies_follow_the_softmax() -> None:
     """Chi-square over 40,000 draws with the engine's own stream of uniforms."""
     logits = torch.randn(40, generator=torch.Generator().manual_seed(3)) * 2
-    stream = uniforms(7, 0)
+    stream = Uniforms(7, 0)
     numbers = torch.tensor([next(stream) for _ in range(40_000)], dtype=torch.float64)
     batch = BatchParams.of([SamplingParams(seed=0)] * 40_000, 40, torch.device("cpu"))
     counts = torch.bincount(sample(logits.expand(40_000, -1), batch, numbers), minlength=40).double()
@@ -104,9 +104,9 @@ def test_frequencies_follow_the_softmax() -> None:
 
 def test_uniforms_are_fixed_for_good_and_differ_by_seed_and_choice() -> None:
     """Recorded once: another numpy or another process must give the same numbers."""
-    first = uniforms(42, 0)
+    first = Uniforms(42, 0)
     assert [round(next(first), 12) for _ in range(3)] == [0.820198147861, 0.189245624086, 0.867660814882]
-    heads = {(seed, choice): next(uniforms(seed, choice)) for seed in (-1, 0, 1, 2**62) for choice in range(8)}
+    heads = {(seed, choice): next(Uniforms(seed, choice)) for seed in (-1, 0, 1, 2**62) for choice in range(8)}
     assert len(set(heads.values())) == len(heads)
 
 

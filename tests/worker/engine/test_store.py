@@ -12,7 +12,7 @@ from app.versions.manifest import write_manifest
 from tests.factories.models import random_model
 from tests.worker.engine.running import request_of, run
 from worker.engine.errors import EngineError
-from worker.engine.loading import Loaded, weight_bytes
+from worker.engine.loading import Loaded, base_bytes, weight_bytes
 from worker.engine.options import Options
 from worker.engine.scheduler import Scheduler
 from worker.engine.store import VersionStore
@@ -119,7 +119,8 @@ def test_adapters_share_their_base_and_sample_as_peft_does(versions: Path) -> No
     kv_bytes = sum(use(store, name).lane.memory_bytes for name in found)
     adapters = sum(weight_bytes(versions / name, torch.float32) for name in ("adapter-1", "adapter-2"))
     assert adapters < base_bytes / 10
-    assert base_bytes <= store.memory_bytes - kv_bytes - adapters < base_bytes * 1.05  # and buffers
+    # One base, in transformers' layout and in the fused forward's, and buffers: not one for each adapter.
+    assert base_bytes <= store.memory_bytes - kv_bytes - adapters < base_bytes * 2.1
     for name in ("adapter-1", "adapter-2"):
         with old_names_of_peft():
             model = PeftModel.from_pretrained(random_model("llama"), str(versions / name)).eval()
@@ -132,9 +133,14 @@ def test_adapters_share_their_base_and_sample_as_peft_does(versions: Path) -> No
     assert sampled(use(store, "llama"), temperature=0.0) == found["llama"], "adapters leave their base as it was"
 
 
+def size_of(directory: Path) -> int:
+    """Bytes in memory; a Llama's weights are packed beside transformers' own."""
+    return base_bytes(directory, torch.float32, torch.device("cpu"))
+
+
 def test_least_recently_used_goes_first(versions: Path) -> None:
     """Room for two of three versions."""
-    sizes = {name: weight_bytes(versions / name, torch.float32) for name in ("llama", "gpt2", "gemma3_text")}
+    sizes = {name: size_of(versions / name) for name in ("llama", "gpt2", "gemma3_text")}
     store = store_of(versions, budget=int(sum(sizes.values()) - min(sizes.values()) / 2))
     use(store, "llama")
     use(store, "gpt2")
@@ -159,7 +165,7 @@ def test_a_base_leaves_with_its_last_adapter(versions: Path) -> None:
 
 def test_a_version_in_use_is_never_put_out(versions: Path) -> None:
     """A second one that does not fit beside it waits until the first is given back."""
-    sizes = {name: weight_bytes(versions / name, torch.float32) for name in ("llama", "gpt2")}
+    sizes = {name: size_of(versions / name) for name in ("llama", "gpt2")}
     store = store_of(versions, budget=int(max(sizes.values()) * 1.2))
     first = store.acquire("llama")
     first.result(60)
