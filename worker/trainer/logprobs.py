@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-CHUNK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 27}
-"""Logits held at once, by device: 8 MiB of fp32 stays near a CPU's caches, 512 MiB fills a GPU."""
+from worker.trainer import gemm
+
+CHUNK_ELEMENTS = {"cpu": 1 << 23, "cuda": 1 << 27}
+"""Logits held at once, by device: 32 MiB of fp32 is enough for a CPU's products to run at full speed, and 512 MiB
+for a GPU's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ def token_logps(hidden: Tensor, targets: Tensor, head: Head, chunk_elements: int
     module = head.module
     vocabulary = _vocabulary(module)
     rows = max(1, (chunk_elements or CHUNK_ELEMENTS.get(hidden.device.type, 1 << 21)) // vocabulary)
-    if type(module) is nn.Linear:
+    if type(module) in (nn.Linear, gemm.Linear):
         apply: Callable[..., Tensor] = _LinearLogps.apply
         return apply(
             hidden, module.weight, module.bias, targets, head.scale, head.softcap, rows, _product_dtype(hidden)
@@ -97,7 +100,9 @@ def _module_logps(hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, scale: float, softcap: float | None) -> Tensor:
     """(n, V) in the sum's dtype, of operands already in the product's."""
-    logits = nn.functional.linear(hidden, weight, bias)
+    logits = gemm.matmul(hidden, weight.t())
+    if bias is not None:
+        logits += bias
     logits = logits.to(_sum_dtype(logits.dtype))
     if scale != 1.0:
         logits = logits * scale
@@ -142,7 +147,7 @@ class _LinearLogps(torch.autograd.Function):
                 logits = _logits(piece.to(dtype), W, b, scale, softcap)
                 logps.append(logits.gather(1, ids[:, None])[:, 0] - logits.logsumexp(1))
                 if early:
-                    grads.append((_logit_grad(logits, ids, scale, softcap).to(dtype) @ W).to(hidden.dtype))
+                    grads.append(gemm.matmul(_logit_grad(logits, ids, scale, softcap).to(dtype), W).to(hidden.dtype))
         ctx.early, ctx.options = early, (scale, softcap, rows, dtype)
         if early:
             ctx.save_for_backward(torch.cat(grads))
@@ -170,7 +175,7 @@ class _LinearLogps(torch.autograd.Function):
                 if grad_bias is not None:
                     grad_bias += grad.sum(0)
                 grad = grad.to(dtype)
-                grad_hidden[span] = (grad @ W).to(hidden.dtype)
-                grad_weight += grad.T @ piece
+                grad_hidden[span] = gemm.matmul(grad, W).to(hidden.dtype)
+                grad_weight += gemm.matmul(grad.t(), piece)
         grad_weight = grad_weight.to(weight.dtype)
         return grad_hidden, grad_weight, None if grad_bias is None else grad_bias.to(bias.dtype), *(None,) * 5

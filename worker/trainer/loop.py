@@ -247,9 +247,9 @@ class Loop:
 
     def _dealt(self, split: Split, chosen: Sequence[int]) -> list[tuple[Plan, bool]]:
         """This process's passes over the ``chosen`` examples, each with whether it counts."""
-        shared = self._passes.path == "shared"
+        plain = self._passes.path == "plain"
         units = split.units
-        parts = self._crew.share(chosen, lambda i: units[i].shared_length if shared else units[i].plain_total)
+        parts = self._crew.share(chosen, lambda i: units[i].plain_total if plain else units[i].shared_length)
         return self._crew.deal(lambda part: self._passes.plan_units(units, part), parts)
 
     def _together(self, tally: Tally, tokens: int) -> tuple[Tally, int]:

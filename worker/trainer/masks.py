@@ -1,7 +1,7 @@
 """Who may look at whom in a shared row: a completion sees its prompt and itself, and nothing of its siblings.
 
-The rule is one function of (document, segment, position); on a CPU it becomes a dense boolean mask, on CUDA a
-FlexAttention block mask that skips what is hidden.
+The rule is one function of (document, segment, position). On CUDA it becomes a FlexAttention block mask that skips
+what is hidden; on a CPU tiles do (``blocks``), and a dense boolean mask serves the models that tiles cannot.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from worker.trainer import blocks
 from worker.trainer.packing import Batch
 
 if TYPE_CHECKING:
@@ -70,7 +71,9 @@ def mask_function(batch: Batch, window: int | None = None) -> MaskFunction:
 
 def for_model(batch: Batch, config: Any, *, flex: bool) -> "Tensor | BlockMask | dict[str, Tensor | BlockMask]":
     """The attention mask a transformers model takes for a shared batch: one, or one per layer type."""
-    make = block if flex else dense
+    make: Callable[[Batch, int | None], Tensor | BlockMask] = (
+        blocks.carrier if batch.path == "tiles" else block if flex else dense
+    )
     found = windows(config)
     if isinstance(found, dict):
         return {kind: make(batch, window) for kind, window in found.items()}

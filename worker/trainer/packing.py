@@ -1,8 +1,9 @@
 """Packing: many groups in few rows, each prompt once.
 
 A *shared* row holds whole groups, ``[prompt | c1 | … | cK][prompt | …]``: positions restart at |prompt| for each
-completion, and a mask keeps completions and groups apart (``masks``). A *plain* row holds one prompt with one
-completion. Both predict a completion's first token from the prompt's last position.
+completion, and a mask keeps completions and groups apart (``masks``). *Tiles* are the same in one row without any
+padding, where attention goes from tile to tile instead of masking (``blocks``). A *plain* row holds one prompt with
+one completion. All predict a completion's first token from the prompt's last position.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-ForwardPath = Literal["shared", "plain"]
+ForwardPath = Literal["tiles", "shared", "plain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,8 @@ class Batch:
     """Tokens of the batch that are not padding."""
     first_completion: dict[int, int]
     """Index of a unit's first completion in the batch, by unit."""
+    groups: list[tuple[int, list[int]]]
+    """Tokens of every group's prompt, and of each of its completions, row by row."""
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on ``device``."""
@@ -96,8 +99,11 @@ def plan(
 
     Longest first, so that rows of a pass are of near equal length. With ``row_length`` None a row is as long as the
     pass's longest unit (a dense mask costs T² per row: short rows are fast on a CPU); with a number, rows are filled
-    up to it (a block mask costs nothing for what it hides). A unit longer than the budget gets a pass of its own.
+    up to it (a block mask costs nothing for what it hides). Tiles have one row a pass, as long as its groups. A unit
+    longer than the budget gets a pass of its own.
     """
+    if path == "tiles":
+        return _single_rows(units, chosen, tokens)
     lengths = {unit: _length(units[unit], path) for unit in chosen}
     order = sorted(lengths, key=lambda unit: (-lengths[unit], unit))
     plans: list[Plan] = []
@@ -125,9 +131,25 @@ def plan(
     return plans
 
 
+def _single_rows(units: Sequence[Unit], chosen: Iterable[int], tokens: int) -> list[Plan]:
+    """As few rows as first-fit finds, longest first; every row is a pass."""
+    rows: list[list[int]] = []
+    lengths: list[int] = []
+    for unit in sorted(chosen, key=lambda unit: (-units[unit].shared_length, unit)):
+        length = units[unit].shared_length
+        place = next((i for i, used in enumerate(lengths) if used + length <= tokens), None)
+        if place is None:
+            rows.append([unit])
+            lengths.append(length)
+        else:
+            rows[place].append(unit)
+            lengths[place] += length
+    return [Plan([row], length) for row, length in zip(rows, lengths, strict=True)]
+
+
 def build(units: Sequence[Unit], made: Plan, path: ForwardPath) -> Batch:
     """The tensors of one planned pass, on the CPU."""
-    rows = _shared_rows(units, made) if path == "shared" else _plain_rows(units, made)
+    rows = _plain_rows(units, made) if path == "plain" else _shared_rows(units, made)
     B, T = len(rows), made.length
     ids, positions = torch.zeros(B, T, dtype=torch.long), torch.zeros(B, T, dtype=torch.long)
     document, segment = torch.full((B, T), -1, dtype=torch.int32), torch.zeros(B, T, dtype=torch.int32)
@@ -168,6 +190,7 @@ def build(units: Sequence[Unit], made: Plan, path: ForwardPath) -> Batch:
         longest=longest,
         tokens=int((document >= 0).sum()),
         first_completion=first_completion,
+        groups=[(len(prompt), [len(c) for c in completions]) for row in rows for prompt, completions in row],
     )
 
 
@@ -183,7 +206,7 @@ def _plain_rows(units: Sequence[Unit], made: Plan) -> list[list[_Part]]:
 
 
 def _length(unit: Unit, path: ForwardPath) -> int:
-    return unit.shared_length if path == "shared" else unit.plain_length
+    return unit.plain_length if path == "plain" else unit.shared_length
 
 
 def _fill(

@@ -169,7 +169,7 @@ def step_work(prepared: Prepared, step: Sequence[int]) -> int:
 
 
 def _tokens(unit: Unit, prepared: Prepared) -> int:
-    return unit.shared_length if prepared.passes.path == "shared" else unit.plain_total
+    return unit.plain_total if prepared.passes.path == "plain" else unit.shared_length
 
 
 def _work(prepared: Prepared, missing: Sequence[int]) -> int:

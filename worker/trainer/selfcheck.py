@@ -36,15 +36,16 @@ def choose_path(forward: Forward, examples: Sequence[Example]) -> tuple[ForwardP
     tolerance = FORWARD_TOLERANCE_NATS[forward.autocast_dtype]
     wanted = [[forward.from_full_logits(unit.prompt_ids, c) for c in unit.completions] for unit in units]
     why = ""
-    try:
-        worst = _largest_difference(forward, units, wanted, "shared")
-    except (TypeError, ValueError, RuntimeError, KeyError, AttributeError) as error:
-        if is_out_of_memory(error):
-            raise
-        why = f"it fails: {error}"
-    else:
+    for path in forward.paths[:-1]:
+        try:
+            worst = _largest_difference(forward, units, wanted, path)
+        except (TypeError, ValueError, RuntimeError, KeyError, AttributeError) as error:
+            if is_out_of_memory(error):
+                raise
+            why = f"it fails: {error}"
+            continue
         if worst <= tolerance:
-            return "shared", Finding("shared forward", f"within {worst:.1e} nats a token of the plain one")
+            return path, _shares(path, worst, forward, why)
         why = f"it differs by {worst:.2g} nats a token (at most {tolerance:g})"
     worst = _largest_difference(forward, units, wanted, "plain")
     if not worst <= tolerance:
@@ -54,6 +55,13 @@ def choose_path(forward: Forward, examples: Sequence[Example]) -> tuple[ForwardP
         )
     note = f"prompts are computed once per completion, which is slower; {why}"
     return "plain", Finding("shared forward", "not usable for this model", "warn", note)
+
+
+def _shares(path: ForwardPath, worst: float, forward: Forward, why: str) -> Finding:
+    value = f"within {worst:.1e} nats a token of the plain one"
+    if path == forward.paths[0]:
+        return Finding("shared forward", value)
+    return Finding("shared forward", value, "warn", f"with masks in place of tiles, which is slower; {why}")
 
 
 @torch.no_grad()
@@ -111,7 +119,7 @@ def _largest_difference(
     forward: Forward, units: Sequence[Unit], wanted: Sequence[Sequence[Tensor]], path: ForwardPath
 ) -> float:
     """Nats; the groups are packed into one pass, so that neighbours in a row would show."""
-    lengths = [unit.shared_length if path == "shared" else unit.plain_length for unit in units]
+    lengths = [unit.plain_length if path == "plain" else unit.shared_length for unit in units]
     worst = 0.0
     for made in plan(units, range(len(units)), path, 4 * max(lengths), sum(lengths) if path == "shared" else None):
         batch = build(units, made, path)

@@ -83,7 +83,7 @@ def test_figures_of_a_version(tmp_path: Path, versions: Path) -> None:
     assert (start["pairs"], end["step"]) == (10, metrics["train"]["steps"])
     assert metrics["train"]["preferences"] == 40
     assert metrics["train"]["tokens_per_second"] > 0
-    assert metrics["forward"] == "shared"
+    assert metrics["forward"] == "tiles"
     lines = [json.loads(line) for line in (job / "metrics.jsonl").read_text().splitlines()]
     progress = [line["progress"] for line in lines]
     assert progress == sorted(progress)
