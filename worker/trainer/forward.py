@@ -41,15 +41,17 @@ class Forward:
         self._config = causal.config
         self._decoder = causal.base_model
         self._head = Head.of(causal)
-        self.paths: tuple[ForwardPath, ...] = ("shared", "plain")
-        """Ways to run this model, the fastest first; ``selfcheck.choose_path`` finds the first that is right."""
         if self.device.type == "cpu":
             gemm.use_in(model)
             if causal.config._attn_implementation == "sdpa":  # noqa: SLF001 - the only place it is kept
                 causal.set_attn_implementation(blocks.register())
-            self.paths = ("tiles", *self.paths)
         self.autocast_dtype = autocast
         """bfloat16, or None for fp32 throughout."""
+
+    @property
+    def paths(self) -> tuple[ForwardPath, ...]:
+        """Ways to run this model, the fastest first; ``selfcheck.choose_path`` finds the first that is right."""
+        return ("tiles", "shared", "plain") if self.device.type == "cpu" else ("shared", "plain")
 
     def row_length(self, settings: TrainingSettings) -> int | None:
         """Tokens of every row where the attention wants one fixed length; None: as short as the groups allow."""
