@@ -96,6 +96,7 @@ def test_the_schema_describes_every_setting() -> None:
         ({"loss": "plackett_luce", "pair_weighting": "wpo"}, "pair_weighting", "does not read it"),
         ({"loss": "orpo", "reference_sync_steps": 5}, "reference_sync_steps", "it reads orpo_lambda, margin_scale"),
         ({"reference_sync_alpha": 0.5}, "reference_sync_alpha", "while reference_sync_steps is unset"),
+        ({"method": "qlora", "reference_sync_steps": 5}, "reference_sync_steps", "cannot move by a share"),
         ({"pair_weighting": "best"}, "pair_weighting", "known are none, wpo"),
         ({"method": "full", "lora_rank": 8}, "lora_rank", "means nothing for method 'full'"),
         ({"lora_rank": 0}, "lora_rank", "from 1 to 1024"),

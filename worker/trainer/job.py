@@ -13,11 +13,13 @@ from app.versions.manifest import verify
 from worker.trainer.audit import Finding
 from worker.trainer.checkpoint import Checkpoints
 from worker.trainer.distributed import ALONE, AgreedStop, Crew
+from worker.trainer.errors import RefusedError
 from worker.trainer.forward import Forward
 from worker.trainer.lifetime import Stop
 from worker.trainer.loop import Loop
 from worker.trainer.metrics import Listener
 from worker.trainer.moving import MovingReference
+from worker.trainer.noise import dpop_noise
 from worker.trainer.order import steps
 from worker.trainer.outcome import outcome, summary
 from worker.trainer.policy import make_trainable
@@ -83,7 +85,7 @@ def audit(directory: Path, stop: Stop, listen: Listener) -> None:
     policy = make_trainable(prepared.policy, prepared.spec.settings)
     forward = Forward(policy.model, autocast=prepared.forward.autocast_dtype)
     try:
-        prepared.audit.add([_step_zero(few, forward, reference)])
+        prepared.audit.add(_step_zero(few, forward, reference))
     finally:
         report.audit(prepared.audit)
 
@@ -112,7 +114,7 @@ def _loop(directory: Path, prepared: Prepared, report: Report) -> Loop:
         crew=crew,
     )
     try:
-        prepared.audit.add([_step_zero(prepared, forward, reference)])
+        prepared.audit.add(_step_zero(prepared, forward, reference))
     finally:
         report.audit(prepared.audit)
     resumed = loop.resume()
@@ -125,10 +127,13 @@ def _loop(directory: Path, prepared: Prepared, report: Report) -> Loop:
     return loop
 
 
-def _step_zero(prepared: Prepared, forward: Forward, reference: Mapping[str, Tensor]) -> Finding:
-    spec = prepared.spec
+def _step_zero(prepared: Prepared, forward: Forward, reference: Mapping[str, Tensor]) -> list[Finding]:
+    spec, examples, path = prepared.spec, prepared.examples.all, prepared.passes.path
     same = spec.reference.digest == spec.start.digest
-    return step_zero(forward, prepared.examples.all, reference, spec.settings, prepared.passes.path, same_model=same)
+    return [
+        step_zero(forward, examples, reference, spec.settings, path, same_model=same),
+        *dpop_noise(forward, examples, spec.settings, path),
+    ]
 
 
 def _fingerprint(directory: Path, prepared: Prepared) -> str:
@@ -149,6 +154,11 @@ def _moving(prepared: Prepared) -> MovingReference | None:
     spec, settings = prepared.spec, prepared.spec.settings
     if settings.reference_sync_steps is None:
         return None
+    if prepared.crew.size > 1:
+        raise RefusedError(
+            f"a reference that moves trains in one process, and this is one of {prepared.crew.size}; start one, or "
+            "remove reference_sync_steps"
+        )
     return MovingReference.load(
         spec.reference,
         verified(spec.reference),

@@ -19,8 +19,6 @@ FORWARD_TOLERANCE_NATS = {None: 2e-4, torch.bfloat16: 0.15}
 DELTA_SAMPLE = 16
 DELTA_TOLERANCE_NATS = 1e-4
 """Largest |Δ| of a pair in fp32 where the policy is the reference, per thousand tokens or part of it."""
-DPOP_NOISE_BOUND = 0.1
-"""Largest λβ·|ρ_w| that rounding alone may put into DPOP's penalty at step 0."""
 
 
 def choose_path(forward: Forward, examples: Sequence[Example]) -> tuple[ForwardPath, Finding]:
@@ -78,7 +76,7 @@ def step_zero(
     sample = [examples[index] for index in _spread(len(examples), DELTA_SAMPLE)]
     units = [example.unit for example in sample]
     keys = completion_keys(units)
-    worst_delta = worst_excess = worst_chosen = 0.0
+    worst_delta = worst_excess = 0.0
     for made in plan(units, range(len(units)), path, settings.tokens_per_row, forward.row_length(settings)):
         batch = build(units, made, path)
         logps = forward(batch).tokens.double().cpu().sum(1)
@@ -93,7 +91,6 @@ def step_zero(
                 delta = abs(ratio[pair.chosen] - ratio[pair.rejected])
                 worst_delta = max(worst_delta, delta)
                 worst_excess = max(worst_excess, delta / thousands)
-                worst_chosen = max(worst_chosen, abs(ratio[pair.chosen]))
     if not same_model:
         return Finding("|Δ| before step 1", f"up to {worst_delta:.3g} nats; the reference is another version")
     if forward.autocast_dtype is None:
@@ -104,13 +101,6 @@ def step_zero(
             )
             return Finding("|Δ| before step 1", f"up to {worst_delta:.3g} nats", "refuse", note)
         return Finding("|Δ| before step 1", f"up to {worst_delta:.1e} nats, 0 within rounding")
-    if settings.loss == "dpop":
-        noise = settings.loss_settings["beta"] * settings.loss_settings["dpop_lambda"] * worst_chosen
-        if noise > DPOP_NOISE_BOUND:
-            note = (
-                f"rounding alone moves DPOP's penalty by {noise:.2g} (at most {DPOP_NOISE_BOUND:g}); use dtype float32"
-            )
-            return Finding("|Δ| before step 1", f"up to {worst_delta:.3g} nats in bfloat16", "refuse", note)
     return Finding("|Δ| before step 1", f"up to {worst_delta:.3g} nats, the noise of bfloat16")
 
 

@@ -143,6 +143,10 @@ class TrainingSettings:
             raise SpecError("rendezvous", "means nothing for one node; set nodes, or remove it")
         if self.reference_sync_steps is not None and self.processes * self.nodes > 1:
             raise SpecError("processes", "a reference that moves trains in one process; remove reference_sync_steps")
+        if self.reference_sync_steps is not None and self.method == "qlora":
+            raise SpecError(
+                "reference_sync_steps", "weights of 4 bits cannot move by a share; use method 'lora', or remove it"
+            )
         if self.method == "qlora" and self.processes * self.nodes > 1:
             raise SpecError("processes", "method 'qlora' trains in one process; use method 'lora' to shard the model")
 
