@@ -8,7 +8,7 @@ from worker.trainer.examples import Example, Examples
 from worker.trainer.packing import Unit
 
 KTO_BALANCE = (1.0, 1.5)
-"""λ_D·n_D/(λ_U·n_U) belongs in here: section 4.2, arXiv:2402.01306."""
+"""λ_D·n_D/(λ_U·n_U) belongs in here: arXiv:2402.01306."""
 
 
 def loss_findings(examples: Examples, settings: TrainingSettings, mismatched: Mapping[int, Unit]) -> list[Finding]:

@@ -18,7 +18,7 @@ def cdpo(pairs: Pairs, *, beta: float, label_smoothing: float) -> Tensor:
         (batch,), nats, unreduced: −(1−ε) log σ(d − δ) − ε log σ(−d − δ), d = βΔ: the expected loss of a vote that is
         flipped with probability ε, which keeps its margin when flipped. Without margin its slope is 0 at σ(d) = 1−ε.
 
-    Source: E. Mitchell, A note on DPO with noisy preferences and relationship to IPO (2023), eq. 3.
+    Source: E. Mitchell, A note on DPO with noisy preferences and relationship to IPO (2023).
     """
     d = beta * pairs.delta
     right = functional.logsigmoid(d - pairs.margin)

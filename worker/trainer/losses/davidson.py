@@ -20,7 +20,7 @@ def davidson(pairs: Pairs, *, beta: float, nu: float) -> Tensor:
         (batch,), nats, unreduced, with Z(d) = 1 + e^{−d} + 2νe^{−d/2} and d = βΔ: for a win log Z(d − δ), for a tie
         −log 2ν + d/2 + log Z(d).
 
-    Source: eq. 11 and 12, arXiv:2409.17431.
+    Source: arXiv:2409.17431.
     """
     d, log_2nu = beta * pairs.delta, math.log(2 * nu) if nu > 0 else -math.inf
     win = _log_z(d - pairs.margin, log_2nu)

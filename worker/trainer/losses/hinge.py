@@ -16,6 +16,6 @@ def hinge(pairs: Pairs, *, beta: float) -> Tensor:
     Returns:
         (batch,), unreduced: max(0, 1 + δ − βΔ). A margin moves the corner.
 
-    Source: eq. 8, arXiv:2309.06657.
+    Source: arXiv:2309.06657 (RSO), after SLiC.
     """
     return functional.relu(1 + pairs.margin - beta * pairs.delta)

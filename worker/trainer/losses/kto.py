@@ -19,7 +19,7 @@ def kto(labels: Labels, *, beta: float, desirable_weight: float, undesirable_wei
         (batch,), unreduced: λ_D(1 − σ(β(ρ − z0))) for a good answer, λ_U(1 − σ(β(z0 − ρ))) for a bad one.
         λ/2 where the policy equals the reference.
 
-    Source: eq. 8, arXiv:2402.01306.
+    Source: eq. 7, arXiv:2402.01306.
     """
     gain = beta * (labels.completion.log_ratio - labels.baseline)
     good = desirable_weight * (-gain).sigmoid()  # 1 − σ(x) = σ(−x)
@@ -33,4 +33,4 @@ def baseline(mismatched_log_ratio: Tensor) -> Tensor:
     Args:
         mismatched_log_ratio: (n,), nats, of all mismatched completions of one optimiser step.
     """
-    return mismatched_log_ratio.detach().mean().clamp(min=0)  # eq. 8, arXiv:2402.01306
+    return mismatched_log_ratio.detach().mean().clamp(min=0)  # arXiv:2402.01306

@@ -19,7 +19,7 @@ def ld_dpo(pairs: Pairs, *, beta: float, ld_alpha: float) -> Tensor:
         (batch,), nats, unreduced: DPO's loss with Σ_{i≤m} + α Σ_{i>m} in place of every sum over tokens, under policy
         and reference alike; m = min(|y_w|, |y_l|).
 
-    Source: eq. 11, arXiv:2409.06411.
+    Source: arXiv:2409.06411.
     """
     shared = torch.minimum(pairs.chosen.length, pairs.rejected.length)
     delta = _log_ratio(pairs.chosen, shared, ld_alpha) - _log_ratio(pairs.rejected, shared, ld_alpha)

@@ -16,7 +16,7 @@ def length_normalised(pairs: Pairs, *, beta: float) -> Tensor:
     Returns:
         (batch,), nats, unreduced: −log σ(βρ_w/|y_w| − βρ_l/|y_l| − δ).
 
-    Source: eq. 6, arXiv:2411.15124 (Tülu 3).
+    Source: arXiv:2411.15124 (Tülu 3).
     """
     chosen, rejected = pairs.chosen, pairs.rejected
     difference = chosen.log_ratio / chosen.length - rejected.log_ratio / rejected.length

@@ -21,7 +21,7 @@ def rao_kupper(pairs: Pairs, *, beta: float, nu: float) -> Tensor:
         (batch,), nats, unreduced, d = βΔ: for a win −log σ(d − δ − α), for a tie
         −[log(ν²−1) + log σ(d−α) + log σ(−d−α)].
 
-    Source: eq. 8 and 9, arXiv:2409.17431.
+    Source: arXiv:2409.17431.
     """
     d, alpha = beta * pairs.delta, math.log(nu)
     win = -functional.logsigmoid(d - pairs.margin - alpha)

@@ -18,7 +18,7 @@ def rdpo(pairs: Pairs, *, beta: float, length_alpha: float) -> Tensor:
         (batch,), nats, unreduced: −log σ(βΔ + α(|y_w| − |y_l|) − δ): a chosen answer that is longer is half explained
         by its length, and teaches less.
 
-    Source: eq. 9, arXiv:2403.19159.
+    Source: arXiv:2403.19159.
     """
     longer = pairs.chosen.length - pairs.rejected.length
     return -functional.logsigmoid(beta * pairs.delta + length_alpha * longer - pairs.margin)

@@ -18,7 +18,7 @@ def robust(pairs: Pairs, *, beta: float, label_smoothing: float) -> Tensor:
         (batch,), nats, unreduced: [−(1−ε) log σ(d − δ) + ε log σ(−d − δ)]/(1−2ε), d = βΔ. May be negative: its mean
         over flips is DPO's loss on the true preference.
 
-    Source: eq. 12, arXiv:2403.00409.
+    Source: arXiv:2403.00409.
     """
     d = beta * pairs.delta
     right = functional.logsigmoid(d - pairs.margin)

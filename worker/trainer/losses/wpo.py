@@ -19,7 +19,7 @@ def wpo_weight(pairs: Pairs) -> Tensor:
     Raises:
         ValueError: the batch was made without collisions.
 
-    Source: eq. 2 and section 3.3, arXiv:2406.11827.
+    Source: eq. 2, arXiv:2406.11827.
     """
     return (_log_weight(pairs.chosen) + _log_weight(pairs.rejected)).clamp(max=0).exp()
 
