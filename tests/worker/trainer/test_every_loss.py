@@ -187,24 +187,26 @@ def test_a_reference_that_moves_starts_the_loss_anew(tmp_path: Path) -> None:
     assert [event["step"] for event in events if event["kind"] == "reference"] == [2, 4]
 
 
-def test_a_moved_reference_survives_a_kill(tmp_path: Path) -> None:
-    """Stopped after three steps, one behind a move, and gone on with: bit for bit the weights of one run."""
-    settings = {"reference_sync_steps": 2, "checkpoint_every_steps": 1, "epochs": 5, "pairs_per_step": 1000}
+def test_a_moved_reference_survives_kills(tmp_path: Path) -> None:
+    """Killed after steps 4 and 5, both between two moves, and gone on with: bit for bit the weights of one run."""
+    settings = {"reference_sync_steps": 3, "checkpoint_every_steps": 1, "epochs": 7, "pairs_per_step": 1000}
     whole = write_job(tmp_path / "whole", groups=make_groups(4, 0), **settings)
     parts = write_job(tmp_path / "parts", groups=make_groups(4, 0), **settings)
 
     class KilledError(Exception):
         pass
 
-    def until_step_three(event: Event) -> None:
-        if event["kind"] == "checkpoint" and event["step"] == 3:
-            raise KilledError
+    for step in (4, 5):
 
-    with pytest.raises(KilledError):
-        run(parts, "one", Stop(), until_step_three)
+        def until(event: Event, step: int = step) -> None:
+            if event["kind"] == "checkpoint" and event["step"] == step:
+                raise KilledError
+
+        with pytest.raises(KilledError):
+            run(parts, f"until-{step}", Stop(), until)
     events: list[Event] = []
-    second = run(parts, "two", Stop(), events.append)
-    assert any(event["kind"] == "resumed" and event["step"] == 3 for event in events)
+    second = run(parts, "to-the-end", Stop(), events.append)
+    assert any(event["kind"] == "resumed" and event["step"] == 5 for event in events)
     first = run(whole, "t", Stop(), lambda _event: None)
     weights = [(version / "adapter_model.safetensors").read_bytes() for version in (first, second)]
     assert weights[0] == weights[1]
