@@ -41,6 +41,13 @@ def test_beyond_the_kl_budget_training_stops_and_the_best_within_it_is_published
     assert verdict.stop == "KL budget: held-out answers are 2.10 nats from the reference, 2 are allowed"
 
 
+def test_a_budget_that_no_evaluation_kept_says_what_to_do() -> None:
+    verdict = judge(evaluations([0.69, 0.5], [0, 3.0]), [], settings(kl_budget_nats=2.0))
+    assert verdict.best_step is None
+    assert verdict.stop is not None
+    assert "no evaluation was within it" in verdict.stop
+
+
 @pytest.mark.parametrize(("kl", "stops"), [(1.9, False), (2.1, True)])
 def test_without_held_out_answers_the_last_training_steps_are_held_against_the_budget(kl: float, stops: bool) -> None:
     chosen = TrainingSettings.from_dict({"kl_budget_nats": 2.0})

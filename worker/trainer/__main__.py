@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from app.rounds.spec import SPEC_FILE, ExitCode
-from worker.trainer.errors import RefusedError, TrainerError, explain
+from worker.trainer.errors import RefusedError, TrainerError, explain, is_lost_peer
 from worker.trainer.launch import among_others, launch, record_failure, wanted
 from worker.trainer.lifetime import STARTER_PID, Stop, die_with_parent, lock
 
@@ -38,7 +38,9 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001 - every failure ends as an exit code and a sentence
         code, sentence = explain(error)
         sentence = " ".join(sentence.split())
-        first = record_failure(arguments.job, arguments.attempt, code, sentence) if among_others() else True
+        first = not among_others() or (
+            not is_lost_peer(error) and record_failure(arguments.job, arguments.attempt, code, sentence)
+        )
         if first and (code is ExitCode.FAILED or not isinstance(error, TrainerError)):
             traceback.print_exc()
         if first:  # the others fail because this one did
@@ -68,5 +70,15 @@ def _run(job: Path, token: str, stop: Stop) -> None:
             run(job, token, stop, say, crew)
 
 
+def _end(status: int) -> None:
+    """End this process. One of several does it at once: everything is written, and taking its process groups apart
+    while others still hold theirs aborts now and then (torch 2.13, Gloo: a thread is destroyed while it runs)."""
+    if among_others():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _end(main())

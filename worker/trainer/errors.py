@@ -80,6 +80,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
+_LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "remote process exited", "Broken pipe")
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether ``error`` only says that another process of the job is gone; that one knows why."""
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _LOST_PEER)
+
+
 def explain(error: BaseException) -> tuple[ExitCode, str]:
     """The exit code of a failure, and the sentence that ends the log."""
     if isinstance(error, TrainerError):

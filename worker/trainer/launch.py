@@ -7,6 +7,7 @@ as torchrun does and ends with the exit code and last line of the first that fai
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -88,17 +89,29 @@ def start(job: Path, made: Launch, *, node_rank: int) -> tuple[ExitCode, str]:
     else:
         config.rdzv_backend, config.rdzv_endpoint = "static", made.rendezvous
         config.rdzv_configs = {"rank": node_rank, "timeout": MEETING_SECONDS}
-    command = ["-m", "worker.trainer", str(job), "--attempt", made.attempt]
+    command = ["-m", "worker.trainer", str(job), "--attempt", made.attempt, "--parent", str(os.getpid())]
     try:
         elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
-        return failure(job, made.attempt, f"a trainer process ended: {next(iter(error.failures.values()), error)}")
+        return failure(job, made.attempt, *_ended([child.exitcode for child in error.failures.values()]))
     except SignalException:
         return failure(job, made.attempt, "stopped by a signal", ExitCode.STOPPED)
     except Exception as error:  # noqa: BLE001 - torch raises many kinds when machines do not meet
         where = f" at {made.rendezvous}; start 'hone node' on the others" if made.nodes > 1 else ""
         return failure(job, made.attempt, f"the {made.nodes} x {made.processes} processes did not meet{where}: {error}")
     return ExitCode.DONE, ""
+
+
+def _ended(statuses: list[int]) -> tuple[str, ExitCode]:
+    """What to say of processes that ended with these statuses and said nothing."""
+    signals = [signal.Signals(-status).name for status in statuses if status < 0]
+    if signals:
+        text = (
+            f"a trainer process was ended by {signals[0]}, as a system that runs out of memory does; the checkpoints "
+            "are kept and the next start goes on from the newest"
+        )
+        return text, ExitCode.STOPPED
+    return f"a trainer process ended with status {statuses[0]}; the lines above say where", ExitCode.FAILED
 
 
 def failure_file(job: Path, attempt: str) -> Path:

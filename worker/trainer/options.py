@@ -26,6 +26,10 @@ from worker.trainer.errors import RefusedError
 
 HELP = {
     "loss": f"One of {', '.join(LOSS_SETTINGS)}.",
+    "margin_scale": "Times a preference's margin is its lead in nats; 0 leaves margins out.",
+    "pair_weighting": "none, or wpo: weigh a pair by how likely the policy would write it.",
+    "reference_sync_steps": "Move the reference towards the policy every so many steps (TR-DPO).",
+    "reference_sync_alpha": "How far it moves; 1 is all the way.",
     "method": " or ".join(METHODS) + ".",
     "lora_rank": "Rank of the adapter.",
     "lora_alpha": "The adapter counts alpha / rank.",

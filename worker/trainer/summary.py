@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from app.versions.manifest import VersionInfo
 
@@ -15,27 +17,26 @@ _FIGURES = {
     "chosen_log_ratio": "chosen log-ratio, nats",
     "rejected_log_ratio": "rejected log-ratio, nats",
     "kl": "KL estimate, nats",
-    "length_delta": "chosen − rejected, tokens",
+    "length_delta": "length delta, tokens",
 }
 
 
-def table(info: VersionInfo) -> Table:
-    """The figures of a version's version.json."""
+def table(info: VersionInfo) -> Group:
+    """The figures of a version's version.json, and the facts of its training."""
     metrics = info.metrics
     train, held_out = metrics["train"], metrics.get("eval") or {}
     made = Table(box=box.SIMPLE, title=_title(info), title_justify="left", title_style="bold")
-    made.add_column("figure")
-    made.add_column("held out, before", justify="right")
-    made.add_column("held out, published", justify="right")
-    made.add_column("last training step", justify="right")
+    made.add_column("figure", no_wrap=True)
+    for title in ("held out, before", "held out, published", "last step"):
+        made.add_column(title, justify="right")
     for name, label in _FIGURES.items():
         columns = [held_out.get("start") or {}, held_out.get("end") or {}, train]
         if any(name in column for column in columns):
             made.add_row(label, *(_number(column, name) for column in columns))
-    made.add_section()
+    facts = Table.grid(padding=(0, 2, 0, 1))
     for label, value in _facts(info):
-        made.add_row(label, "", "", value)
-    return made
+        facts.add_row(Text(label), Text(value))
+    return Group(made, facts)
 
 
 def _title(info: VersionInfo) -> str:

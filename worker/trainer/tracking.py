@@ -27,7 +27,7 @@ class Trackers:
                 raise RefusedError(f"--report-to {name!r} is unknown; known are {', '.join(TRACKERS)}")
             if find_spec(name) is None:
                 raise RefusedError(f"--report-to {name}: it is not installed; run: pip install 'hone[{name}]'")
-        self._trackers = [_make(name, directory, run) for name in dict.fromkeys(names)]
+        self._trackers = [make(name, directory, run) for name in dict.fromkeys(names)]
         for tracker in self._trackers:
             tracker.start()
             tracker.store_init_configuration(_flat(configuration))
@@ -51,15 +51,16 @@ class Trackers:
             tracker.finish()
 
 
-def _make(name: str, directory: Path, run: str) -> Any:
+def make(name: str, directory: Path, run: str) -> Any:
+    """The tracker called ``name``, not started yet."""
+    from accelerate import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
+    PartialState(cpu=True)  # its trackers ask it whether this is the main process; it touches no device
     made = LOGGER_TYPE_TO_CLASS[name]
     # MLflow, W&B and Trackio call it an experiment or project; runs of one output belong together.
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", run) or "hone"
-    tracker = made(plain, logging_dir=directory) if name in ("tensorboard", "mlflow") else made(plain)
-    tracker.main_process_only = False  # only the main process has trackers, and accelerate's state is not set up
-    return tracker
+    return made(plain, logging_dir=directory) if name in ("tensorboard", "mlflow") else made(plain)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

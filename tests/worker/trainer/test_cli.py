@@ -2,15 +2,23 @@
 
 import json
 import signal
+import warnings
 from collections.abc import Iterator
+from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
+from app.rounds.spec import TrainingSettings
 from app.versions.manifest import VersionInfo, verify
 from tests.factories.models import copy_version, version_directory
 from worker.trainer.cli import app
+from worker.trainer.options import ELSEWHERE, HELP
+from worker.trainer.tracking import TRACKERS, make
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +64,7 @@ def test_dry_run_audits_and_trains_nothing(tmp_path: Path, data: Path) -> None:
     result = train(data, tmp_path / "new", "--dry-run")
     assert result.exit_code == 0, result.output
     assert "end tokens" in result.output
+    assert "|Δ| before step 1" in result.output
     assert not (tmp_path / "new").exists()
     assert not list((tmp_path / "new.job").glob("attempt-*"))
 
@@ -71,6 +80,78 @@ def test_a_plain_model_directory_is_imported_first(tmp_path: Path, data: Path) -
     verify(base)
     assert base == tmp_path / "new.base"
     assert not (base / "pytorch_model.bin").exists()
+
+
+def test_every_setting_is_an_option_with_help() -> None:
+    names = {field.name for field in fields(TrainingSettings)}
+    assert names == set(HELP) | ELSEWHERE
+    options = {name for parameter in get_command(app).params for name in parameter.opts}
+    assert {f"--{name.replace('_', '-')}" for name in HELP} <= options
+
+
+def test_a_configuration_file_and_the_command_line_that_wins(tmp_path: Path, data: Path) -> None:
+    """Hyphens or underscores, 1e-3 as people write it, flags and lists; then the trackers read what was logged."""
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        f"model: {version_directory('llama')}\ndata: {data}\noutput: {tmp_path / 'unused'}\n"
+        "loss: dpop\nloss_settings: {beta: 0.2, dpop_lambda: 5}\nlearning-rate: 1e-3\nlora_rank: 4\n"
+        "lora-targets: [q_proj, v_proj]\nlora_rslora: true\nmax_steps: 2\npairs_per_step: 6\neval_every_steps: 1\n"
+        "report_to: tensorboard\neval_fraction: 0.2\n"
+    )
+    output = tmp_path / "new"
+    more = ["--loss-setting", "beta=0.3", "--max-steps", "3", "--report-to", "tensorboard"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tensorboard's own affairs
+        result = CliRunner().invoke(app, ["--config", str(config), "--output", str(output), *more])
+        assert result.exit_code == 0, result.output
+        logged = EventAccumulator(str(tmp_path / "new.job" / "trackers" / "new")).Reload()
+    settings = VersionInfo.read(output).spec["settings"]
+    assert settings["loss_settings"] == {"beta": 0.3, "dpop_lambda": 5.0}
+    assert (settings["learning_rate"], settings["lora_targets"]) == (1e-3, ["q_proj", "v_proj"])
+    assert (settings["lora_rslora"], settings["max_steps"]) == (True, 3)
+    assert [event.step for event in logged.Scalars("train/chosen_log_ratio")] == [1, 2, 3]
+    assert [event.step for event in logged.Scalars("held_out/loss")] == [0, 1, 2, 3]
+    for said in ("rejected log-ratio, nats", "weights published", "3 of 3", "held out, before"):
+        assert said in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("lr: 1\n", "'lr' is no option; known are"),
+        ("- 1\n", "holds list"),
+        ("a: [\n", "cannot be read as YAML"),
+        ("epochs: many\n", "epochs: 'many' is not a finite number"),
+        ("report_to: paper\n", "--report-to 'paper' is unknown; known are tensorboard"),
+        ("eval_fraction: 2\n", "eval_fraction: 2 is no share"),
+    ],
+)
+def test_a_configuration_that_cannot_be_used(tmp_path: Path, data: Path, text: str, says: str) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(text)
+    result = train(data, tmp_path / "new", "--config", str(config))
+    assert result.exit_code == 2
+    assert says in result.stderr.splitlines()[-1]
+
+
+def test_what_is_missing_is_asked_for(data: Path) -> None:
+    result = CliRunner().invoke(app, ["--data", str(data)])
+    assert result.exit_code == 2
+    assert "no model was given; name it with --model" in result.stderr
+
+
+def test_every_tracker_is_one_of_accelerates(tmp_path: Path) -> None:
+    """None of them imports its library before it is started."""
+    for name in TRACKERS:
+        assert make(name, tmp_path, "a run").name == name
+
+
+def test_a_tracker_that_is_not_installed_says_how_to_get_it(tmp_path: Path, data: Path) -> None:
+    if find_spec("wandb") is not None:
+        pytest.skip("wandb is installed here")
+    result = train(data, tmp_path / "new", "--report-to", "wandb")
+    assert result.exit_code == 2
+    assert "pip install 'hone[wandb]'" in result.stderr
 
 
 @pytest.mark.parametrize(
