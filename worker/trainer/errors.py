@@ -77,7 +77,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` is Python's, the CUDA allocator's or the CPU allocator's out-of-memory."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    # oneDNN says no more than that it could not set up a product; the shapes are those of passes before.
+    signs = ("can't allocate memory", "could not create a primitive", "could not create a memory")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 
 _LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "remote process exited", "Broken pipe")

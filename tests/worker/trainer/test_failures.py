@@ -78,13 +78,20 @@ def test_out_of_memory(tmp_path: Path) -> None:
 
 
 def test_loss_that_is_not_finite(tmp_path: Path) -> None:
-    """A learning rate of 1 on an adapter scaled by 4096 overflows within steps; nothing is published."""
-    job = write_job(tmp_path / "job", learning_rate=1.0, lora_rank=1, lora_alpha=4096.0, epochs=20)
+    """One margin is beyond fp32. Nothing is published; the checkpoint before it is whole, and a mended job goes on."""
+    groups = make_groups(8, 0)
+    groups[3]["preferences"][0]["margin"] = 1e39
+    job = write_job(tmp_path / "job", groups=groups, pairs_per_step=1, epochs=1)
     with pytest.raises(NotFiniteError) as caught:
         run(job, "a", Stop(), quiet)
     code, last = explain(caught.value)
+    done = len(events(job, "train"))
+    assert 0 < done < 8, "the order of the seed puts it neither first nor last"
     assert code == ExitCode.NOT_FINITE
-    assert "lower learning_rate (now 1)" in last
+    assert f"step {done + 1} of 8: loss inf" in last
+    assert "lower learning_rate (now 0.01)" in last
+    assert f"the checkpoint after step {done} is kept" in last
+    verify(job / "checkpoints" / f"step-{done:08d}")
     assert not (job / "attempt-a" / "version").exists()
 
 
