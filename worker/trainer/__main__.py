@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("job", type=Path, metavar="JOB_DIR", help="directory with spec.json and groups.jsonl")
     parser.add_argument("--attempt", default="0", help="token of this attempt; it writes into attempt-TOKEN only")
     parser.add_argument("--parent", type=int, default=STARTER_PID, help="process id of the starter (known to it)")
+    parser.add_argument("--quiet", action="store_true", help="tell of steps in metrics.jsonl only")
     arguments = parser.parse_args()
     die_with_parent(arguments.parent)
     stop = Stop()
@@ -34,7 +35,7 @@ def main() -> int:
             code, sentence = launch(arguments.job, arguments.attempt, settings)
             sys.stderr.write(f"{sentence}\n" if sentence else "")
             return int(code)
-        _run(arguments.job, arguments.attempt, stop)
+        _run(arguments.job, arguments.attempt, stop, quiet=arguments.quiet)
     except Exception as error:  # noqa: BLE001 - every failure ends as an exit code and a sentence
         code, sentence = explain(error)
         sentence = " ".join(sentence.split())
@@ -56,7 +57,7 @@ def _check(job: Path, token: str) -> None:
         raise RefusedError(f"{job} holds no {SPEC_FILE}; give the directory of a job")
 
 
-def _run(job: Path, token: str, stop: Stop) -> None:
+def _run(job: Path, token: str, stop: Stop, *, quiet: bool) -> None:
     # Two threads that spin for each other stand still where another process wants the same cores (a step took 1.6 s
     # in place of 20 ms beside a busy engine). libgomp reads this when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -67,7 +68,7 @@ def _run(job: Path, token: str, stop: Stop) -> None:
         from worker.trainer.job import run
 
         with joined() as crew:
-            run(job, token, stop, say, crew)
+            run(job, token, stop, (lambda _event: None) if quiet else say, crew)
 
 
 def _end(status: int) -> None:

@@ -15,7 +15,7 @@ from worker.trainer.standalone import DEFAULT_EVAL_FRACTION, Request, train_file
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-_OTHERS = frozenset({"model", "data", "output", "reference", "eval_fraction", "report_to", "dry_run"})
+OTHERS = frozenset({"model", "data", "output", "reference", "eval_fraction", "report_to", "dry_run"})
 
 
 @app.command()
@@ -55,10 +55,10 @@ def train(
         "dry_run": dry_run or None,
     }
     try:
-        given = {} if config is None else read_configuration(config, _OTHERS)
+        given = {} if config is None else read_configuration(config, OTHERS)
         given |= {name: value for name, value in (typed | settings).items() if value is not None}
         given["loss_settings"] = (given.get("loss_settings") or {}) | loss_settings(loss_setting or [])
-        train_file(_request(given), stop, console)
+        train_file(request(given), stop, console)
     except Exception as error:
         code, sentence = explain(error)
         if code is ExitCode.FAILED and not isinstance(error, TrainerError):
@@ -67,7 +67,7 @@ def train(
         raise typer.Exit(int(code)) from error
 
 
-def _request(given: dict[str, Any]) -> Request:
+def request(given: dict[str, Any]) -> Request:
     """What was asked for, checked. Raises RefusedError or SpecError, naming the option."""
     for name in ("model", "data", "output"):
         if not given.get(name):
@@ -76,7 +76,7 @@ def _request(given: dict[str, Any]) -> Request:
     fraction = given.get("eval_fraction", DEFAULT_EVAL_FRACTION)
     if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 <= fraction <= 0.9:
         raise SpecError("eval_fraction", f"{fraction!r} is no share of the prompts; use a number from 0 to 0.9")
-    settings = {name: value for name, value in given.items() if name not in _OTHERS}
+    settings = {name: value for name, value in given.items() if name not in OTHERS}
     if "lora_targets" in settings:
         settings["lora_targets"] = targets(settings["lora_targets"])
     reference = given.get("reference")

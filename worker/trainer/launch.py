@@ -62,14 +62,17 @@ def wanted(job: Path) -> TrainingSettings | None:
     return settings if settings.processes * settings.nodes > 1 else None
 
 
-def launch(job: Path, attempt: str, settings: TrainingSettings) -> tuple[ExitCode, str]:
-    """Train with all processes of all machines; returns how the job ended, and the sentence that says so."""
+def launch(job: Path, attempt: str, settings: TrainingSettings, *, quiet: bool = False) -> tuple[ExitCode, str]:
+    """Train with all processes of all machines; returns how the job ended, and the sentence that says so.
+
+    ``quiet`` processes tell of themselves in metrics.jsonl alone.
+    """
     made = Launch(attempt, settings.nodes, settings.processes, settings.rendezvous, time.time())
     with _announced(job, made):
-        return start(job, made, node_rank=0)
+        return start(job, made, node_rank=0, quiet=quiet)
 
 
-def start(job: Path, made: Launch, *, node_rank: int) -> tuple[ExitCode, str]:
+def start(job: Path, made: Launch, *, node_rank: int, quiet: bool = False) -> tuple[ExitCode, str]:
     """Run this machine's processes to their end."""
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -90,6 +93,7 @@ def start(job: Path, made: Launch, *, node_rank: int) -> tuple[ExitCode, str]:
         config.rdzv_backend, config.rdzv_endpoint = "static", made.rendezvous
         config.rdzv_configs = {"rank": node_rank, "timeout": MEETING_SECONDS}
     command = ["-m", "worker.trainer", str(job), "--attempt", made.attempt, "--parent", str(os.getpid())]
+    command += ["--quiet"] if quiet else []
     try:
         elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:

@@ -2,11 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from app.rounds.spec import TrainingSettings
 from worker.trainer.checkpoint import Checkpoints, RandomState, State, restore, restore_reference
@@ -19,6 +19,7 @@ from worker.trainer.losses.kto import baseline as kto_baseline
 from worker.trainer.metrics import DISPLACEMENT_WINDOW_STEPS, Event, Tally, displacement_alarm
 from worker.trainer.moving import MovingReference
 from worker.trainer.objective import Objective, Scored
+from worker.trainer.optimizer import make_optimizer
 from worker.trainer.order import learning_rate, steps
 from worker.trainer.packing import Batch, ForwardPath, Plan, Unit, build, plan
 from worker.trainer.pairing import stored_reference, table_of
@@ -26,9 +27,6 @@ from worker.trainer.policy import Policy
 from worker.trainer.reference import completion_keys
 from worker.trainer.split import Split
 from worker.trainer.stopping import KL_WINDOW_STEPS, judge
-
-ADAM_BETAS = (0.9, 0.999)
-ADAM_EPS = 1e-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,19 +306,3 @@ class Loop:
         if self._saved_at[0] != self.state.step:
             self._save(random)
         return f"the checkpoint after step {self.state.step} is kept and the next start goes on from it"
-
-
-def make_optimizer(parameters: Iterable[nn.Parameter], settings: TrainingSettings) -> torch.optim.Optimizer:
-    """AdamW; weight decay acts on matrices only, not on biases and norms."""
-    matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for parameter in parameters:
-        (matrices if parameter.ndim > 1 else others).append(parameter)
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=settings.learning_rate,
-        betas=ADAM_BETAS,
-        eps=ADAM_EPS,
-        fused=True,
-    )

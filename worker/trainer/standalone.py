@@ -91,7 +91,7 @@ def _run_here(job: Path, stop: Stop, listen: Listener, *, dry_run: bool) -> None
 
 def _run_processes(job: Path, settings: TrainingSettings, listen: Listener) -> None:
     with _followed(job / METRICS_FILE, listen):
-        code, sentence = launch(job, ATTEMPT, settings)
+        code, sentence = launch(job, ATTEMPT, settings, quiet=True)
     if code is not ExitCode.DONE:
         raise EndedError(code, sentence)
 

@@ -1,6 +1,7 @@
 """``hone train`` from the command line: files in, a version out; in this process, as typer runs it."""
 
 import json
+import re
 import signal
 import warnings
 from collections.abc import Iterator
@@ -16,8 +17,9 @@ from typer.testing import CliRunner, Result
 from app.rounds.spec import TrainingSettings
 from app.versions.manifest import VersionInfo, verify
 from tests.factories.models import copy_version, version_directory
-from worker.trainer.cli import app
-from worker.trainer.options import ELSEWHERE, HELP
+from tests.worker.trainer.running import ROOT
+from worker.trainer.cli import OTHERS, app, request
+from worker.trainer.options import ELSEWHERE, HELP, read_configuration
 from worker.trainer.tracking import TRACKERS, make
 
 
@@ -132,6 +134,15 @@ def test_a_configuration_that_cannot_be_used(tmp_path: Path, data: Path, text: s
     result = train(data, tmp_path / "new", "--config", str(config))
     assert result.exit_code == 2
     assert says in result.stderr.splitlines()[-1]
+
+
+def test_the_documented_configuration_is_one(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "trainer.md").read_text(), re.DOTALL)
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    made = request(read_configuration(file, OTHERS))
+    assert (made.settings.loss, made.settings.learning_rate) == ("dpop", 5e-6)
+    assert made.report_to == ["tensorboard"]
 
 
 def test_what_is_missing_is_asked_for(data: Path) -> None:
