@@ -60,7 +60,7 @@ def make(name: str, directory: Path, run: str) -> Any:
     made = LOGGER_TYPE_TO_CLASS[name]
     # MLflow, W&B and Trackio call it an experiment or project; runs of one output belong together.
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", run) or "hone"
-    return made(plain, logging_dir=directory) if name in ("tensorboard", "mlflow") else made(plain)
+    return made(plain, logging_dir=directory) if made.requires_logging_directory else made(plain)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
