@@ -38,7 +38,7 @@ def test_patience_counts_evaluations_since_the_best() -> None:
 def test_beyond_the_kl_budget_training_stops_and_the_best_within_it_is_published() -> None:
     verdict = judge(evaluations([0.69, 0.6, 0.5, 0.4], [0, 1.0, 1.9, 2.1]), [], settings(kl_budget_nats=2.0))
     assert verdict.best_step == 20
-    assert verdict.stop == "KL budget: held-out answers are 2.10 nats from the reference, 2 are allowed"
+    assert verdict.stop == "KL budget: held-out answers are 2.1 nats from the reference, 2 are allowed"
 
 
 def test_a_budget_that_no_evaluation_kept_says_what_to_do() -> None:

@@ -51,7 +51,7 @@ def _reason(
             full = len(recent_kl) >= KL_WINDOW_STEPS
             kl, of = (sum(recent_kl) / len(recent_kl) if full else None), f"the last {KL_WINDOW_STEPS} steps' answers"
         if kl is not None and kl > budget:
-            text = f"KL budget: {of} are {kl:.2f} nats from the reference, {budget:g} are allowed"
+            text = f"KL budget: {of} are {kl:.4g} nats from the reference, {budget:g} are allowed"
             late = "; no evaluation was within it, so evaluate more often or lower the learning rate"
             return text if best is not None else text + late
     if patience is not None and best is not None:
