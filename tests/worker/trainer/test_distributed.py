@@ -46,7 +46,14 @@ def assert_followed(job: Path, single: Path, steps: int) -> None:
         ours, theirs = events(job, kind), events(single, kind)
         assert len(ours) >= count
         for one, other in zip(ours[:steps], theirs, strict=False):
-            for name in ("loss", "margin", "chosen_log_ratio", "kl", "pairs"):
+            for name in (
+                "loss",
+                "margin",
+                "chosen_log_ratio",
+                "kl",
+                "pairs",
+                *(("grad_norm",) if kind == "train" else ()),
+            ):
                 assert one[name] == pytest.approx(other[name], abs=2e-4), f"{kind} step {one['step']}: {name}"
 
 
