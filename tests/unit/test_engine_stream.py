@@ -1,6 +1,5 @@
 """Streams as vLLM documents them, cut anywhere, broken off anywhere, over real sockets."""
 
-import asyncio
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +8,7 @@ import pytest
 
 from app.engine.asynchronous import AsyncEngineClient
 from app.engine.client import EngineClient, EngineNonsense, EngineRefused, EngineUnavailable, Piece, Sampled, Sampling
+from tests import aside
 from tests.unit.engine_servers import STREAM_END, STREAM_HEAD, chunked, server
 
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -82,7 +82,7 @@ def test_a_stream_is_the_answer_in_pieces() -> None:
 
 def test_on_an_event_loop_it_is_the_same() -> None:
     with server(*reply(PARTS)) as url:
-        found = asyncio.run(drink_async(url))
+        found = aside.run(drink_async(url))
     with server(*reply(PARTS)) as url:
         assert found == drink(url)
 
@@ -202,7 +202,7 @@ def test_what_is_refused_is_refused_before_the_first_piece() -> None:
         server(refusing("429 Too Many Requests", b"{}", b"Retry-After: 3\r\n")) as url,
         pytest.raises(EngineUnavailable) as full,
     ):
-        asyncio.run(drink_async(url))
+        aside.run(drink_async(url))
     assert full.value.retry_after_seconds == 3
 
 

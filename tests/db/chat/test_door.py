@@ -1,5 +1,6 @@
 """The door for API clients, over HTTP, with a real engine behind it."""
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -148,10 +149,12 @@ def test_whoever_hangs_up_ends_the_sampling(talk: Talking, stream: bool) -> None
     if stream:
         with client.stream("POST", "/chat/completions", json=body) as response:
             next(response.iter_lines())
-    else:
-        with pytest.raises(httpx.ReadTimeout):
-            client.post("/chat/completions", json=body, timeout=httpx.Timeout(30, read=0.3))
-    eventually(lambda: cancelled() == before + 1, talk.engine.log.read_text)
+        eventually(lambda: cancelled() == before + 1, talk.engine.log.read_text)
+        return
+    for patience in (0.05, 0.1, 0.2, 0.4, 0.8):  # seconds; too short on a busy machine, too long on a fast one
+        with contextlib.suppress(httpx.ReadTimeout):
+            client.post("/chat/completions", json=body, timeout=httpx.Timeout(30, read=patience))
+    eventually(lambda: cancelled() > before, talk.engine.log.read_text)
 
 
 def test_no_transaction_and_no_connection_is_held_while_a_model_writes(talk: Talking) -> None:

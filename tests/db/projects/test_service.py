@@ -42,7 +42,14 @@ def test_a_project_is_made_with_its_creator_as_admin(db: Session) -> None:
     assert stored.id == project.id
     assert (stored.slug, stored.round_every_votes) == ("tone-of-voice", 50)
     assert stored.training["loss_settings"] == {"beta": 0.3, "dpop_lambda": 50.0}
-    assert stored.sampling == {"temperature": 0.8, "top_p": 1.0, "top_k": 0, "max_tokens": 256, "stop": []}
+    assert stored.sampling == {
+        "temperature": 0.8,
+        "top_p": 1.0,
+        "top_k": 0,
+        "min_p": 0.0,
+        "max_tokens": 256,
+        "stop": [],
+    }
     assert stored.next_round_at is not None
     assert stored.next_round_at > utcnow()
     assert [(member.user.id, member.role) for member in queries.members(db, project)] == [(ann.id, "admin")]

@@ -1,6 +1,5 @@
 """The raw ASGI layers: caps, origins, headers, the log, and what happens after a commit."""
 
-import asyncio
 import json
 import logging
 import threading
@@ -17,6 +16,7 @@ from app.web import logs
 from app.web.after_commit import AfterCommit
 from app.web.limits import BodyCap, SameOrigin
 from app.web.security import SecurityHeaders
+from tests import aside
 
 
 async def _ask(app: Any, *, headers: Iterable[tuple[str, str]] = (), chunks: Iterable[bytes] = ()) -> list[Message]:
@@ -51,7 +51,7 @@ def reading(seen: list[int]) -> Any:
 def test_a_declared_length_over_the_cap_is_refused_unread() -> None:
     seen: list[int] = []
     with pytest.raises(Exception, match="is the limit") as refused:
-        asyncio.run(_ask(BodyCap(reading(seen), max_bytes=10), headers=[("content-length", "11")], chunks=[b"x" * 11]))
+        aside.run(_ask(BodyCap(reading(seen), max_bytes=10), headers=[("content-length", "11")], chunks=[b"x" * 11]))
     assert refused.value.status == 413  # type: ignore[attr-defined]
     assert seen == []
 
@@ -59,18 +59,18 @@ def test_a_declared_length_over_the_cap_is_refused_unread() -> None:
 def test_an_undeclared_length_is_counted_and_reading_stops() -> None:
     seen: list[int] = []
     with pytest.raises(Exception, match="413"):
-        asyncio.run(_ask(BodyCap(reading(seen), max_bytes=10), chunks=[b"x" * 6, b"x" * 6, b"x" * 6]))
+        aside.run(_ask(BodyCap(reading(seen), max_bytes=10), chunks=[b"x" * 6, b"x" * 6, b"x" * 6]))
     assert seen == [6]
 
 
 def test_a_lie_about_the_length_does_not_help() -> None:
     with pytest.raises(Exception, match="413"):
-        asyncio.run(_ask(BodyCap(reading([]), max_bytes=10), headers=[("content-length", "5")], chunks=[b"x" * 11]))
+        aside.run(_ask(BodyCap(reading([]), max_bytes=10), headers=[("content-length", "5")], chunks=[b"x" * 11]))
 
 
 def test_a_body_at_the_cap_passes() -> None:
     seen: list[int] = []
-    asyncio.run(_ask(BodyCap(reading(seen), max_bytes=10), headers=[("content-length", "10")], chunks=[b"x" * 10]))
+    aside.run(_ask(BodyCap(reading(seen), max_bytes=10), headers=[("content-length", "10")], chunks=[b"x" * 10]))
     assert seen == [10]
 
 
@@ -93,21 +93,21 @@ def test_where_a_write_may_come_from(headers: dict[str, str], passes: bool) -> N
     app = SameOrigin(reading([]), trusted_origins=["https://front.example/"], secure=False)
     request = _ask(app, headers=[("host", "hone.example"), *headers.items()])
     if passes:
-        assert asyncio.run(request)[0]["status"] == 200
+        assert aside.run(request)[0]["status"] == 200
     else:
         with pytest.raises(Exception, match="not from hone"):
-            asyncio.run(request)
+            aside.run(request)
 
 
 def test_with_tls_a_plain_origin_is_foreign() -> None:
     app = SameOrigin(reading([]), trusted_origins=[], secure=True)
     with pytest.raises(Exception, match="not from"):
-        asyncio.run(_ask(app, headers=[("host", "hone.example"), ("origin", "http://hone.example")]))
+        aside.run(_ask(app, headers=[("host", "hone.example"), ("origin", "http://hone.example")]))
 
 
 def test_hsts_only_with_tls_and_a_nonce_of_its_own_for_each_answer() -> None:
     def headers(secure: bool) -> dict[bytes, bytes]:
-        return dict(asyncio.run(_ask(SecurityHeaders(reading([]), secure=secure)))[0]["headers"])
+        return dict(aside.run(_ask(SecurityHeaders(reading([]), secure=secure)))[0]["headers"])
 
     assert b"strict-transport-security" in headers(True)
     assert b"strict-transport-security" not in headers(False)

@@ -15,6 +15,7 @@ import openai
 import pytest
 
 from app.engine.client import EngineClient, EngineRefused, EngineUnavailable, Sampling
+from tests import aside
 from tests.factories.models import tokenizer
 from tests.worker.engine.running import EngineProcess, decode
 
@@ -78,9 +79,9 @@ def test_sdk_async(engine: EngineProcess) -> None:
             ]
             return [answer.choices[0].message.content or "" for answer in await asyncio.gather(*calls)]
 
-    texts = asyncio.run(ask())
+    texts = aside.run(ask())
     assert len(set(texts)) == 8
-    assert texts == asyncio.run(ask())
+    assert texts == aside.run(ask())
 
 
 def test_sdk_completions_of_texts_and_ids(sdk: openai.OpenAI) -> None:

@@ -7,9 +7,12 @@ from typing import Any
 
 import openai
 
+from tests import aside
 from tests.worker.engine.running import EngineProcess
 
 CLIENTS = 50
+Answers = dict[tuple[str, int], str]
+"""By the version asked and the seed."""
 MESSAGES: list[Any] = [{"role": "user", "content": "first tea"}]
 
 
@@ -24,10 +27,10 @@ async def streamed(sdk: openai.AsyncOpenAI, model: str, seed: int) -> str:
     return "".join([choice.delta.content or "" async for chunk in stream for choice in chunk.choices])
 
 
-async def swap(engine: EngineProcess, versions: Path, staged: Path) -> dict[tuple[str, int], str]:
-    """What every client got, by the version it asked for and its seed; each asks three times, one after the other."""
+async def swap(engine: EngineProcess, versions: Path, staged: Path) -> Answers:
+    """What every client got; each asks three times, one after the other."""
     current = "llama"
-    got: dict[tuple[str, int], str] = {}
+    got: Answers = {}
     asked = asyncio.Event()
 
     async with openai.AsyncOpenAI(base_url=f"{engine.url}/v1", api_key="none", max_retries=0, timeout=120) as sdk:
@@ -59,7 +62,7 @@ def test_swapping_versions_under_fifty_clients_loses_no_request(own_versions: Pa
     shutil.move(own_versions / "adapter-2", staged)
     engine = EngineProcess(own_versions, "--max-batch", "32", "--max-queue", "64", log=tmp_path / "log")
     try:
-        got = asyncio.run(swap(engine, own_versions, staged))
+        got = aside.run(swap(engine, own_versions, staged))
     finally:
         assert engine.stop() == 0
     assert len(got) == 3 * CLIENTS

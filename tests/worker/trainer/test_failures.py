@@ -116,11 +116,11 @@ def test_dies_with_the_pool_process_that_started_it(tmp_path: Path) -> None:
         "from billiard.context import ForkContext\n"
         "def child():\n"
         "    trainer = subprocess.Popen([sys.executable, '-m', 'worker.trainer', sys.argv[1]])\n"
-        "    print(trainer.pid, flush=True)\n"
+        "    print('trainer', trainer.pid, flush=True)\n"
         "    trainer.wait()\n"
         "process = ForkContext().Process(target=child)\n"
         "process.start()\n"
-        "print(process.pid, flush=True)\n"
+        "print('pool', process.pid, flush=True)\n"
         "process.join()\n"
     )
     with subprocess.Popen(
@@ -132,9 +132,8 @@ def test_dies_with_the_pool_process_that_started_it(tmp_path: Path) -> None:
         text=True,
     ) as top:
         assert top.stdout is not None
-        pids = {int(top.stdout.readline()), int(top.stdout.readline())}
-        (trainer,) = [pid for pid in pids if "worker.trainer" in psutil.Process(pid).cmdline()]
-        (pool,) = pids - {trainer}
+        pids = dict(top.stdout.readline().split() for _ in range(2))
+        trainer, pool = int(pids["trainer"]), int(pids["pool"])
         wait_until(lambda: bool(events(job, "train")), "a first step")
         os.kill(pool, signal.SIGKILL)
         wait_until(lambda: not _runs(trainer), "the trainer's end")
