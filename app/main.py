@@ -23,8 +23,9 @@ from app.errors import DomainError
 from app.journal.outbox import send_pending
 from app.playground import pages as playground_pages
 from app.preferences import api as preferences_api
+from app.preferences import pages as preferences_pages
 from app.projects import api as projects_api
-from app.projects import members_pages, reviewing_pages, settings_pages
+from app.projects import members_pages, reviewing_pages, settings_pages, votes_pages
 from app.projects import pages as projects_pages
 from app.prompts import api as prompts_api
 from app.prompts import pages as prompts_pages
@@ -43,10 +44,10 @@ from app.web.security import SecurityHeaders
 
 ROOMS = (
     *(health, assets, openapi, api_docs, accounts_pages, chat_api),
-    *(projects_pages, settings_pages, reviewing_pages, members_pages),
+    *(projects_pages, settings_pages, reviewing_pages, votes_pages, members_pages),
     *(comparisons_pages, answers_pages, flagged_pages, playground_pages),
     *(prompts_pages, rounds_pages, versions_pages),
-    *(reviewers_pages, reviewers_api),
+    *(reviewers_pages, reviewers_api, preferences_pages),
     *(projects_api, prompts_api, comparisons_api, preferences_api, rounds_api, versions_api),
 )
 """Modules with a ``router``; where two routes match, the first one answers."""

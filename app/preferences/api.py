@@ -1,4 +1,4 @@
-"""Preferences in the API: taking them along."""
+"""Preferences in the API: taking them along, what a round would read, contradictions, drift."""
 
 from typing import Annotated, Literal
 
@@ -7,7 +7,13 @@ from starlette.responses import StreamingResponse
 
 from app.accounts import access
 from app.accounts.principal import ProjectContext
+from app.preferences.contradictions import contradictions
 from app.preferences.download import stream
+from app.preferences.drift import drift
+from app.preferences.schemas import ContradictionOut, ContradictionsPage, DriftOut, SummaryOut
+from app.preferences.service import preview
+from app.projects.aggregation import aggregation_of
+from app.web.deps import Db
 
 router = APIRouter(prefix="/api/v1", tags=["projects"])
 
@@ -30,3 +36,35 @@ def export(
     them, ties included. `groups`: what `hone train` reads, token ids included.
     """
     return stream(request, here.project, export_format)
+
+
+Reading = Annotated[ProjectContext, access.api_admin("export:read")]
+
+
+@router.get("/projects/{slug}/preferences")
+def summary(here: Reading, db: Db) -> SummaryOut:
+    """What a round would read of the votes as they stand, and what it would leave out."""
+    settings = aggregation_of(here.project.aggregation)
+    return SummaryOut(**preview(db, here.project), aggregation=settings.model_dump())
+
+
+@router.get("/projects/{slug}/preferences/contradictions")
+def contradicting(
+    here: Reading,
+    db: Db,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    offset: Annotated[int, Query(ge=0, le=1_000_000, description="`next_offset` of the page before.")] = 0,
+) -> ContradictionsPage:
+    """Pairs on which reviewers contradict each other, the most contested first."""
+    found = contradictions(db, here.project, limit=limit + 1, offset=offset)
+    items = [ContradictionOut.model_validate(item) for item in found[:limit]]
+    return ContradictionsPage(items=items, next_offset=offset + limit if len(found) > limit else None)
+
+
+@router.get("/projects/{slug}/preferences/drift")
+def drifting(here: Reading, db: Db) -> DriftOut:
+    """How today's votes disagree with earlier ones on the same answers, by the time in between.
+
+    It rests on pairs that were judged twice: repeats, pairs with several votes, gold pairs.
+    """
+    return DriftOut.model_validate(drift(db, here.project))

@@ -55,6 +55,11 @@ def freeze(db: Session, round_: Round) -> Frozen:
     return Frozen(groups.digest(groups.snapshot_lines(db, round_.id)), collected.counts() | {"labels": len(labels)})
 
 
+def preview(db: Session, project: Project) -> dict[str, Any]:
+    """What a round would read now, as ``Collected.counts`` has it, labels too. Nothing is written."""
+    return collect(db, project).counts() | {"labels": len(collect_labels(db, project))}
+
+
 def _write(db: Session, round_: Round, preferences: list[Preference]) -> None:
     for start in range(0, len(preferences), _ROWS_PER_INSERT):
         block = preferences[start : start + _ROWS_PER_INSERT]
@@ -102,4 +107,4 @@ def _fix(db: Session, project: Project, read: list[UUID]) -> None:
     db.execute(_FIX_CHECKS, {"project": project.id})
 
 
-__all__ = ["Collected", "Frozen", "Preference", "collect", "freeze"]
+__all__ = ["Collected", "Frozen", "Preference", "collect", "freeze", "preview"]

@@ -1,0 +1,161 @@
+"""How pairs reach reviewers and how votes become preferences: two settings pages of their own."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from starlette.datastructures import FormData
+from starlette.responses import HTMLResponse, Response
+
+from app.accounts import access
+from app.accounts.principal import ProjectContext
+from app.projects import service
+from app.projects.aggregation import OVERALL, WEIGHTED, Aggregation, aggregation_of
+from app.projects.queue import QueueSettings, queue_of
+from app.projects.reviewing import reviewing_of
+from app.projects.validation import ProjectInvalidError
+from app.web.deps import Db, Fields, Render, see_other
+
+router = APIRouter(prefix="/p/{slug}/settings", include_in_schema=False)
+
+Here = Annotated[ProjectContext, access.admin()]
+
+QUEUE_CHOICES = {
+    "order": (
+        ("oldest", "Oldest first, a pair's votes one after another"),
+        ("newest", "Newest first"),
+        ("breadth", "A first vote on every pair, then a second one"),
+        ("random", "By chance"),
+    ),
+    "bad_faith": (
+        ("report", "Show it to admins"),
+        ("quarantine", "Quarantine at once"),
+        ("off", "Do not look for it"),
+    ),
+}
+AGGREGATION_CHOICES = {
+    "method": (("each", "Every vote on its own"), ("majority", "What most say of a pair")),
+    "undecided": (("tie", "A tie"), ("drop", "Left out")),
+    "kept": (("keep", "Kept, for losses that use them"), ("drop", "Left out")),
+}
+_MARGINS = ("slightly", "clearly", "much")
+
+
+@router.get("/queue")
+def queue(here: Here, render: Render) -> HTMLResponse:
+    """The settings of the queue and of its checks."""
+    return _queue_page(render, here, queue_of(here.project.queue).model_dump())
+
+
+@router.post("/queue")
+def save_queue(here: Here, request: Request, fields: Fields, db: Db, render: Render) -> Response:
+    """Change them all, or show the form again with what is wrong."""
+    values: dict[str, Any] = {name: _text(fields, name) for name in QueueSettings.model_fields if name != "own_prompts"}
+    values["own_prompts"] = bool(_text(fields, "own_prompts"))
+    try:
+        service.update_project(db, here.project, actor=here.principal.user_id, queue=_given(values))
+    except ProjectInvalidError as error:
+        errors, general = _by_field(error, "queue")
+        return _queue_page(render, here, values, errors=errors, general=general, status=422)
+    return _saved(request, here, "queue", "Saved. Pairs handed out from now on follow this.")
+
+
+@router.get("/preferences")
+def preferences(here: Here, render: Render) -> HTMLResponse:
+    """The settings by which votes become preferences."""
+    return _preferences_page(render, here, aggregation_of(here.project.aggregation).model_dump())
+
+
+@router.post("/preferences")
+def save_preferences(here: Here, request: Request, fields: Fields, db: Db, render: Render) -> Response:
+    """Change them all, or show the form again with what is wrong."""
+    values: dict[str, Any] = {
+        name: _text(fields, name) for name in ("method", "undecided", "ties", "both_bad", "criteria", "half_life_days")
+    }
+    values |= {name: bool(_text(fields, name)) for name in ("skill", "corrections")}
+    values["margins"] = {name: _text(fields, f"margin-{name}") for name in _MARGINS}
+    keys = reviewing_of(here.project.reviewing).criteria_by_key
+    values["criteria_weights"] = {key: weight for key in keys if (weight := _text(fields, f"weight-{key}"))}
+    wanted = _given(values) | {"margins": _given(values["margins"])}
+    try:
+        service.update_project(db, here.project, actor=here.principal.user_id, aggregation=wanted)
+    except ProjectInvalidError as error:
+        errors, general = _by_field(error, "aggregation")
+        return _preferences_page(render, here, values, errors=errors, general=general, status=422)
+    return _saved(request, here, "preferences", "Saved. Rounds that start from now on read votes this way.")
+
+
+def _text(fields: FormData, name: str) -> str:
+    return str(fields.get(name, "")).strip()
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    """Without what was left empty: that takes its default."""
+    return {name: value for name, value in values.items() if value != ""}
+
+
+def _by_field(error: ProjectInvalidError, setting: str) -> tuple[dict[str, str], list[str]]:
+    """'queue.gold_percent' belongs to its field; what is about several of them, or about others, stands on top."""
+    errors: dict[str, str] = {}
+    general: list[str] = []
+    for item in error.errors:
+        first, _, rest = item.field.partition(".")
+        message = item.message.removeprefix("Value error, ")
+        if first == setting and rest:
+            errors.setdefault(rest, message)
+        else:
+            general.append(message)
+    return errors, general
+
+
+def _saved(request: Request, here: ProjectContext, page: str, told: str) -> Response:
+    return see_other(request, f"/p/{here.project.slug}/settings/{page}", flash=told)
+
+
+def _queue_page(
+    render: Render,
+    here: ProjectContext,
+    values: dict[str, Any],
+    *,
+    errors: dict[str, str] | None = None,
+    general: list[str] | None = None,
+    status: int = 200,
+) -> HTMLResponse:
+    return render(
+        "projects/queue.html",
+        status=status,
+        project=here.project,
+        values=values,
+        errors=errors or {},
+        general=general or [],
+        choices=QUEUE_CHOICES,
+        ranking=reviewing_of(here.project.reviewing).mode == "ranking",
+    )
+
+
+def _preferences_page(
+    render: Render,
+    here: ProjectContext,
+    values: dict[str, Any],
+    *,
+    errors: dict[str, str] | None = None,
+    general: list[str] | None = None,
+    status: int = 200,
+) -> HTMLResponse:
+    criteria = reviewing_of(here.project.reviewing).criteria
+    choices = [(OVERALL, "The choice itself"), (WEIGHTED, "All criteria, weighed into one")]
+    choices += [(item.key, f"{item.label} alone") for item in criteria]
+    if values["criteria"] not in dict(choices):  # asked for earlier, and no longer
+        choices.append((values["criteria"], f"{values['criteria']} alone"))
+    return render(
+        "projects/aggregation.html",
+        status=status,
+        project=here.project,
+        values=values,
+        errors=errors or {},
+        general=general or [],
+        choices=AGGREGATION_CHOICES,
+        criteria=criteria,
+        criteria_choices=choices,
+        margins=_MARGINS,
+        defaults=Aggregation(),
+    )

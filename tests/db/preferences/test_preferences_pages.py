@@ -1,0 +1,91 @@
+"""What admins see of their votes as preferences: the summary, contradictions, drift, and the two settings pages."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select
+
+from app.db.base import utcnow
+from app.db.session import transaction
+from app.db.tables import Project
+from app.preferences.drift import drift
+from tests.factories import rows
+from tests.fixtures.portal import Caller, Portal
+
+
+@pytest.fixture
+def ann(portal: Portal) -> Caller:
+    """A site admin with a browser, and a project ``tone`` of hers."""
+    user = portal.user("ann@example.org", is_site_admin=True)
+    portal.project("Tone", user)
+    return portal.browser(user)
+
+
+def lay_votes(portal: Portal) -> None:
+    """One contested pair, one of which all say the same, and one that was judged a month ago and again today."""
+    with transaction(portal.factory) as db:
+        project = db.scalars(select(Project)).one()
+        version = rows.make_version(db, project, number=1)
+        contested = rows.make_comparison(db, project, version=version, slots=3, texts=("Left <b>one</b>", "Right one"))
+        for slot, choice in enumerate("aab"):
+            rows.make_vote(db, contested, slot=slot, choice=choice)
+        agreed = rows.make_comparison(db, project, version=version, slots=2)
+        for slot in range(2):
+            rows.make_vote(db, agreed, slot=slot)
+        old = rows.make_comparison(db, project, version=version, slots=2)
+        rows.make_vote(db, old, created_at=utcnow() - timedelta(days=40))
+        rows.make_vote(db, old, slot=1, choice="b")
+
+
+def test_the_summary_counts_what_a_round_would_read(portal: Portal, ann: Caller) -> None:
+    lay_votes(portal)
+    page = ann.get("/p/tone/preferences")
+    assert page.status_code == 200
+    assert "2 : 1" in page.text
+    assert "Left &lt;b&gt;one&lt;/b&gt;" in page.text
+    key = portal.token(portal.user("ann2@example.org", is_site_admin=True), "export:read")
+    summary = key.get("/api/v1/projects/tone/preferences").json()
+    assert (summary["train"], summary["contradictions"], summary["aggregation"]["method"]) == (7, 2, "each")
+    found = key.get("/api/v1/projects/tone/preferences/contradictions?limit=1").json()
+    assert found["next_offset"] == 1
+    rest = key.get("/api/v1/projects/tone/preferences/contradictions?offset=1").json()
+    assert len(found["items"]) == len(rest["items"]) == 1
+    assert rest["next_offset"] is None
+
+
+def test_drift_is_what_changed_within_a_month_and_not_what_was_contested_anyway(portal: Portal, ann: Caller) -> None:
+    """Other people's votes a month apart: one of one disagrees. At most a week apart: 2 of the 3 and 0 of 1."""
+    lay_votes(portal)
+    with portal.db() as db:
+        report = drift(db, db.scalars(select(Project)).one())
+    assert report.others.recent is not None
+    assert report.others.usual is not None
+    assert (report.others.recent.hits, report.others.recent.total) == (1, 1)
+    assert (report.others.usual.hits, report.others.usual.total) == (2, 4)
+    assert not report.others.drifted
+    assert report.same.recent is None
+    key = portal.token(portal.user("ann2@example.org", is_site_admin=True), "export:read")
+    told = key.get("/api/v1/projects/tone/preferences/drift").json()
+    assert told["gaps"][-1]["to_days"] is None
+    assert told["others"]["recent"]["value"] == 1.0
+
+
+def test_the_settings_pages_keep_what_is_right_and_say_what_is_wrong(portal: Portal, ann: Caller) -> None:
+    assert ann.get("/p/tone/settings/queue").status_code == 200
+    wrong = ann.post("/p/tone/settings/queue", {"gold_percent": "40", "repeat_percent": "30", "order": "random"})
+    assert wrong.status_code == 422
+    assert "70 %" in wrong.text
+    saved = ann.post("/p/tone/settings/queue", {"gold_percent": "5", "order": "breadth", "bad_faith": "quarantine"})
+    assert saved.headers["location"] == "/p/tone/settings/queue"
+
+    assert ann.get("/p/tone/settings/preferences").status_code == 200
+    wrong = ann.post("/p/tone/settings/preferences", {"method": "majority", "half_life_days": "soon"})
+    assert wrong.status_code == 422
+    given = {"method": "majority", "skill": "1", "half_life_days": "30", "margin-much": "2"}
+    assert ann.post("/p/tone/settings/preferences", given).headers["location"] == "/p/tone/settings/preferences"
+    with portal.db() as db:
+        project = db.scalars(select(Project)).one()
+        assert (project.queue["gold_percent"], project.queue["order"]) == (5, "breadth")
+        assert (project.queue["bad_faith"], project.queue["own_prompts"]) == ("quarantine", False)
+        assert (project.aggregation["method"], project.aggregation["half_life_days"]) == ("majority", 30)
+        assert project.aggregation["margins"]["much"] == 2
