@@ -4,8 +4,9 @@ Everything takes a session first, flushes and never commits. Times can be given 
 """
 
 from app.comparisons.feedback import record_feedback
+from app.comparisons.holding import expire_leases, extend_lease, load_lease, show_lease
 from app.comparisons.labels import record_label
-from app.comparisons.leasing import expire_leases, extend_lease, lease_ahead, lease_next, load_lease, show_lease
+from app.comparisons.leasing import lease_ahead, lease_next
 from app.comparisons.stock import Made, create_comparison, create_ranking, withdraw_comparing, withdraw_unvoted
 from app.comparisons.voting import record_vote, undo_last, undo_vote
 

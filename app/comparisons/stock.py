@@ -207,27 +207,35 @@ def keep_order(db: Session, project: Project, order: str) -> None:
     db.refresh(project, ["queue_order"])
 
 
-# Stale: another model wrote at least one of the answers, and the given version neither of them. Pairs that compare two
-# versions come first.
-_STALE = text("""
-    SELECT c.id FROM comparisons c
-    JOIN completions x ON x.id = c.completion_a_id
-    JOIN completions y ON y.id = c.completion_b_id
-    WHERE c.project_id = :project AND c.state = 'open' AND c.purpose = 'work'
-      AND coalesce(x.version_id, y.version_id) IS NOT NULL
-      AND x.version_id IS DISTINCT FROM :version AND y.version_id IS DISTINCT FROM :version
-      AND NOT EXISTS (SELECT 1 FROM votes v WHERE v.comparison_id = c.id AND v.choice <> 'undone')
-    ORDER BY (x.version_id IS DISTINCT FROM y.version_id) DESC, md5(c.id::text)
-""")
+# Every answer of a comparison: the two of a pair, all of a ranking.
+_ANSWERS = """
+    (SELECT t.version_id FROM completions t WHERE t.id IN (c.completion_a_id, c.completion_b_id)
+     UNION ALL
+     SELECT t.version_id FROM comparison_items i JOIN completions t ON t.id = i.completion_id
+     WHERE i.comparison_id = c.id)
+"""
 
-_UNVOTED_OF = text("""
+# Stale: another model wrote at least one of the answers, and the given version none of them. Comparisons of two
+# versions come first.
+_STALE = text(f"""
+    SELECT c.id FROM comparisons c
+    CROSS JOIN LATERAL (
+        SELECT count(t.version_id) AS sampled, coalesce(bool_or(t.version_id = :version), false) AS has_it,
+               count(DISTINCT t.version_id) + count(*) FILTER (WHERE t.version_id IS NULL) > 1 AS mixed
+        FROM {_ANSWERS} t
+    ) wrote
+    WHERE c.project_id = :project AND c.state = 'open' AND c.purpose = 'work'
+      AND wrote.sampled > 0 AND NOT wrote.has_it
+      AND NOT EXISTS (SELECT 1 FROM votes v WHERE v.comparison_id = c.id AND v.choice <> 'undone')
+    ORDER BY wrote.mixed DESC, md5(c.id::text)
+""")  # noqa: S608 - composed of constants
+
+_UNVOTED_OF = text(f"""
     SELECT c.id FROM comparisons c
     WHERE c.project_id = :project AND c.state = 'open' AND c.purpose = 'work' AND c.kind = ANY(:kinds)
-      AND EXISTS (
-        SELECT 1 FROM completions x
-        WHERE x.id IN (c.completion_a_id, c.completion_b_id) AND x.version_id = :version)
+      AND EXISTS (SELECT 1 FROM {_ANSWERS} t WHERE t.version_id = :version)
       AND NOT EXISTS (SELECT 1 FROM votes v WHERE v.comparison_id = c.id AND v.choice <> 'undone')
-""")
+""")  # noqa: S608 - composed of constants
 
 _WITHDRAW = text("""
     UPDATE comparisons c SET state = 'withdrawn', closed_at = clock_timestamp()

@@ -24,7 +24,7 @@ from app.comparisons.errors import (
     VersionsKnownError,
     VoteFrozenError,
 )
-from app.comparisons.leasing import load_lease
+from app.comparisons.holding import load_lease
 from app.comparisons.locking import Locked, lock
 from app.comparisons.records import COUNTED, Ballot, Choice, Leased, Recorded, Source, VoteRecord, choice_of
 from app.comparisons.rules import check_asked

@@ -12,6 +12,7 @@ from app.comparisons.errors import PairExistsError, PairInvalidError
 from app.comparisons.queries import ready_count
 from app.comparisons.service import (
     create_comparison,
+    create_ranking,
     expire_leases,
     lease_next,
     record_vote,
@@ -266,6 +267,21 @@ def test_candidates_against_the_current_version_are_not_stale(db: Session) -> No
     )
     assert withdraw_unvoted(db, project=project, sampled_by_other_than=current.id) == 1
     assert (state_of(db, mixed), state_of(db, old_and_human)) == ("open", "withdrawn")
+
+
+def test_a_ranking_is_stale_only_when_the_version_wrote_none_of_its_answers(db: Session) -> None:
+    project = make_project(db)
+    old, current = make_version(db, project, state="retired"), make_version(db, project)
+    made = []
+    for writers in ((old, old, old), (old, old, current)):
+        prompt = make_prompt(db, project)
+        items = [make_completion(db, prompt, version=version) for version in writers]
+        for position in (0, 1, 2):  # wherever chance puts the current version's answer
+            rotated = items[position:] + items[:position]
+            ranking = create_ranking(db, project=project, completions=rotated, slots=1, rng=random.Random(position))
+            made.append(ranking)
+    assert withdraw_unvoted(db, project=project, sampled_by_other_than=current.id) == 3
+    assert [state_of(db, ranking) for ranking in made] == ["withdrawn"] * 3 + ["open"] * 3
 
 
 def test_a_slot_that_lapsed_names_no_holder(db: Session) -> None:

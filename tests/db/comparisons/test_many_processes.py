@@ -7,9 +7,11 @@ twice, an acknowledged vote lost, a vote that is neither counted nor surplus, a 
 import multiprocessing
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from multiprocessing.pool import Pool
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -34,10 +36,12 @@ from app.db.tables import Comparison, ComparisonSlot, Project, Vote
 from app.settings import Settings
 from tests.factories.rows import make_comparison, make_project, make_user, make_version
 
-PROCESSES = 4
-STEPS = 120
+PROCESSES = 8
+STEPS = 60
 CHOICES: tuple[Choice, ...] = ("a", "b", "tie", "both_bad", "a", "b", "skip")
 SPAWN = multiprocessing.get_context("spawn")
+GATE = 4711
+_PASS_GATE = text("SELECT pg_advisory_xact_lock_shared(:n)")
 
 
 @dataclass
@@ -117,17 +121,50 @@ def _submit(
             log.problems.append(f"{key} was answered with two votes")
 
 
-def _same_vote(url: str, reviewer: UUID, comparison: UUID, barrier_url: int) -> tuple[UUID, bool]:
+def _review_all(url: str, project_id: UUID, reviewers: list[UUID]) -> list[str]:
+    """One process: its own reviewers take turns, each with a pair waiting, until the queue has nothing for them."""
+    engine = make_engine(Settings(database_url=url, database_pool_size=1))
+    factory = make_session_factory(engine)
+    with transaction(factory) as db:
+        db.execute(_PASS_GATE, {"n": GATE})
+    problems: list[str] = []
+    waiting = list(reviewers)
+    while waiting:
+        reviewer = waiting.pop(0)
+        try:
+            with transaction(factory) as db:
+                project = db.get_one(Project, project_id)
+                leased = lease_next(db, project=project, reviewer_id=reviewer)
+                if leased is None:
+                    continue
+                lease_ahead(db, project=project, reviewer_id=reviewer, holding=leased.assignment_id)
+            with transaction(factory) as db:
+                record_vote(db, reviewer_id=reviewer, assignment_id=leased.assignment_id, choice="a", source="web")
+        except Exception as error:  # noqa: BLE001 - the parent asserts that there was none
+            problems.append(f"{type(error).__name__}: {error}")
+            break
+        waiting.append(reviewer)
+    engine.dispose()
+    return problems
+
+
+def _same_vote(url: str, reviewer: UUID, comparison: UUID) -> tuple[UUID, bool]:
     """One process: one submission that others send at the same moment."""
     engine = make_engine(Settings(database_url=url, database_pool_size=1))
     factory = make_session_factory(engine)
     with transaction(factory) as db:
-        db.execute(text("SELECT pg_advisory_xact_lock_shared(:n)"), {"n": barrier_url})
+        db.execute(_PASS_GATE, {"n": GATE})
         recorded = record_vote(
             db, reviewer_id=reviewer, comparison_id=comparison, choice="a", idempotency_key="same", source="api"
         )
     engine.dispose()
     return recorded.vote.id, recorded.replayed
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    with SPAWN.Pool(PROCESSES) as processes:
+        yield processes
 
 
 @pytest.fixture
@@ -136,7 +173,21 @@ def committed(fresh_engine: Engine) -> Iterator[Session]:
         yield session
 
 
-def test_whatever_the_interleaving_no_slot_is_overrun_and_no_vote_lost(committed: Session, fresh_database: str) -> None:
+def all_at_once(db: Session, pool: Pool, work: Callable[..., Any], jobs: list[tuple[Any, ...]]) -> list[Any]:
+    """Results of the jobs, a process each: none begins before all of them stand at the gate."""
+    db.execute(text("SELECT pg_advisory_lock(:n)"), {"n": GATE})
+    pending = pool.starmap_async(work, jobs, chunksize=1)
+    waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    while db.execute(waiting).scalar_one() < len(jobs):
+        assert not pending.ready()
+    db.execute(text("SELECT pg_advisory_unlock(:n)"), {"n": GATE})
+    db.commit()
+    return pending.get(timeout=120)
+
+
+def test_whatever_the_interleaving_no_slot_is_overrun_and_no_vote_lost(
+    committed: Session, fresh_database: str, pool: Pool
+) -> None:
     db = committed
     project = make_project(db, lease_seconds=600, buffer_size=1, round_every_votes=50)
     version, other = make_version(db, project), make_version(db, project, state="retired")
@@ -144,9 +195,8 @@ def test_whatever_the_interleaving_no_slot_is_overrun_and_no_vote_lost(committed
         make_comparison(db, project, version=version, slots=1 + number % 3)
     reviewers = [make_user(db).id for _ in range(6)]
     db.commit()
-    with SPAWN.Pool(PROCESSES) as pool:
-        jobs = [(fresh_database, seed, project.id, reviewers, other.id) for seed in range(PROCESSES)]
-        logs = pool.starmap(_review, jobs, chunksize=1)
+    jobs = [(fresh_database, seed, project.id, reviewers, other.id) for seed in range(PROCESSES)]
+    logs = pool.starmap(_review, jobs, chunksize=1)
 
     assert [problem for log in logs for problem in log.problems] == []
     acknowledged = {key: vote for log in logs for key, vote in log.acknowledged.items()}
@@ -184,22 +234,33 @@ def test_whatever_the_interleaving_no_slot_is_overrun_and_no_vote_lost(committed
     assert {"voted", "surplus"} <= {row.state for row in rows}, "the run met late votes too"
 
 
-def test_the_same_submission_from_many_processes_at_once_is_one_vote(committed: Session, fresh_database: str) -> None:
+def test_the_same_submission_from_many_processes_at_once_is_one_vote(
+    committed: Session, fresh_database: str, pool: Pool
+) -> None:
     db = committed
     project, reviewer = make_project(db), make_user(db)
     comparison = make_comparison(db, project)
     lease_next(db, project=project, reviewer_id=reviewer.id)
     db.commit()
-    gate = 4711
-    db.execute(text("SELECT pg_advisory_lock(:n)"), {"n": gate})
-    with SPAWN.Pool(PROCESSES) as pool:
-        job = (fresh_database, reviewer.id, comparison.id, gate)
-        pending = pool.starmap_async(_same_vote, [job] * PROCESSES, chunksize=1)
-        waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
-        while db.execute(waiting).scalar_one() < PROCESSES:  # all of them stand at the gate
-            assert not pending.ready()
-        db.execute(text("SELECT pg_advisory_unlock(:n)"), {"n": gate})
-        answers = pending.get(timeout=60)
+    answers = all_at_once(db, pool, _same_vote, [(fresh_database, reviewer.id, comparison.id)] * PROCESSES)
     assert len({vote for vote, _ in answers}) == 1
-    assert sorted(replayed for _, replayed in answers) == [False, True, True, True]
+    assert sorted(replayed for _, replayed in answers) == [False] + [True] * (PROCESSES - 1)
     assert db.execute(select(func.count(Vote.id))).scalar_one() == 1
+
+
+def test_eight_processes_give_each_pair_exactly_its_votes_and_nobody_a_pair_twice(
+    committed: Session, fresh_database: str, pool: Pool
+) -> None:
+    """More reviewers than votes asked for, all at once: what is counted is the overlap, neither more nor less."""
+    db = committed
+    project = make_project(db, buffer_size=1)
+    version = make_version(db, project)
+    asked = {make_comparison(db, project, version=version, slots=slots).id: slots for slots in (1, 2, 3, 5) * 10}
+    crews = [[make_user(db).id for _ in range(2)] for _ in range(PROCESSES)]
+    db.commit()
+    problems = all_at_once(db, pool, _review_all, [(fresh_database, project.id, crew) for crew in crews])
+    assert problems == [[] for _ in crews]
+    votes = db.execute(select(Vote.comparison_id, Vote.reviewer_id).where(~Vote.surplus)).all()
+    assert len(set(votes)) == len(votes)
+    assert Counter(comparison for comparison, _ in votes) == asked
+    assert len({reviewer for _, reviewer in votes}) == 2 * PROCESSES, "everybody was handed something"
