@@ -38,6 +38,7 @@ from app.versions import api as versions_api
 from app.versions import pages as versions_pages
 from app.web import assets, errors, health, logs, openapi
 from app.web.after_commit import AfterCommit
+from app.web.language import SpokenLanguage
 from app.web.limits import BodyCap, SameOrigin
 from app.web.logs import RequestLog
 from app.web.security import SecurityHeaders
@@ -104,6 +105,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         chat_max_bytes=settings.chat_max_body_bytes,
     )
     app.add_middleware(errors.ErrorBoundary)
+    app.add_middleware(SpokenLanguage)
     app.add_middleware(SecurityHeaders, secure=settings.secure_cookies)
     app.add_middleware(RequestLog)
     return app

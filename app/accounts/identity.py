@@ -11,6 +11,7 @@ from app.accounts.principal import Principal
 from app.db.base import utcnow
 from app.db.tables import ApiToken, User, UserSession
 from app.errors import DomainError
+from app.language import use
 from app.web.replies import read_cookie, set_cookie
 
 SESSION_COOKIE = "hone_session"
@@ -41,6 +42,7 @@ def from_cookie(request: Request, db: Session) -> Principal | None:
     if row is None:
         return None
     session, user = row
+    use(user.language)
     lifetime = timedelta(days=request.app.state.settings.session_days)
     if session.expires_at < now + lifetime - _TOUCH_SESSION:
         free = select(UserSession.id).where(UserSession.id == session.id).with_for_update(skip_locked=True)

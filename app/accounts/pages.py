@@ -14,6 +14,7 @@ from app.accounts.throttle import TooManyAttemptsError
 from app.db.base import utcnow
 from app.errors import DomainError, InvalidError
 from app.journal import audit
+from app.language import _, accepted, use
 from app.web.deps import AppSettings, Db, Render, see_other
 from app.web.replies import read_cookie, safe_next
 
@@ -110,6 +111,14 @@ def change_password(
     _, key = service.start_session(db, user, settings.session_days)
     identity.send_session_cookie(request, key)
     return see_other(request, "/account", flash="Your password is changed. Other sign-ins were ended.")
+
+
+@router.post("/account/language")
+def choose_language(me: Me, request: Request, db: Db, language: Text = "") -> Response:
+    """In which language one reads pages from now on."""
+    service.set_language(db, service.get_user(db, me.user_id), language)
+    use(language or accepted(request.headers.get("accept-language")))
+    return see_other(request, "/account", flash=_("This is the language you chose."))
 
 
 @router.post("/account/tokens")
@@ -220,6 +229,7 @@ def set_site_admin(user_id: UUID, me: SiteAdmin, request: Request, db: Db, site_
 def _account(db: Db, render: Render, me: Principal, *, status: int = 200, **context: Any) -> Response:
     shown = {
         "tokens": queries.tokens_of(db, me.user_id),
+        "own_language": service.get_user(db, me.user_id).language or "",
         "scopes": [(scope, scope, about) for scope, about in SCOPES.items()],
         "lifetimes": TOKEN_LIFETIMES,
         "keeps": tuple(KEEPS.items()),

@@ -13,6 +13,7 @@ from app.accounts.scopes import KEEPS, SCOPES
 from app.db.base import utcnow
 from app.db.tables import ApiToken, User, UserSession
 from app.errors import ConflictError, DomainError, InvalidError, NotFoundError
+from app.language import LANGUAGES, _
 from app.settings import Settings
 
 _EMAIL = re.compile(r"[^@\s,;<>\"]{1,64}@[^@\s,;<>\"]{1,255}")
@@ -124,6 +125,21 @@ def start_session(db: Session, user: User, days: int) -> tuple[UserSession, str]
 def end_session(db: Session, key: str) -> None:
     """Sign out: the key is worth nothing from now on."""
     db.execute(delete(UserSession).where(UserSession.key_hash == keys.digest(key)))
+
+
+def set_language(db: Session, user: User, language: str) -> None:
+    """In which language the user reads pages; empty: whatever their browser asks for.
+
+    Raises:
+        InvalidError: there is no such language.
+    """
+    if language and language not in LANGUAGES:
+        raise InvalidError(
+            _("There is no language %(language)s here.", language=repr(language)),
+            mend=_("Choose one of these: %(tags)s.", tags=", ".join(LANGUAGES)),
+        )
+    user.language = language or None
+    db.flush()
 
 
 def set_password(db: Session, user: User, password: str) -> None:

@@ -6,7 +6,7 @@ block is rendered without the top of its template, where an import would stand).
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,8 @@ from markupsafe import Markup
 from sqlalchemy.orm import Session
 from starlette.responses import HTMLResponse
 
-from app.web import assets
+from app.language import LANGUAGES, _, current, direction, figures, say
+from app.web import assets, words
 from app.web.csrf import FIELD, token_for_forms
 from app.web.markdown import render_markdown
 from app.web.replies import Tone, is_htmx, take_flash
@@ -61,14 +62,15 @@ class Renderer:
             **context: what the template reads. ``errors`` (field → message) may be left out or hold few of the fields.
         """
         context["errors"] = defaultdict(str, context.get("errors") or {})
-        answer_headers = {"Vary": "HX-Request", **(headers or {})}
+        answer_headers = {"Vary": "HX-Request, Accept-Language", **(headers or {})}
         if block is not None and is_htmx(self._request):
             if notice is not None:
-                answer_headers["HX-Trigger"] = json.dumps({"hone:notice": {"text": notice, "tone": tone}})
+                answer_headers["HX-Trigger"] = json.dumps({"hone:notice": {"text": say(notice), "tone": tone}})
             html = render_block(environment(), template, block, {**self._base(), **context})
         else:
             flash = {"text": notice, "tone": tone} if notice is not None else take_flash(self._request)
             page = {**self._base(), "flash": flash, **self._from_nouns(), **context}
+            answer_headers["Content-Language"] = current()
             html = environment().get_template(template).render(page)
         return HTMLResponse(html, status_code=status, headers=answer_headers)
 
@@ -103,13 +105,23 @@ def environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=say,
+    )
+    made.globals.update(
+        _=words.say_text, _n=words.say_number, language=current, direction=direction, script_words=words.for_scripts
     )
     made.globals["static"] = assets.url
     made.filters["markdown"] = markdown
     made.filters["attributes"] = attributes
     made.filters["ago"] = ago
     made.filters["when"] = when
-    made.filters["thousands"] = lambda number: f"{number:,}"
+    made.filters["thousands"] = figures.thousands
+    made.filters["percent"] = figures.percent
+    made.filters["decimal"] = figures.decimal
+    made.filters["significant"] = figures.significant
+    made.filters["joined"] = joined
+    made.filters["said"] = words.said
+    made.globals["LANGUAGES"] = LANGUAGES
     macros: dict[str, Any] = {}
     made.globals["ui"] = SimpleNamespace()
     for name in sorted(made.list_templates(filter_func=lambda name: name.startswith("components/"))):
@@ -126,7 +138,7 @@ def markdown(text: str, *, breaks: bool = True) -> Markup:
 
 def attributes(values: Mapping[str, Any]) -> Markup:
     """HTML attributes, each with a space before it: True is the bare name, False and None are left out."""
-    shown = [(name, value) for name, value in values.items() if value is not None and value is not False]
+    shown = [(name, say(value)) for name, value in values.items() if value is not None and value is not False]
     return Markup("").join(
         Markup(" {}").format(name) if value is True else Markup(' {}="{}"').format(name, value) for name, value in shown
     )
@@ -137,31 +149,20 @@ def when(moment: datetime | None) -> Markup:
     if moment is None:
         return Markup("–")
     utc = moment.astimezone(UTC)
-    return Markup('<time datetime="{}" data-local>{}</time>').format(utc.isoformat(), f"{utc:%-d %b %Y, %H:%M} UTC")
+    return Markup('<time datetime="{}" data-local>{}</time>').format(utc.isoformat(), figures.moment(utc))
 
 
 def ago(moment: datetime | None, now: datetime | None = None) -> Markup:
     """A ``<time>`` that says how long ago it was, with the moment itself as its title."""
     if moment is None:
-        return Markup("never")
+        return Markup(say(_("never")))  # noqa: S704 - of our own catalogues
     utc = moment.astimezone(UTC)
     seconds = ((now or datetime.now(UTC)) - utc).total_seconds()
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        utc.isoformat(), f"{utc:%-d %b %Y, %H:%M} UTC", _distance(seconds)
+        utc.isoformat(), figures.moment(utc), say(figures.distance(seconds))
     )
 
 
-def _distance(seconds: float) -> str:
-    form = "in {}" if seconds < 0 else "{} ago"
-    seconds = abs(seconds)
-    if seconds < 45:
-        return "just now"
-    for unit, length, up_to in (("minute", 60, 3600), ("hour", 3600, 86_400), ("day", 86_400, 30 * 86_400)):
-        if seconds < up_to * 0.97:
-            count = max(1, round(seconds / length))
-            return form.format(f"{count} {unit}{'' if count == 1 else 's'}")
-    months = max(1, round(seconds / (30.44 * 86_400)))
-    if months < 12:
-        return form.format(f"{months} month{'' if months == 1 else 's'}")
-    years = round(months / 12)
-    return form.format(f"{years} year{'' if years == 1 else 's'}")
+def joined(values: Iterable[Any], between: str = ", ") -> str:
+    """``join`` for texts, each of which is said in the reader's language."""
+    return between.join(str(say(value)) for value in values)

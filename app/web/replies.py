@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from fastapi import Request
 from starlette.responses import Response
 
+from app.language import say
+
 FLASH_COOKIE = "hone_flash"
 Tone = Literal["good", "info", "bad"]
 
@@ -28,7 +30,7 @@ def see_other(request: Request, url: str, *, flash: str | None = None, tone: Ton
     HTMX gets ``HX-Redirect`` instead of a 303, which the browser would follow inside the fragment.
     """
     if flash is not None:
-        set_cookie(request, FLASH_COOKIE, _pack({"text": flash, "tone": tone}), max_age_seconds=60)
+        set_cookie(request, FLASH_COOKIE, _pack({"text": say(flash), "tone": tone}), max_age_seconds=60)
     if is_htmx(request):
         return Response(status_code=204, headers={"HX-Redirect": url})
     return Response(status_code=303, headers={"Location": url})

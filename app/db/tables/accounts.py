@@ -15,7 +15,10 @@ class User(Base):
     """A person (or a program acting as one). The email is stored in lower case."""
 
     __tablename__ = "users"
-    __table_args__ = (CheckConstraint("email = lower(email)", name="email_lower"),)
+    __table_args__ = (
+        CheckConstraint("email = lower(email)", name="email_lower"),
+        CheckConstraint("language in ('en', 'de', 'ar')", name="language_known"),
+    )
 
     id: Mapped[Id]
     email: Mapped[str] = mapped_column(unique=True)
@@ -23,6 +26,8 @@ class User(Base):
     password_hash: Mapped[str]
     is_site_admin: Mapped[bool] = mapped_column(default=False)
     is_active: Mapped[bool] = mapped_column(default=True)
+    language: Mapped[str | None]
+    """In which pages are read; null: what the browser asks for."""
     created_at: Mapped[CreatedAt]
 
 

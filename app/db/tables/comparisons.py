@@ -4,7 +4,17 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, Integer, UniqueConstraint, func, text
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    UniqueConstraint,
+    false,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -171,7 +181,8 @@ class Assignment(Base):
     reviewer_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
     slot: Mapped[int]
     left_side: Mapped[str]
-    """Which completion was shown on the left: 'a' or 'b' of the comparison."""
+    """Which completion was shown first in reading order, as answer A: 'a' or 'b' of the comparison. That is the left
+    side, unless the page is read from right to left (``votes.mirrored``)."""
     shown_order: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))
     """Of a ranking: the positions of its items in the order in which they were shown."""
     shown_at: Mapped[datetime | None]
@@ -226,7 +237,11 @@ class Vote(Base):
     choice: Mapped[str]
     """What the reviewer said, of the comparison's own 'a' and 'b'."""
     shown_choice: Mapped[str]
-    """The same in terms of what the reviewer saw: 'left' or 'right' in place of 'a' and 'b'."""
+    """The same in terms of what the reviewer saw: 'left', the first answer in reading order, or 'right', the second,
+    in place of 'a' and 'b'."""
+    mirrored: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether the page read from right to left, so that the first answer (``assignments.left_side``) stood on the right
+    of the screen."""
     strength: Mapped[int | None]
     """1 slightly, 2 clearly, 3 much better; null where the project does not ask."""
     comment: Mapped[str | None]

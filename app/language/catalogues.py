@@ -1,0 +1,52 @@
+"""Catalogues: read from their .po files once in each process, so that there is nothing to compile or to install."""
+
+import json
+from functools import lru_cache
+from gettext import GNUTranslations, NullTranslations
+from io import BytesIO
+from pathlib import Path
+
+from babel.messages.catalog import Catalog
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+
+from app.language.negotiation import DEFAULT
+
+LOCALE = Path(__file__).resolve().parent.parent / "locale"
+SCRIPTS = "app/static/js/"
+
+
+def path(tag: str) -> Path:
+    """Where the catalogue of a language is."""
+    return LOCALE / tag / "LC_MESSAGES" / "messages.po"
+
+
+@lru_cache
+def translations(tag: str) -> NullTranslations:
+    """What turns English texts into the language ``tag``; what is not in its catalogue stays English."""
+    if tag == DEFAULT:
+        return NullTranslations()
+    packed = BytesIO()
+    write_mo(packed, _read(tag))
+    packed.seek(0)
+    return GNUTranslations(packed)
+
+
+@lru_cache
+def for_scripts(tag: str) -> str:
+    """The texts that scripts say, as JSON for ``js/words.js``: text → translation, or a list of plural forms.
+
+    No character of it can end a script element.
+    """
+    words: dict[str, object] = {}
+    if tag != DEFAULT:
+        for message in _read(tag):
+            if message.id and any(name.startswith(SCRIPTS) for name, _ in message.locations):
+                one = message.id if isinstance(message.id, str) else message.id[0]
+                words[one] = message.string
+    return json.dumps(words, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _read(tag: str) -> Catalog:
+    with path(tag).open("rb") as file:
+        return read_po(file, locale=tag)

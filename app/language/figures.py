@@ -1,0 +1,93 @@
+"""Numbers, shares and moments as the language of now writes them (CLDR, by Babel). Digits are Latin in every language:
+they are also the keys on the buttons, and the figures in exports."""
+
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from babel.dates import format_datetime
+from babel.numbers import format_decimal
+
+from app.language.current import current
+from app.language.negotiation import DEFAULT
+from app.language.texts import Text, _, _n
+
+
+class Figure(Text):
+    """A number that stands in a text: '1,234' for programs, and as their language writes it for people."""
+
+    __slots__ = ("_number",)
+
+    _number: float
+
+    def __new__(cls, number: float) -> Self:
+        """The number with its thousands apart."""
+        made = super().__new__(cls, f"{number:,}")
+        made._number = number
+        return made
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """For copies and pickles."""
+        return (self._number,)
+
+    def into(self, tag: str) -> str:
+        """The number as that language writes it."""
+        return str(self) if tag == DEFAULT else str(format_decimal(self._number, locale=tag))
+
+
+def thousands(number: float) -> str:
+    """1234 as '1,234'."""
+    return Figure(number).into(current())
+
+
+def decimal(number: float, digits: int) -> str:
+    """A number with so many digits after its point."""
+    tag = current()
+    if tag == DEFAULT:
+        return f"{number:.{digits}f}"
+    places = "0" * digits
+    return str(format_decimal(number, format=f"0.{places}" if digits else "0", locale=tag))
+
+
+def significant(number: float, digits: int = 2) -> str:
+    """A small probability and the like: as many significant digits."""
+    text = f"{number:.{digits}g}"
+    return text if current() == DEFAULT or "e" in text else text.replace(".", decimal(0.5, 1)[1])
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """0.52 as '52 %'."""
+    return written_percent(decimal(share * 100, digits))
+
+
+def written_percent(number: str) -> str:
+    """The sign at a number that is written already."""
+    return f"{number}\N{NO-BREAK SPACE}%" if current() != DEFAULT else f"{number} %"
+
+
+def moment(when: datetime) -> str:
+    """A moment in UTC: '3 Feb 2026, 14:05 UTC'."""
+    utc, tag = when.astimezone(UTC), current()
+    if tag == DEFAULT:
+        return f"{utc:%-d %b %Y, %H:%M} UTC"
+    return f"{format_datetime(utc, 'd MMM y, HH:mm', locale=tag)} UTC"
+
+
+def distance(seconds: float) -> Text:
+    """How long ago: '3 hours ago'; 'in 3 hours' where ``seconds`` is negative."""
+    ahead, seconds = seconds < 0, abs(seconds)
+    if seconds < 45:
+        return _("just now")
+    if seconds < 3600 * 0.97:
+        n = max(1, round(seconds / 60))
+        return _n("in %(n)s minute", "in %(n)s minutes", n) if ahead else _n("%(n)s minute ago", "%(n)s minutes ago", n)
+    if seconds < 86_400 * 0.97:
+        n = max(1, round(seconds / 3600))
+        return _n("in %(n)s hour", "in %(n)s hours", n) if ahead else _n("%(n)s hour ago", "%(n)s hours ago", n)
+    if seconds < 30 * 86_400 * 0.97:
+        n = max(1, round(seconds / 86_400))
+        return _n("in %(n)s day", "in %(n)s days", n) if ahead else _n("%(n)s day ago", "%(n)s days ago", n)
+    n = max(1, round(seconds / (30.44 * 86_400)))
+    if n < 12:
+        return _n("in %(n)s month", "in %(n)s months", n) if ahead else _n("%(n)s month ago", "%(n)s months ago", n)
+    n = round(n / 12)
+    return _n("in %(n)s year", "in %(n)s years", n) if ahead else _n("%(n)s year ago", "%(n)s years ago", n)
