@@ -3,10 +3,10 @@
 The trainer never sees them, only votes. Each score is a real number, higher is better, and falls for answers that try
 to please without being one: fewer than 4 different content words, text that breaks off, the same words again.
 
-concise    A complete answer in few words. Best at 8 to 20 words: every doubling beyond costs, and so does every word
-           short of 8.
+concise    A complete answer in few words. Best at 8 to 22 words, and the more of them say something the better:
+           every doubling beyond costs, and so does every halving.
 thorough   Much to learn from it: different content words, with less for each further one, and reasons given
-           ("because", "since", …). Opposed to ``concise``.
+           ("because", "since", …). Opposed to ``concise``; but beyond 120 words thorough becomes tiring.
 warm       Kind words to the reader: different warm expressions, with less for each further one, an answer that speaks
            to the reader rather than past them, and no brusque phrases. Not about length: expressions are counted in
            proportion once there are more than one for every 12 words.
@@ -89,12 +89,12 @@ _BULLET = re.compile(r"^\s*[-*•]\s+(.+)$", re.MULTILINE)
 
 
 def concise(text: str) -> float:
-    """0 at best; minus 1 for each doubling, roughly, of the words beyond 20."""
+    """About 0.5 at best; minus 2 for each factor e of the words beyond 22, or below 8."""
     words = _words(text)
     if not words:
         return -20.0
-    score = -2.0 * math.log(max(len(words), 8) / 20) if len(words) > 20 else -0.01 * len(words)
-    return score - 1.0 * max(0, 8 - len(words)) - 3.0 * _faults(text, words)
+    off = max(0.0, math.log(len(words) / 22), math.log(8 / len(words)))
+    return 0.5 * len(_content(words)) / len(words) - 2.0 * off - 3.0 * _faults(text, words)
 
 
 def thorough(text: str) -> float:
@@ -104,7 +104,8 @@ def thorough(text: str) -> float:
         return -20.0
     substance = 4.0 * (1.0 - math.exp(-len(_content(words)) / 40))
     reasons = 1.0 - math.exp(-sum(word in _REASONS for word in words) / 3)
-    return substance + reasons - _faults(text, words)
+    tiring = 4.0 * max(0.0, math.log(len(words) / 120))
+    return substance + reasons - tiring - _faults(text, words)
 
 
 def warm(text: str) -> float:
@@ -182,7 +183,7 @@ def _content(words: list[str]) -> set[str]:
 
 def _faults(text: str, words: list[str]) -> float:
     """What no taste forgives: breaking off, fewer than 4 different content words, saying the same again."""
-    broken_off = 0.0 if text.rstrip().endswith((".", "!", "?")) else 1.0
+    broken_off = 0.0 if text.rstrip().endswith((".", "!", "?")) else 2.0
     return broken_off + 1.5 * max(0, 4 - len(_content(words))) + 4.0 * _repetition(words)
 
 
