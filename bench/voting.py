@@ -111,7 +111,7 @@ def main() -> None:
     try:
         with hone_up(folder / "data") as running:
             rows, problems = measure(
-                running, load, counts, options.paths.split(","), options.seconds, not options.no_floor
+                running, load, counts, options.paths.split(","), options.seconds, with_floor=not options.no_floor
             )
     finally:
         load.close()
