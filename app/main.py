@@ -20,6 +20,7 @@ from app.db.session import SessionFactory, make_engine, make_session_factory, tr
 from app.engine.asynchronous import AsyncEngineClient
 from app.engine.client import EngineClient
 from app.errors import DomainError
+from app.insights import api as insights_api
 from app.journal.outbox import send_pending
 from app.playground import pages as playground_pages
 from app.preferences import api as preferences_api
@@ -49,7 +50,7 @@ ROOMS = (
     *(comparisons_pages, answers_pages, flagged_pages, playground_pages),
     *(prompts_pages, rounds_pages, versions_pages),
     *(reviewers_pages, reviewers_api, preferences_pages),
-    *(projects_api, prompts_api, comparisons_api, preferences_api, rounds_api, versions_api),
+    *(projects_api, prompts_api, comparisons_api, preferences_api, rounds_api, versions_api, insights_api),
 )
 """Modules with a ``router``; where two routes match, the first one answers."""
 

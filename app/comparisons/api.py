@@ -8,8 +8,9 @@ from fastapi import APIRouter, Header, Query, Response
 from app.accounts import access
 from app.accounts.principal import Principal, ProjectContext
 from app.comparisons import queries, service
+from app.comparisons.errors import LeaseEndedError, LeaseNotFoundError
 from app.comparisons.records import MAX_KEY_CHARS
-from app.comparisons.schemas import ComparisonOut, MyVoteOut, MyVotesPage, VoteIn, VoteOut
+from app.comparisons.schemas import ComparisonOut, KeptOut, MyVoteOut, MyVotesPage, ProgressOut, VoteIn, VoteOut
 from app.projects.reviewing import reviewing_of
 from app.web.deps import Db
 from app.web.problems import problem
@@ -32,6 +33,32 @@ def take_next(here: Annotated[ProjectContext, access.api_reviewer("votes:write")
     return (
         Response(status_code=204) if leased is None else ComparisonOut.of(leased, reviewing_of(here.project.reviewing))
     )
+
+
+@router.get("/projects/{slug}/progress")
+def my_progress(here: Annotated[ProjectContext, access.api_reviewer("votes:write")], db: Db) -> ProgressOut:
+    """How many pairs you judged today, your goal, and how many wait for you."""
+    found = queries.progress(db, project=here.project, reviewer_id=here.principal.user_id)
+    return ProgressOut.model_validate(found)
+
+
+@router.post(
+    "/comparisons/{comparison_id}/keep",
+    responses={409: problem("`lease_ended`: the lease has run out, or you have judged the pair.")},
+)
+def keep(comparison_id: UUID, me: Annotated[Principal, access.api_by_id("votes:write", "reviewer")], db: Db) -> KeptOut:
+    """Say that you are still at it: the pair stays yours for another while (the project's `lease_seconds` from now).
+
+    Call it every minute or so while somebody reads. However often, a lease ends after eight times `lease_seconds`.
+    """
+    _require_reviewer(db, me, comparison_id)
+    lease = service.lease_on(db, reviewer_id=me.user_id, comparison_id=comparison_id)
+    if lease is None:
+        raise LeaseNotFoundError
+    until = service.extend_lease(db, reviewer_id=me.user_id, assignment_id=lease)
+    if until is None:
+        raise LeaseEndedError
+    return KeptOut(lease_expires_at=until)
 
 
 @router.post(

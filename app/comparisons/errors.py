@@ -16,6 +16,19 @@ class LeaseNotFoundError(NotFoundError):
         )
 
 
+class LeaseEndedError(ConflictError):
+    """The lease ran out, was voted on, or cannot be kept any longer."""
+
+    code = "lease_ended"
+    title = "That comparison is not kept for you any more"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The time of this comparison is over, or you have judged it.",
+            mend="Vote all the same: it counts if a place is free. Or ask for the next comparison.",
+        )
+
+
 class VoteFrozenError(ConflictError):
     """A training round has read the vote: it can no longer be changed or taken back."""
 

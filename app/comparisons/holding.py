@@ -6,14 +6,14 @@ Lock order, kept everywhere in this room: comparison → slot → assignment.
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import bindparam, select, text
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Session
 
 from app.comparisons.records import Leased
 from app.comparisons.shown import SHOWN, SHOWN_FROM, lease_values, to_leased
 from app.db.base import utcnow
-from app.db.tables import Project
+from app.db.tables import Assignment, Project
 
 LONGEST_LEASES = 8
 """However often a lease is kept, it ends this many times the project's ``lease_seconds`` after the pair was shown."""
@@ -147,6 +147,14 @@ def extend_lease(
     ended. Kept again and again it ends ``LONGEST_LEASES`` times that long after it was shown."""
     values = {"assignment": assignment_id, "reviewer": reviewer_id, "now": now or utcnow(), "longest": LONGEST_LEASES}
     return db.execute(_EXTEND, values).scalar_one_or_none()
+
+
+def lease_on(db: Session, *, reviewer_id: UUID, comparison_id: UUID) -> UUID | None:
+    """The lease by which this reviewer was handed the comparison, whatever became of it; null if it never was."""
+    lease = select(Assignment.id).where(
+        Assignment.comparison_id == comparison_id, Assignment.reviewer_id == reviewer_id
+    )
+    return db.execute(lease).scalar_one_or_none()
 
 
 def load_lease(db: Session, *, reviewer_id: UUID, assignment_id: UUID) -> Leased | None:

@@ -232,3 +232,21 @@ class MyVotesPage(BaseModel):
 
     items: list[MyVoteOut]
     next_cursor: UUID | None = Field(description="Send it as `cursor` for the next page; null on the last one.")
+
+
+class KeptOut(BaseModel):
+    """A lease that was kept."""
+
+    lease_expires_at: datetime = Field(description="The pair is yours until then.")
+
+
+class ProgressOut(BaseModel):
+    """Where you stand today."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    mine_today: int = Field(description="Pairs you judged since midnight UTC.")
+    mine_total: int
+    goal: int | None = Field(description="Pairs to be judged today; null: no goal.")
+    goal_reached: bool
+    ready: int | None = Field(description="Pairs that wait for you; null where the project does not tell.")

@@ -4,7 +4,7 @@ Everything takes a session first, flushes and never commits. Times can be given 
 """
 
 from app.comparisons.feedback import record_feedback
-from app.comparisons.holding import expire_leases, extend_lease, load_lease, show_lease
+from app.comparisons.holding import expire_leases, extend_lease, lease_on, load_lease, show_lease
 from app.comparisons.labels import record_label
 from app.comparisons.leasing import lease_ahead, lease_next
 from app.comparisons.stock import Made, create_comparison, create_ranking, withdraw_comparing, withdraw_unvoted
@@ -18,6 +18,7 @@ __all__ = [
     "extend_lease",
     "lease_ahead",
     "lease_next",
+    "lease_on",
     "load_lease",
     "record_feedback",
     "record_label",

@@ -9,6 +9,7 @@ from pydantic_core import ErrorDetails
 
 from app.errors import InvalidError
 from app.projects import base_model, schedule
+from app.projects.aggregation import OVERALL, WEIGHTED
 from app.projects.schemas import ProjectEdit, ProjectIn
 from app.rounds.spec import SpecError, TrainingSettings
 
@@ -79,6 +80,10 @@ def draft(model: type[Draft], values: Mapping[str, Any], *, check_base: bool = T
 
 def _fits_together(checked: ProjectIn | ProjectEdit) -> list[FieldError]:
     """What is in range alone, but not beside another setting."""
+    trained_on, asked = checked.aggregation.criteria, checked.reviewing.criteria_by_key
+    if trained_on not in (OVERALL, WEIGHTED, *asked):
+        told = f"rounds would learn from {trained_on!r} alone, which reviewers are not asked for"
+        return [FieldError("aggregation.criteria", f"{told}; ask for it, or train on the choice itself")]
     wanted, answers = checked.refilling.pairs_per_prompt, checked.reviewing.answers
     if checked.reviewing.mode == "ranking" and wanted > 1:
         told = f"a ranking has all answers in it and forms no pairs; leave it at 1, not {wanted}"

@@ -5,24 +5,16 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
+from starlette.responses import StreamingResponse
 
 from app.accounts import access
 from app.accounts.principal import ProjectContext
 from app.prompts.conversations import normalise
-from app.reviewers import controls, service
+from app.reviewers import controls, download, service
+from app.reviewers.check_schemas import AttentionIn, CheckIn, ChecksPage, MadeOut, PromoteIn
 from app.reviewers.report import line, report
-from app.reviewers.schemas import (
-    AttentionIn,
-    CheckIn,
-    ChecksPage,
-    MadeOut,
-    PromoteIn,
-    QuarantineIn,
-    ReleasedOut,
-    ReviewerChange,
-    ReviewerOut,
-    ReviewersOut,
-)
+from app.reviewers.schemas import QuarantineIn, ReleasedOut, ReviewerChange, ReviewerOut, ReviewersOut
+from app.reviewers.sides import sides
 from app.web.deps import AppSettings, Db
 from app.web.problems import problem
 
@@ -38,7 +30,17 @@ def reviewers(here: Reading, db: Db) -> ReviewersOut:
 
     Suspicions are computed from all votes; nothing follows from them unless the project asks for it (`bad_faith`).
     """
-    return ReviewersOut.of(report(db, here.project))
+    return ReviewersOut.of(report(db, here.project), sides(db, here.project))
+
+
+@router.get(
+    "/reviewers.csv",
+    response_class=StreamingResponse,
+    responses={200: {"description": "A head line, then a line for each reviewer.", "content": {"text/csv": {}}}},
+)
+def reviewers_as_table(here: Reading, db: Db) -> StreamingResponse:
+    """The same figures as CSV; a cell is empty where nothing can be said."""
+    return download.table(db, here.project)
 
 
 @router.patch("/reviewers/{user_id}")

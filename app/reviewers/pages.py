@@ -5,15 +5,16 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Form, Query, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from app.accounts import access
 from app.accounts.principal import ProjectContext
 from app.errors import DomainError
 from app.projects.queue import queue_of
 from app.prompts.conversations import from_text
-from app.reviewers import controls, queries, service
+from app.reviewers import controls, download, queries, service
 from app.reviewers.report import line, report
+from app.reviewers.sides import sides
 from app.web.deps import AppSettings, Db, Render, see_other
 
 router = APIRouter(prefix="/p/{slug}", include_in_schema=False)
@@ -31,7 +32,14 @@ def reviewers(here: Here, db: Db, render: Render) -> HTMLResponse:
         report=report(db, here.project),
         queue=queue_of(here.project.queue),
         controls=controls.counts(db, here.project),
+        sides=sides(db, here.project),
     )
+
+
+@router.get("/reviewers.csv")
+def as_table(here: Here, db: Db) -> StreamingResponse:
+    """The figures of everybody as CSV."""
+    return download.table(db, here.project)
 
 
 @router.get("/reviewers/{user_id}")

@@ -10,6 +10,7 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from app.db.tables import Project
+from app.projects.queue import queue_of
 from app.reviewers import detection, queries, statistics
 from app.reviewers.detection import Suspicion
 from app.reviewers.records import Judgements
@@ -57,20 +58,22 @@ _lock = threading.Lock()
 def report(db: Session, project: Project) -> Report:
     """Everybody in the project with their figures; those under suspicion first, then by judgements."""
     found = figures(db, project)
-    lines = [_line(person, found) for person in queries.people(db, project)]
+    lines = [_line(project, person, found) for person in queries.people(db, project)]
     lines.sort(key=lambda line: (not line.suspicions, -(line.figures.judged if line.figures else 0)))
     return Report(found.crew if found else None, lines)
 
 
 def line(db: Session, project: Project, person: queries.Person) -> Line:
     """One reviewer's line of the report."""
-    return _line(person, figures(db, project))
+    return _line(project, person, figures(db, project))
 
 
-def _line(person: queries.Person, found: Figures | None) -> Line:
+def _line(project: Project, person: queries.Person, found: Figures | None) -> Line:
+    """Suspicions are left out where the project does not look for bad faith."""
     if found is None:
         return Line(person, None, [])
-    suspicions = found.suspicions.get(person.id, [])
+    wanted = queue_of(project.queue).bad_faith != "off"
+    suspicions = found.suspicions.get(person.id, []) if wanted else []
     named = [(item, [found.names[number] for number in item.others]) for item in suspicions]
     return Line(person, found.each.get(person.id), named)
 

@@ -9,6 +9,7 @@ from app.accounts import access
 from app.accounts.principal import ProjectContext
 from app.db.tables import Version
 from app.errors import NotFoundError
+from app.insights.winrates import win_rates
 from app.rounds import blind, service
 from app.versions import queries
 from app.versions.figures import figures
@@ -33,6 +34,7 @@ def versions(here: Here, db: Db, render: Render) -> HTMLResponse:
             for item in lineage
             if item.version.gate_state == "open"
         },
+        rates=win_rates(db, here.project),
         earlier=queries.predecessor(db, here.project),
     )
 

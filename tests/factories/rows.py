@@ -139,6 +139,7 @@ def make_comparison(
     project: Project,
     *,
     version: Version | None = None,
+    versions: tuple[Version, Version] | None = None,
     prompt: Prompt | None = None,
     texts: tuple[str | None, str | None] = (None, None),
     slots: int = 1,
@@ -146,10 +147,15 @@ def make_comparison(
     held_out: bool = False,
     queue_key: float | None = None,
 ) -> Comparison:
-    """An open comparison of two new completions of ``prompt`` (a new one by default), with its free slots."""
-    version = version or make_version(db, project, state="retired")
+    """An open comparison of two new completions of ``prompt`` (a new one by default), with its free slots.
+
+    Both are of one ``version``, or each of its own of ``versions``.
+    """
+    if versions is None:
+        version = version or make_version(db, project, state="retired")
+        versions = (version, version)
     prompt = prompt or make_prompt(db, project, held_out=held_out)
-    a, b = (make_completion(db, prompt, version=version, text=text) for text in texts)
+    a, b = (make_completion(db, prompt, version=v, text=t) for v, t in zip(versions, texts, strict=True))
     comparison = Comparison(
         project_id=project.id,
         prompt_id=prompt.id,

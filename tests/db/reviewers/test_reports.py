@@ -1,0 +1,163 @@
+"""What admins see of their reviewers, over pages and API: figures, sides, a table, checks, quarantine."""
+
+import csv
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from sqlalchemy import select
+
+from app.comparisons.service import lease_next
+from app.db.base import utcnow
+from app.db.session import transaction
+from app.db.tables import AuditEntry, Control, Project, User
+from tests.factories import rows
+from tests.fixtures.portal import Caller, Portal
+
+API = "/api/v1/projects/tone"
+
+
+@pytest.fixture
+def ann(portal: Portal) -> Caller:
+    """A site admin with a browser, and a project ``tone`` of hers."""
+    user = portal.user("ann@example.org", is_site_admin=True)
+    portal.project("Tone", user)
+    return portal.browser(user)
+
+
+def lay_votes(portal: Portal, *, pairs: int = 40) -> tuple[str, str]:
+    """Pairs with three votes: two who agree in four of five, and one who always takes the left; the ids of an honest
+    one and of that one."""
+    with transaction(portal.factory) as db:
+        project = db.scalars(select(Project)).one()
+        old, new = rows.make_version(db, project, number=1), rows.make_version(db, project, number=2, state="candidate")
+        fair, other, clicker = (rows.make_member(db, project) for _ in range(3))
+        fair.name = "=HYPERLINK(1)"
+        for number in range(pairs):
+            pair = rows.make_comparison(db, project, versions=(new, old), slots=3, first_left="ab"[number % 2])
+            left = "ab"[(number + 1) % 2]  # slot 1 shows the other side
+            often = "a" if number % 5 else "b"
+            for slot, (who, choice) in enumerate([(fair, "a"), (clicker, left), (other, often)]):
+                rows.make_vote(db, pair, reviewer=who, slot=slot, choice=choice, seconds=4.0)
+        return str(fair.id), str(clicker.id)
+
+
+def test_figures_suspicions_and_sides_are_shown_and_given(portal: Portal, ann: Caller) -> None:
+    fair, clicker = lay_votes(portal)
+    page = ann.get("/p/tone/reviewers").text
+    assert "40 of 40 preferences are for the answer on the left" in page
+    key = portal.token(portal.user("site@example.org", is_site_admin=True), "projects:read", "projects:write")
+    report = key.get(f"{API}/reviewers").json()
+    by_id = {item["user_id"]: item for item in report["items"]}
+    assert report["items"][0]["user_id"] == clicker, "those under suspicion first"
+    assert "one_sided" in {item["kind"] for item in by_id[clicker]["suspicions"]}
+    assert (by_id[fair]["suspicions"], by_id[fair]["figures"]["judged"]) == ([], 40)
+    assert by_id[fair]["figures"]["weight"] > by_id[clicker]["figures"]["weight"]
+    assert 0 < by_id[fair]["figures"]["left"]["share"]["low"] < 0.5 < by_id[fair]["figures"]["left"]["share"]["high"]
+    # three votes a pair: two of them with one side on the left, one with the other
+    sides = report["sides"]
+    assert (sides["balanced"]["hits"], sides["balanced"]["total"]) == (40, 40)
+    assert sides["first_left"]["share"]["total"] == 120
+    assert sides["first_left"]["p"] > 0.9
+    assert [(item["version"], item["on_left"]["share"]["value"]) for item in sides["versions"]] == [(2, 0.5), (1, 0.5)]
+
+
+def test_a_project_that_does_not_look_for_bad_faith_hears_of_none(portal: Portal, ann: Caller) -> None:
+    lay_votes(portal)
+    assert ann.post("/p/tone/settings/queue", {"bad_faith": "off"}).status_code == 303
+    page = ann.get("/p/tone/reviewers").text
+    assert "on the left</span>" not in page
+    assert "Krippendorff" in page
+
+
+def test_the_table_has_a_line_for_everybody_and_no_formula(portal: Portal, ann: Caller) -> None:
+    fair, _ = lay_votes(portal)
+    answer = ann.get("/p/tone/reviewers.csv")
+    assert answer.headers["content-type"].startswith("text/csv")
+    lines = {line["email"]: line for line in csv.DictReader(StringIO(answer.text))}
+    with portal.db() as db:
+        mine = lines[db.scalars(select(User.email).where(User.id == fair)).one()]
+    assert (mine["name"], mine["judged"], mine["left_total"], mine["seconds"]) == ("'=HYPERLINK(1)", "40", "40", "4")
+    assert lines["ann@example.org"]["judged"] == "0"
+    assert float(mine["with_others_low"]) < float(mine["with_others"]) < float(mine["with_others_high"])
+
+
+def test_quarantine_goal_and_qualification_are_set_on_the_page_and_audited(portal: Portal, ann: Caller) -> None:
+    _, clicker = lay_votes(portal)
+    mine = f"/p/tone/reviewers/{clicker}"
+    ann.post("/p/tone/settings/queue", {"qualification_pairs": "1"})
+    assert "Looks at one side only" in ann.get(mine).text
+    assert ann.post(f"{mine}/quarantine", {"reason": "clicks left"}).headers["location"] == mine
+    told = ann.get(mine).text
+    assert "clicks left" in told
+    assert "40 votes are set aside" in told
+    assert ann.post(f"{mine}/quarantine", {"reason": "again"}).status_code == 409
+    ann.post(f"{mine}/release")
+    ann.post(f"{mine}/goal", {"pairs": "30"})
+    ann.post(f"{mine}/qualification", {"value": "waived"})
+    key = portal.token(portal.user("site@example.org", is_site_admin=True), "projects:read", "projects:write")
+    person = next(item for item in key.get(f"{API}/reviewers").json()["items"] if item["user_id"] == clicker)
+    assert (person["paused_at"], person["set_aside"]) == (None, 0)
+    assert (person["daily_goal"], person["qualification"]) == (30, "waived")
+    with portal.db() as db:
+        actions = db.scalars(select(AuditEntry.action).where(AuditEntry.subject == f"user:{clicker}")).all()
+    assert sorted(actions) == ["reviewer.goal", "reviewer.qualification", "reviewer.quarantine", "reviewer.release"]
+
+
+def test_gold_is_written_promoted_and_retired(portal: Portal, ann: Caller) -> None:
+    lay_votes(portal, pairs=4)
+    wrong = ann.post("/p/tone/checks", {"prompt": "Hi", "better": "Hello", "worse": "Hello"})
+    assert wrong.status_code == 422
+    assert "Both answers read the same" in wrong.text
+    ann.post("/p/tone/checks", {"prompt": "Hi", "better": "Hello", "worse": "What?", "note": "manners"})
+    # in two of the four the clicker's left was the answer that both others preferred
+    ann.post("/p/tone/checks/promote", {"fewest": "3"})
+    page = ann.get("/p/tone/checks").text
+    assert "manners" in page
+    with portal.db() as db:
+        origins = sorted(db.scalars(select(Control.origin)))
+        written = db.scalars(select(Control.id).where(Control.origin == "admin")).one()
+    assert origins == ["admin", "unanimous", "unanimous"]
+    ann.post(f"/p/tone/checks/{written}/retire")
+    key = portal.token(portal.user("site@example.org", is_site_admin=True), "projects:read", "projects:write")
+    listed = key.get(f"{API}/checks").json()["items"]
+    assert {item["origin"]: item["retired"] for item in listed} == {"admin": True, "unanimous": False}
+
+
+def test_win_rates_count_a_pair_once_and_weigh_a_chosen_one_back(portal: Portal, ann: Caller) -> None:
+    """Four pairs of versions 2 and 1: 2 wins three and loses one, which stands for three even draws: 3 of 6."""
+    with transaction(portal.factory) as db:
+        project = db.scalars(select(Project)).one()
+        old, new = rows.make_version(db, project, number=1), rows.make_version(db, project, number=2, state="candidate")
+        for number, choices in enumerate(["a", "aa", "a", "bb"]):
+            pair = rows.make_comparison(db, project, versions=(new, old), slots=len(choices))
+            pair.importance = 3.0 if number == 3 else 1.0
+            for slot, choice in enumerate(choices):
+                rows.make_vote(db, pair, slot=slot, choice=choice)
+    key = portal.token(portal.user("site@example.org", is_site_admin=True), "versions:read")
+    newer, older = key.get(f"{API}/win-rates").json()["items"]
+    assert (newer["version"], newer["opponent"], newer["pairs"]) == (2, 1, 4)
+    assert (newer["value"], newer["plain"]) == (0.5, 0.75)
+    assert newer["effective"] == pytest.approx(36 / 12)
+    assert (older["version"], older["value"]) == (1, 0.5)
+    assert newer["low"] < 0.2
+    assert "Wins against version 1" in ann.get("/p/tone/versions").text
+
+
+def test_a_lease_is_kept_over_the_api_and_progress_told(portal: Portal, ann: Caller) -> None:
+    ann.post("/p/tone/settings/queue", {"daily_goal": "2"})
+    with transaction(portal.factory) as db:
+        project = db.scalars(select(Project)).one()
+        rows.make_comparison(db, project)
+        user = rows.make_member(db, project)
+        lease = lease_next(db, project=project, reviewer_id=user.id, now=utcnow() - timedelta(seconds=300))
+        assert lease is not None
+    me = portal.token(user, "votes:write")
+    kept = me.post(f"/api/v1/comparisons/{lease.comparison_id}/keep")
+    assert kept.status_code == 200
+    assert kept.json()["lease_expires_at"] > lease.expires_at.isoformat()
+    me.post(f"/api/v1/comparisons/{lease.comparison_id}/votes", json={"choice": "a"})
+    over = me.post(f"/api/v1/comparisons/{lease.comparison_id}/keep")
+    assert (over.status_code, over.json()["code"]) == (409, "lease_ended")
+    told = me.get(f"{API}/progress").json()
+    assert (told["mine_today"], told["goal"], told["goal_reached"]) == (1, 2, False)
