@@ -38,12 +38,14 @@ def _serve(options: argparse.Namespace, secret: str, listener: socket.socket) ->
     import torch
     import uvicorn
 
+    from worker.engine.compiled.crew import crew
     from worker.engine.engine import Engine
     from worker.engine.options import Options, resolve_budget, resolve_device, resolve_dtype
     from worker.engine.server import create_app
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+        crew.size = options.threads
     device = resolve_device(options.device)
     resolved = Options(
         versions=options.versions,

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, get_layer_types_and_kwargs
 
 from worker.engine.cache import plain_layers
+from worker.engine.compiled.runner import CompiledRunner
 from worker.engine.lane import Lane
 from worker.engine.linear import Packs, Unfit
 from worker.engine.lockstep import LockstepLane
@@ -30,9 +31,9 @@ def make_lane(
     ``packs`` has the weights that lanes on the same base share; without ``fused`` transformers' forward is kept.
     """
     reason = _unfit(model.config.get_text_config(decoder=True), context_length)
-    if reason is None and fused:
+    for kind in (CompiledRunner, FusedRunner) if reason is None and fused else ():
         try:
-            runner = FusedRunner(model, context_length=context_length, packs={} if packs is None else packs)
+            runner = kind(model, context_length=context_length, packs=Packs() if packs is None else packs)
             found = _trial(model, runner)
         except Unfit as unfit:
             found = str(unfit)
@@ -40,7 +41,7 @@ def make_lane(
             found = f"a trial run failed: {type(error).__name__}: {error}"
         if found is None:
             return SlotLane(runner, context_length=context_length, max_rows=max_rows, reserve=reserve)
-        log.info("engine.lane kind=slots forward=transformers model_type=%s reason=%r", model.config.model_type, found)
+        log.info("engine.lane unfit=%s model_type=%s reason=%r", kind.__name__, model.config.model_type, found)
     if reason is None:
         try:
             prototype = _prototype(model)
@@ -105,7 +106,8 @@ def _trial(model: Any, runner: Runner) -> str | None:
             at = torch.zeros(_ROWS, dtype=torch.int64, device=model.device)
             at[1] = place
             mask[every, at] = 0
-            found.append(runner.decode(ids[0, place].expand(_ROWS), at, mask)[1].float())
+            decoded = runner.decode(ids[0, place].repeat(_ROWS), at, mask if runner.masked else None)
+            found.append(decoded[1].float().clone())  # the next step takes the same memory
         runner.drop()
     difference = (torch.stack(found) - expected).norm() / expected.norm()
     tolerance = _TOLERANCE.get(model.dtype, _LOW_PRECISION)

@@ -5,8 +5,8 @@ residual or an activation along, and give a row the same result whatever rows ar
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -99,12 +99,33 @@ class Projection:
         return sum(weight.nbytes for weight in (self.down, self.up) if weight is not None)
 
 
-Packs = dict[tuple[int, ...], Weight]
-"""Weights that were laid out already, by the addresses of what they were made of: adapters share their base's."""
+class Held(Protocol):
+    """Something that takes memory."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+
+
+@dataclass(slots=True)
+class Packs:
+    """What was laid out already, by the addresses of what it was made of: adapters share their base's."""
+
+    weights: dict[tuple[int, ...], Weight] = field(default_factory=dict)
+    models: dict[tuple[int, ...], "Held"] = field(default_factory=dict)
+    """Whole models as compiled code reads them."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes beside the original weights."""
+        packed = sum(weight.nbytes for weight in list(self.weights.values()) if weight.packed)
+        return packed + sum(model.nbytes for model in list(self.models.values()))
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class Part:
+    """Weight (out, in), bias (out,), and LoRA's two matrices, its scale multiplied into the second."""
+
     weight: Tensor
     bias: Tensor | None
     down: Tensor | None = None
@@ -121,30 +142,45 @@ def projection(
     Raises:
         Unfit: a module is neither a plain linear one nor plain LoRA on one.
     """
+    part = joined(modules, rows=rows, columns=columns)
+    key = tuple(_part(module).weight.data_ptr() for module in modules)
+    if key not in packs.weights:
+        packs.weights[key] = Weight.of(part.weight, part.bias)
+    if part.down is None or part.up is None:
+        return Projection(packs.weights[key])
+    return Projection(packs.weights[key], Weight.of(part.down, None), Weight.of(part.up, None))
+
+
+def joined(modules: Sequence[nn.Module], *, rows: Sequence[Tensor | None] = (), columns: Tensor | None = None) -> Part:
+    """The same as dense matrices; LoRA's stand block by block.
+
+    Raises:
+        Unfit: a module is neither a plain linear one nor plain LoRA on one.
+    """
     orders = [*rows, *[None] * (len(modules) - len(rows))]
     parts = [_ordered(_part(module), order, columns) for module, order in zip(modules, orders, strict=True)]
-    key = tuple(_part(module).weight.data_ptr() for module in modules)
-    if key not in packs:
-        biases = [p.bias if p.bias is not None else p.weight.new_zeros(len(p.weight)) for p in parts]
-        bias = torch.cat(biases) if any(part.bias is not None for part in parts) else None
-        packs[key] = Weight.of(torch.cat([p.weight for p in parts]) if len(parts) > 1 else parts[0].weight, bias)
+    if len(parts) == 1:
+        return parts[0]
+    biases = [p.bias if p.bias is not None else p.weight.new_zeros(len(p.weight)) for p in parts]
+    bias = torch.cat(biases) if any(part.bias is not None for part in parts) else None
+    weight = torch.cat([part.weight for part in parts])
     downs = [part.down for part in parts if part.down is not None]
     if not downs:
-        return Projection(packs[key])
-    up = downs[0].new_zeros((sum(len(part.weight) for part in parts), sum(map(len, downs))))
+        return Part(weight, bias)
+    up = downs[0].new_zeros((len(weight), sum(map(len, downs))))
     row = rank = 0
     for part in parts:
         if part.up is not None:
             up[row : row + len(part.weight), rank : rank + part.up.shape[1]] = part.up
             rank += part.up.shape[1]
         row += len(part.weight)
-    return Projection(packs[key], Weight.of(torch.cat(downs), None), Weight.of(up, None))
+    return Part(weight, bias, torch.cat(downs), up)
 
 
-def _part(module: Any) -> _Part:
+def _part(module: Any) -> Part:
     """Weight, bias, and LoRA's two matrices, its scale multiplied into the second."""
     if type(module) is nn.Linear:
-        return _Part(module.weight.detach(), None if module.bias is None else module.bias.detach())
+        return Part(module.weight.detach(), None if module.bias is None else module.bias.detach())
     base = getattr(module, "base_layer", None)
     names = list(getattr(module, "active_adapters", []))
     if type(base) is not nn.Linear or not hasattr(module, "lora_A") or len(names) != 1:
@@ -157,16 +193,16 @@ def _part(module: Any) -> _Part:
         raise Unfit("its adapter is more than plain LoRA")
     scaled = up.weight.detach() * module.scaling[name]
     plain = _part(base)
-    return _Part(plain.weight, plain.bias, down.weight.detach().to(plain.weight.dtype), scaled.to(plain.weight.dtype))
+    return Part(plain.weight, plain.bias, down.weight.detach().to(plain.weight.dtype), scaled.to(plain.weight.dtype))
 
 
-def _ordered(part: _Part, rows: Tensor | None, columns: Tensor | None) -> _Part:
+def _ordered(part: Part, rows: Tensor | None, columns: Tensor | None) -> Part:
     weight, bias, down, up = part.weight, part.bias, part.down, part.up
     if rows is not None:
         weight, bias, up = weight[rows], None if bias is None else bias[rows], None if up is None else up[rows]
     if columns is not None:
         weight, down = weight[:, columns], None if down is None else down[:, columns]
-    return _Part(weight, bias, down, up)
+    return Part(weight, bias, down, up)
 
 
 def packs() -> bool:

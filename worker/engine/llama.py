@@ -66,7 +66,7 @@ class LlamaForward:
             self.norm: Tensor = inner.norm.weight.detach()
             self.head = projection([model.get_output_embeddings()], packs)
             self.layers = [self._layer(layer, packs) for layer in inner.layers]
-            self._turns = _rotations(inner.rotary_emb, context_length)
+            self.turns = _rotations(inner.rotary_emb, context_length)
         self.vocabulary: int = model.get_output_embeddings().weight.shape[0]
 
     @property
@@ -94,7 +94,7 @@ class LlamaForward:
         rows, window = mask.shape
         capacity = memory.shape[2]
         places = torch.arange(rows, device=ids.device) * capacity + positions
-        turns = self._turns.index_select(0, positions)[:, None]
+        turns = self.turns.index_select(0, positions)[:, None]
         wide = mask[:, None, None]
         x = self.embedding.index_select(0, ids)
         for index, layer in enumerate(self.layers):
@@ -123,7 +123,7 @@ class LlamaForward:
         at = [place for piece, start, _ in prompts for place in range(start, start + len(piece))]
         spare = -len(ids) % rows
         positions = torch.tensor(at + [0] * spare, device=self.device)
-        turns = self._turns.index_select(0, positions)[:, None]
+        turns = self.turns.index_select(0, positions)[:, None]
         x = self.embedding.index_select(0, torch.tensor(ids + [0] * spare, device=self.device))
         masks = [_causal(len(piece), start, self.device) for piece, start, _ in prompts]
         for index, layer in enumerate(self.layers):
@@ -178,10 +178,14 @@ class LlamaForward:
     def _logits(self, x: Tensor) -> Tensor:
         return self.head(functional.rms_norm(x, self.norm.shape, self.norm, self.norm_epsilon))
 
+    def orders(self) -> tuple[Tensor, Tensor, Tensor]:
+        """New order of one head's numbers, of all queries, and of all keys: a pair that turns lies side by side."""
+        pairs = torch.arange(self.head_size, device=self.device).view(2, -1).t().flatten()
+        return pairs, _within_heads(pairs, self.heads), _within_heads(pairs, self.kv_heads)
+
     def _layer(self, layer: Any, packs: Packs) -> Layer:
         attention, mlp = layer.self_attn, layer.mlp
-        pairs = torch.arange(self.head_size, device=self.device).view(2, -1).t().flatten()
-        queries, keys = (_within_heads(pairs, count) for count in (self.heads, self.kv_heads))
+        pairs, queries, keys = self.orders()
         by_group = torch.arange(self._query_size, device=self.device)
         by_group = by_group.view(self.kv_heads, self.group, self.head_size).transpose(0, 1).flatten()
         norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]

@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 
 from app.versions.manifest import ManifestError, VersionInfo, read_digest, verify
+from worker.engine.compiled.runner import LARGEST_BYTES
 from worker.engine.fit import make_lane
 from worker.engine.lane import Lane
 from worker.engine.linear import Packs, packs
@@ -35,13 +36,13 @@ class Base:
     model: Any
     digest: str
     weight_bytes: int
-    packs: Packs = field(default_factory=dict)
+    packs: Packs = field(default_factory=Packs)
     """What the fused forward laid out of its weights, for all versions that stand on it."""
 
     @property
     def held_bytes(self) -> int:
-        """Bytes in memory: the weights, and their packed copies where a CPU has those."""
-        return self.weight_bytes + sum(weight.nbytes for weight in list(self.packs.values()) if weight.packed)
+        """Bytes in memory: the weights, and the copies of them that are laid out for a CPU."""
+        return self.weight_bytes + self.packs.held_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +94,17 @@ def weight_bytes(directory: Path, dtype: torch.dtype) -> int:
 
 
 def base_bytes(directory: Path, dtype: torch.dtype, device: torch.device) -> int:
-    """Bytes of a full model once it can sample: twice its weights where the fused forward packs them for a CPU."""
+    """Bytes of a full model once it can sample, with the copies that are laid out for a CPU (see ``Base``)."""
     try:
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):  # an estimate before anything is verified; verifying names the damaged file
         config = None
     known = isinstance(config, dict) and config.get("model_type") in KNOWN
     packed = known and dtype == torch.float32 and device.type == "cpu" and packs()
-    return weight_bytes(directory, dtype) * (2 if packed else 1)
+    size = weight_bytes(directory, dtype)
+    if not packed:
+        return size
+    return size * (3 if size <= LARGEST_BYTES else 2)  # small ones are laid out for compiled code, too
 
 
 def load_base(directory: Path, version: Path, info: VersionInfo, dtype: torch.dtype, device: torch.device) -> Base:

@@ -29,6 +29,10 @@ class Runner(Protocol):
     vocabulary: int
     token_bytes: int
     """Bytes of keys and values of one token."""
+    row_tile: int
+    """Rows of a decoding step are a multiple of this."""
+    masked: bool
+    """Whether decoding wants a mask."""
 
     @property
     def rows(self) -> int:
@@ -63,8 +67,11 @@ class Runner(Protocol):
     def move(self, source: int, target: int, length: int) -> None:
         """Copy the first ``length`` tokens of one slot over another."""
 
-    def decode(self, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
-        """(rows, vocabulary) logits after one more token per slot; ``mask`` (rows, window) is added to the scores."""
+    def decode(self, ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
+        """(rows, vocabulary) logits after one more token per slot.
+
+        ``mask`` (rows, window) is added to the scores; None if and only if the runner is not ``masked``.
+        """
 
     def grow(self, rows: int, capacity: int) -> None:
         """Make room for more or longer slots; what is in them stays."""
@@ -78,6 +85,9 @@ class Runner(Protocol):
 
 class FusedRunner:
     """``LlamaForward`` on slots of its own: any prompts share a forward, for its rows never change each other."""
+
+    row_tile = ROW_TILE
+    masked = True
 
     def __init__(self, model: Any, *, context_length: int, packs: Packs) -> None:
         """Raises Unfit where the model is no decoder of Llama's shape."""
@@ -143,8 +153,10 @@ class FusedRunner:
         """See ``Runner``."""
         self._memory[:, target, :length] = self._memory[:, source, :length]
 
-    def decode(self, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+    def decode(self, ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
         """See ``Runner``."""
+        if mask is None:
+            raise ValueError("this runner needs a mask")
         self._use_threads(len(ids))
         return self._forward.decode(ids, positions, self._memory, mask)
 
@@ -181,6 +193,9 @@ class FusedRunner:
 
 class TransformersRunner:
     """Transformers' own forward of any architecture whose cache is plain keys and values."""
+
+    row_tile = ROW_TILE
+    masked = True
 
     def __init__(self, model: Any, prototype: DynamicCache) -> None:
         self._model = model
@@ -241,8 +256,10 @@ class TransformersRunner:
         """See ``Runner``."""
         self._slots().move(source, target, length)
 
-    def decode(self, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+    def decode(self, ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
         """See ``Runner``."""
+        if mask is None:
+            raise ValueError("this runner needs a mask")
         cache = self._slots()
         self._use_threads()
         cache.shape.step(torch.arange(len(ids), device=self.device), positions, mask.shape[1])

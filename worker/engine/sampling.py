@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from worker.engine.compiled.crew import crew
+from worker.engine.compiled.draw import draw
 from worker.engine.params import SamplingParams
 
 _CANDIDATES = (64, 1024)  # likeliest tokens looked at for top_p, before a row is sorted in full
@@ -34,6 +36,8 @@ class BatchParams:
     """(rows, 1) float64; None when every row has 1."""
     min_p: Tensor | None
     """(rows, 1); None when every row has 0."""
+    columns: tuple[Floats, Ints, Floats, Floats]
+    """Temperature, top_k, top_p and min_p as they came, (rows,) each: what compiled code reads."""
 
     @classmethod
     def of(cls, rows: Sequence[SamplingParams], vocabulary: int, device: torch.device) -> "BatchParams":
@@ -68,6 +72,7 @@ class BatchParams:
             largest_k=int(limits[limited].max()) if limited.any() else 0,
             top_p=column(top_p, torch.float64) if (top_p < 1).any() else None,
             min_p=column(min_p, torch.float32) if (min_p > 0).any() else None,
+            columns=(temperature.copy(), top_k.copy(), top_p.copy(), min_p.copy()),
         )
 
 
@@ -80,6 +85,13 @@ def sample(logits: Tensor, params: BatchParams, uniform: Tensor) -> Tensor:
 
     A row whose logits are not numbers gives an id past the vocabulary, which no caller may take for a token.
     """
+    if logits.device.type == "cpu":
+        return _compiled(logits.float(), params, uniform)
+    return by_operators(logits, params, uniform)
+
+
+def by_operators(logits: Tensor, params: BatchParams, uniform: Tensor) -> Tensor:
+    """The same as a few operators on all rows, for a GPU."""
     if params.all_greedy:
         return _likeliest(logits)
     probs = _probabilities(logits.float(), params)
@@ -87,6 +99,17 @@ def sample(logits: Tensor, params: BatchParams, uniform: Tensor) -> Tensor:
     if params.greedy is None:
         return drawn
     return torch.where(params.greedy, _likeliest(logits), drawn)
+
+
+def _compiled(logits: Tensor, params: BatchParams, uniform: Tensor) -> Tensor:
+    (rows, vocabulary), step = logits.shape, logits.stride(0)
+    if logits.stride(1) != 1 or (rows > 1 and step < vocabulary):
+        logits, step = logits.contiguous(), vocabulary
+    flat = logits.as_strided(((rows - 1) * step + vocabulary,), (1,)).numpy()
+    drawn = torch.empty(rows, dtype=torch.int64)
+    numbers, tokens = uniform.numpy(), drawn.numpy()
+    crew.split(rows, lambda first, last: draw(flat, step, vocabulary, first, last, numbers, *params.columns, tokens))
+    return drawn
 
 
 def token_logprobs(logits: Tensor, tokens: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:

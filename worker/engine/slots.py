@@ -22,6 +22,7 @@ from worker.engine.sampling import BatchParams, sample
 from worker.engine.work import Group, Sample
 
 _WINDOW_TILE = 16
+_CAPACITY_TILE = 64
 _FIRST_ROWS = 8
 _FIRST_CAPACITY = 256
 _PREFILL_TOKENS = 1024  # prompt tokens computed between two decode steps
@@ -185,19 +186,21 @@ class SlotLane:
     def _place(self, samples: list[Sample], memory: Any, index: int) -> None:
         row, length = len(self._rows), len(samples[0].group.prompt_ids)
         self.runner.place(memory, index, length, row, len(samples))
-        self._mask[row : row + len(samples)] = -torch.inf
-        self._mask[row : row + len(samples), :length] = 0
+        if self.runner.masked:
+            self._mask[row : row + len(samples)] = -torch.inf
+            self._mask[row : row + len(samples), :length] = 0
         self._rows.add(samples)
 
     # Tokens
 
     def _decode(self) -> None:
         rows = self._rows
-        padded = _up(len(rows), ROW_TILE)
-        window = _up(rows.longest, _WINDOW_TILE)
-        positions = rows.positions[:padded]
-        self._mask[self._every[:padded], positions] = 0
-        logits = self.runner.decode(rows.tokens[:padded], positions, self._mask[:padded, :window])
+        padded = _up(len(rows), self.runner.row_tile)
+        positions, mask = rows.positions[:padded], None
+        if self.runner.masked:
+            mask = self._mask[:padded, : _up(rows.longest, _WINDOW_TILE)]
+            self._mask[self._every[:padded], positions] = 0
+        logits = self.runner.decode(rows.tokens[:padded], positions, mask)
         drawn = sample(logits, rows.params(padded), rows.uniforms(padded))
         note_logprobs(rows.samples, logits, drawn)
         done, poisoned = rows.take(drawn)
@@ -213,9 +216,11 @@ class SlotLane:
             moved = self._rows.remove(row)
             if moved is not None:
                 self.runner.move(moved, row, self._rows.length(row))
-                self._mask[row] = self._mask[last]
-            self._mask[last] = -torch.inf
-            self._mask[last, 0] = 0  # an idle row looks at one position, for the softmax of nothing is NaN
+                if self.runner.masked:
+                    self._mask[row] = self._mask[last]
+            if self.runner.masked:
+                self._mask[last] = -torch.inf
+                self._mask[last, 0] = 0  # an idle row looks at one position, for the softmax of nothing is NaN
 
     def _make_room(self, samples: int, tokens: int) -> bool:
         """Whether there are slots for that many more samples of that many tokens, growing the memory if need be."""
@@ -225,7 +230,7 @@ class SlotLane:
             return False
         if wanted <= rows and tokens <= capacity:
             return True
-        capacity = max(capacity, min(_power(tokens, _FIRST_CAPACITY), _up(self.context_length, _WINDOW_TILE)))
+        capacity = max(capacity, min(_power(tokens, _FIRST_CAPACITY), _up(self.context_length, _CAPACITY_TILE)))
         for count in (max(rows, min(_power(wanted, _FIRST_ROWS), self.max_rows)), max(rows, _up(wanted, ROW_TILE))):
             if self._reserve(count * capacity * self.runner.token_bytes):
                 self._allocate(count, capacity)
@@ -234,6 +239,8 @@ class SlotLane:
 
     def _allocate(self, rows: int, capacity: int) -> None:
         self.runner.grow(rows, capacity)
+        if not self.runner.masked:
+            return
         mask = torch.full((rows, capacity), -torch.inf, dtype=self.runner.dtype, device=self._device)
         mask[:, 0] = 0
         mask[: self._mask.shape[0], : self._mask.shape[1]] = self._mask

@@ -334,6 +334,9 @@ def _as_engine_error(name: str, error: Exception) -> EngineError:
 def _import_libraries() -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
+    from worker.engine.compiled.warm import warm
+
+    warm()
     log.debug("engine.warm imported=%s", [AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM])
 
 
