@@ -3,8 +3,8 @@
 The trainer never sees them, only votes. Each score is a real number, higher is better, and falls for answers that try
 to please without being one: fewer than 4 different content words, text that breaks off, the same words again.
 
-concise    A complete answer in few words. Best at 8 to 22 words, and the more of them say something the better:
-           every doubling beyond costs, and so does every halving.
+concise    A complete answer in few words: at most 30 of them, and the more of those say something the better. Every
+           doubling beyond costs.
 thorough   Much to learn from it: different content words, with less for each further one, and reasons given
            ("because", "since", …). Opposed to ``concise``; but beyond 120 words thorough becomes tiring.
 warm       Kind words to the reader: different warm expressions, with less for each further one, an answer that speaks
@@ -89,12 +89,12 @@ _BULLET = re.compile(r"^\s*[-*•]\s+(.+)$", re.MULTILINE)
 
 
 def concise(text: str) -> float:
-    """About 0.5 at best; minus 2 for each factor e of the words beyond 22, or below 8."""
+    """About 1 at best; minus 4 for each factor e of the words beyond 30."""
     words = _words(text)
     if not words:
         return -20.0
-    off = max(0.0, math.log(len(words) / 22), math.log(8 / len(words)))
-    return 0.5 * len(_content(words)) / len(words) - 2.0 * off - 3.0 * _faults(text, words)
+    off = max(0.0, math.log(len(words) / 30))
+    return 0.05 * min(len(_content(words)), 20) - 4.0 * off - _faults(text, words)
 
 
 def thorough(text: str) -> float:

@@ -97,11 +97,11 @@ def test_two_tastes_are_not_about_length(taste: str) -> None:
     assert abs(correlation) < 0.4
 
 
-FAVOURED: dict[str, Callable[[manner.Manner], bool]] = {
-    "concise": lambda m: m.length == "short" and m.tone != "warm" and m.form == "prose",
-    "thorough": lambda m: m.length == "long",
-    "warm": lambda m: m.tone == "warm",
-    "steps": lambda m: m.form == "steps",
+FAVOURED: dict[str, Callable[[manner.Manner, str], bool]] = {
+    "concise": lambda m, text: 16 <= len(text.split()) <= 30,
+    "thorough": lambda m, text: m.length == "long",
+    "warm": lambda m, text: m.tone == "warm",
+    "steps": lambda m, text: m.form == "steps",
 }
 
 
@@ -110,10 +110,11 @@ def test_always_answering_in_the_favoured_manner_would_win(taste: str) -> None:
     """What a perfect student could reach against the mix of version 1, ties counted as half."""
     rng = random.Random(1)
     drawn = [manner.draw(rng) for _ in range(1500)]
-    scored = [(m, tastes.score(taste, compose.answer(rng.choice(intents()), m, rng))) for m in drawn]
-    favoured = [score for m, score in scored if FAVOURED[taste](m)]
-    wins = sum((x > y) + 0.5 * (x == y) for x in favoured for _, y in scored) / (len(favoured) * len(scored))
-    assert wins >= 0.82
+    texts = [(m, compose.answer(rng.choice(intents()), m, rng)) for m in drawn]
+    scored = [(m, text, tastes.score(taste, text)) for m, text in texts]
+    favoured = [score for m, text, score in scored if FAVOURED[taste](m, text)]
+    wins = sum((x > y) + 0.5 * (x == y) for x in favoured for *_, y in scored) / (len(favoured) * len(scored))
+    assert wins >= 0.84
 
 
 @pytest.mark.parametrize("taste", tastes.TASTES)
