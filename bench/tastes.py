@@ -82,17 +82,21 @@ def group(name: str, answers: list[Answer], outcome: str) -> dict[str, Any]:
     }
 
 
-def train(job: Path, start: Path, settings: TrainingSettings, groups: list[dict[str, Any]]) -> Path:
-    """Run the trainer on ``groups``; returns the new version's directory."""
+def train(job: Path, start: Path, first: Path, settings: TrainingSettings, groups: list[dict[str, Any]]) -> Path:
+    """Run the trainer on ``groups``, from version ``start``; returns the new version's directory."""
     job.mkdir(parents=True)
-    version = ModelRef(path=str(start), digest=verify(start), version=start.name)
-    Spec(settings=settings, start=version, reference=version).write(job)
+    reference = start if settings.reference == "parent" else first
+    Spec(settings=settings, start=_model(start), reference=_model(reference)).write(job)
     (job / "groups.jsonl").write_text("".join(json.dumps(line) + "\n" for line in groups), encoding="utf-8")
     command = [sys.executable, "-m", "worker.trainer", str(job), "--attempt", "bench"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"the trainer ended with {done.returncode}:\n{done.stderr[-3000:]}")
     return job / "attempt-bench" / "version"
+
+
+def _model(version: Path) -> ModelRef:
+    return ModelRef(path=str(version), digest=verify(version), version=version.name)
 
 
 def answers_of(
@@ -119,8 +123,8 @@ def run(taste: str, seed: int, arguments: argparse.Namespace, work: Path) -> Row
     rng = random.Random(f"{taste}/{seed}")
     voted_on, held_out = split(read())
     versions = work / "versions"
-    current = versions / "version-1"
-    shutil.copytree(arguments.model, current)
+    first = current = versions / "version-1"
+    shutil.copytree(arguments.model, first)
     groups: list[dict[str, Any]] = []
     seconds = []
     for number in range(1, arguments.rounds + 1):
@@ -131,13 +135,13 @@ def run(taste: str, seed: int, arguments: argparse.Namespace, work: Path) -> Row
             outcome = tastes.judge(taste, pair[0].text, pair[1].text, rng, NOISE)
             groups.append(group(f"round-{number}-{index}", pair, outcome))
         began = time.monotonic()
-        made = train(work / f"job-{number}", current, training.with_changes(seed=seed), groups)
+        made = train(work / f"job-{number}", current, first, training.with_changes(seed=seed), groups)
         seconds.append(round(time.monotonic() - began, 1))
         current = versions / f"version-{number + 1}"
         shutil.copytree(made, current)
         print(f"{taste} seed {seed}: round {number} trained in {seconds[-1]} s", file=sys.stderr, flush=True)
     mine = answers_of(current, held_out, arguments.samples, 2 * seed + 1, sampling)
-    theirs = answers_of(versions / "version-1", held_out, arguments.samples, 2 * seed + 2, sampling)
+    theirs = answers_of(first, held_out, arguments.samples, 2 * seed + 2, sampling)
     verdict = win_rate(
         [[answer.text for answer in answers] for answers in mine],
         [[answer.text for answer in answers] for answers in theirs],
