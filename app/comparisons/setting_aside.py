@@ -96,7 +96,8 @@ def lock(db: Session, *, project_id: UUID, reviewer_id: UUID) -> None:
 def set_aside(db: Session, *, project_id: UUID, reviewer_id: UUID) -> int:
     """Free the slots of the reviewer's leases and of the votes that no round has read; how many votes.
 
-    Votes that a round has read stay in its snapshot. Checks stay as they are: they are what the reviewer is judged by.
+    Votes that a round has read keep their places; later rounds leave them out (``app.preferences.reading``). Checks
+    stay as they are: they are what the reviewer is judged by.
     """
     names = {"project": project_id, "reviewer": reviewer_id}
     db.execute(_FREE, names)

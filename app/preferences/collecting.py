@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.db.base import utcnow
 from app.db.tables import Project
-from app.preferences import aggregating, reading
+from app.preferences import aggregating, reading, replaying
 from app.preferences.records import Collected, Preference, Split, Vote
 from app.projects.aggregation import Aggregation, aggregation_of
 from app.reviewers.weights import skill_weights
@@ -18,19 +18,26 @@ __all__ = ["Collected", "Preference", "Split", "collect"]
 
 
 def collect(
-    db: Session, project: Project, *, now: datetime | None = None, settings: Aggregation | None = None
+    db: Session,
+    project: Project,
+    *,
+    now: datetime | None = None,
+    settings: Aggregation | None = None,
+    start: UUID | None = None,
 ) -> Collected:
     """The project's preferences as its votes stand now.
 
     Args:
         now: the moment from which the age of votes is counted, where age matters.
         settings: how to aggregate; the project's own by default.
+        start: the version that will learn from them, where that matters; the current one by default.
     """
     now, settings = now or utcnow(), settings or aggregation_of(project.aggregation)
     read = reading.read(db, project)
-    skills = skill_weights(db, project) if settings.skill else {}
-    made = aggregating.aggregate(read.votes, settings, _weigher(settings, skills, now))
     left_out = Counter(read.left_out)
+    votes = _chosen(db, project, read.votes, settings, now, start, left_out)
+    skills = skill_weights(db, project) if settings.skill else {}
+    made = aggregating.aggregate(votes, settings, _weigher(settings, skills, now))
     left_out.update(made.left_out)
     return Collected(
         preferences=made.preferences,
@@ -38,6 +45,28 @@ def collect(
         contradictions=made.contradictions,
         read=[vote.assignment_id for vote in read.votes],
     )
+
+
+def _chosen(
+    db: Session,
+    project: Project,
+    votes: list[Vote],
+    settings: Aggregation,
+    now: datetime,
+    start: UUID | None,
+    left_out: Counter[str],
+) -> list[Vote]:
+    """Those of the project's window, and of what was learned before the share that it sets; held-out votes all."""
+    kept = [vote for vote in votes if replaying.in_window(vote.at, now, settings.window_days)]
+    left_out["window"] += len(votes) - len(kept)
+    if settings.replay_percent is None:
+        return kept
+    start = start or replaying.start_of(db, project)
+    train = [(vote.comparison_id, vote.vote_id) for vote in kept if vote.split == "train"]
+    read = replaying.replayed(train, replaying.learned(db, start), settings.replay_percent, start=start)
+    drawn = [vote for vote in kept if vote.split == "eval" or vote.comparison_id in read]
+    left_out["replay"] += len(kept) - len(drawn)
+    return drawn
 
 
 def age_weight(at: datetime, now: datetime, half_life_days: float | None) -> float:

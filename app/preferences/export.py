@@ -19,7 +19,7 @@ from app.preferences import groups
 from app.preferences.collecting import Preference, Split, collect
 from app.preferences.labels import collect_labels
 from app.preferences.records import implied
-from app.projects.aggregation import Aggregation
+from app.projects.aggregation import Aggregation, aggregation_of
 
 _ROWS_PER_QUERY = 500
 
@@ -47,11 +47,13 @@ def export_rows(
     """
     if export_format not in FORMATS:
         raise ExportFormatUnknownError(export_format)
-    # A battle is what one judge said of it; the other formats hold what training would read.
-    settings = Aggregation() if export_format == "arena" else None
+    # A battle is what one judge said of it; the other formats hold what training would read without window or replay
+    # share: those are about one round, and an export leaves nothing behind.
+    everything = aggregation_of(project.aggregation).model_copy(update={"window_days": None, "replay_percent": None})
+    settings = Aggregation() if export_format == "arena" else everything
     preferences = (item for item in collect(db, project, settings=settings).preferences if split in (None, item.split))
     if export_format == "groups":
-        labels = (label for label in collect_labels(db, project) if split in (None, label.split))
+        labels = (label for label in collect_labels(db, project, settings=settings) if split in (None, label.split))
         return groups.groups(db, preferences, labels)
     return FORMATS[export_format](db, project, preferences)
 

@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 
 from app.db.base import utcnow
 from app.db.tables import Project, Round, RoundExample
+from app.preferences import replaying
 from app.preferences.collecting import Split, age_weight
-from app.projects.aggregation import aggregation_of
+from app.projects.aggregation import Aggregation, aggregation_of
 
 _ROWS_PER_INSERT = 2000
 
@@ -48,23 +49,40 @@ _LABELS = text("""
 """)
 
 
-def collect_labels(db: Session, project: Project, *, now: datetime | None = None) -> list[Label]:
-    """The project's labels as they stand now, ordered by prompt; none where the project ignores feedback. They weigh
-    less with age where the project's votes do."""
+def collect_labels(
+    db: Session,
+    project: Project,
+    *,
+    now: datetime | None = None,
+    settings: Aggregation | None = None,
+    start: UUID | None = None,
+) -> list[Label]:
+    """The project's labels as they stand now, ordered by prompt; none where the project ignores feedback.
+
+    Window, replay and half-life hold for them as for votes; the arguments are those of ``collect``.
+    """
     if project.feedback == "ignore":
         return []
-    now, half_life = now or utcnow(), aggregation_of(project.aggregation).half_life_days
-    return [
+    now, settings = now or utcnow(), settings or aggregation_of(project.aggregation)
+    labels = [
         Label(
             prompt_id=row.prompt_id,
             completion_id=row.completion_id,
             split="eval" if row.held_out else "train",
             desirable=row.desirable,
-            weight=round(age_weight(row.created_at, now, half_life), 6),
+            weight=round(age_weight(row.created_at, now, settings.half_life_days), 6),
             label_id=row.id,
         )
         for row in db.execute(_LABELS, {"project": project.id})
+        if replaying.in_window(row.created_at, now, settings.window_days)
     ]
+    if settings.replay_percent is None:
+        return labels
+    start = start or replaying.start_of(db, project)
+    train = [(label.completion_id, label.label_id) for label in labels if label.split == "train"]
+    known = replaying.learned(db, start, labels=True)
+    read = replaying.replayed(train, known, settings.replay_percent, start=start)
+    return [label for label in labels if label.split == "eval" or label.completion_id in read]
 
 
 def freeze_labels(db: Session, round_: Round, labels: list[Label], *, first: int) -> None:

@@ -28,6 +28,8 @@ LEFT_OUT = {
     "identical": "on answers that read the same",
     "other_prompt": "on answers to differently tokenised prompts",
     "empty": "on an answer without tokens",
+    "window": "older than the window",
+    "replay": "learned before, and not drawn again",
     "no_criterion": "without the criterion that is trained on",
     "tie": "ties",
     "both_bad": "both bad",

@@ -36,11 +36,9 @@ _VOTES = text("""
            l.id AS vote_id, l.assignment_id, l.reviewer_id, l.created_at, k.completion_id AS correction_id,
            CASE
                WHEN l.choice IN ('skip', 'flag', 'undone') THEN l.choice
-               WHEN a.state = 'set_aside' THEN 'set_aside'
+               WHEN a.state = 'set_aside' OR (l.source <> 'feedback' AND paused.yes) THEN 'set_aside'
                WHEN l.surplus OR a.state NOT IN ('voted', 'feedback') THEN 'surplus'
-               WHEN l.source = 'feedback' AND (pr.feedback = 'ignore' OR EXISTS (
-                   SELECT 1 FROM standings s WHERE s.project_id = :project AND s.reviewer_id = l.reviewer_id
-                   AND s.paused_at IS NOT NULL)) THEN 'feedback'
+               WHEN l.source = 'feedback' AND (pr.feedback = 'ignore' OR paused.yes) THEN 'feedback'
                WHEN c.state = 'flagged' OR EXISTS (
                    SELECT 1 FROM latest f WHERE f.comparison_id = l.comparison_id AND f.choice = 'flag'
                    AND (c.flags_cleared_at IS NULL OR f.created_at > c.flags_cleared_at)) THEN 'flagged'
@@ -55,6 +53,9 @@ _VOTES = text("""
     JOIN texts ON texts.id = c.id
     JOIN projects pr ON pr.id = c.project_id
     JOIN prompts p ON p.id = c.prompt_id
+    CROSS JOIN LATERAL (SELECT EXISTS (
+        SELECT 1 FROM standings s
+        WHERE s.project_id = :project AND s.reviewer_id = l.reviewer_id AND s.paused_at IS NOT NULL) AS yes) paused
     LEFT JOIN corrections k ON k.vote_id = l.id
     ORDER BY c.prompt_id, l.comparison_id, l.id
 """)

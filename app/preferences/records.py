@@ -13,13 +13,15 @@ Tiers = tuple[tuple[UUID, ...], ...]
 
 REASONS = (
     *("skip", "flag", "undone", "surplus", "set_aside", "feedback"),
-    *("flagged", "identical", "other_prompt", "empty", "no_criterion", "tie", "both_bad", "undecided"),
+    *("flagged", "identical", "other_prompt", "empty", "window", "replay"),
+    *("no_criterion", "tie", "both_bad", "undecided"),
 )
 """Why a vote is left out. What it says of itself: skip, flag, undone. What became of it: surplus (its place was lost),
 set_aside (its reviewer is in quarantine), feedback (of an API client, and the project ignores those or its person is in
-quarantine). What it is about:
-flagged pairs, answers that read the same, that answer differently tokenised prompts, or that have no tokens. What the
-project's aggregation leaves out: votes without the criterion that is trained on, ties, both bad, undecided pairs."""
+quarantine). What it is about: flagged pairs, answers that read the same, that answer differently tokenised prompts, or
+that have no tokens. When it was given: before the project's window; or the model has learned from it, and it was not
+drawn again (replay). What the project's aggregation leaves out: votes without the criterion that is trained on, ties,
+both bad, undecided pairs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class Collected:
     contradictions: int
     """Comparisons on which one reviewer preferred 'a' and another 'b'."""
     read: list[UUID]
-    """Assignments whose votes were read, whatever the aggregation made of them."""
+    """Assignments whose votes were looked at, whatever window, replay and aggregation made of them."""
 
     def counts(self) -> dict[str, Any]:
         """What a round shows of its snapshot."""

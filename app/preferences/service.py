@@ -47,10 +47,10 @@ def freeze(db: Session, round_: Round) -> Frozen:
     project = db.get_one(Project, round_.project_id)
     db.execute(_LOCK_UNREAD, {"project": project.id}).all()
     now = utcnow()
-    collected = collect(db, project, now=now)
+    collected = collect(db, project, now=now, start=round_.parent_id)
     _write(db, round_, collected.preferences)
     _fix(db, project, collected.read)
-    labels = collect_labels(db, project, now=now)
+    labels = collect_labels(db, project, now=now, start=round_.parent_id)
     freeze_labels(db, round_, labels, first=len(collected.preferences))
     return Frozen(groups.digest(groups.snapshot_lines(db, round_.id)), collected.counts() | {"labels": len(labels)})
 

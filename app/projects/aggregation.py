@@ -67,6 +67,16 @@ class Aggregation(BaseModel):
     half_life_days: float | None = Field(
         default=None, gt=0, le=36_500, description="A vote this old weighs half as much; null: age does not matter."
     )
+    window_days: float | None = Field(
+        default=None, gt=0, le=36_500, description="A round reads votes of the last so many days; null: all of them."
+    )
+    replay_percent: float | None = Field(
+        default=None,
+        ge=0,
+        le=95,
+        description="At most this share of the votes a round trains on are ones its model has learned from already, "
+        "drawn by chance; 0: only new ones; null: all of them.",
+    )
 
 
 def aggregation_of(stored: Mapping[str, Any] | None) -> Aggregation:

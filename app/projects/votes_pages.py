@@ -37,6 +37,7 @@ AGGREGATION_CHOICES = {
     "undecided": (("tie", "A tie"), ("drop", "Left out")),
     "kept": (("keep", "Kept, for losses that use them"), ("drop", "Left out")),
 }
+_DAYS_AND_SHARES = ("half_life_days", "window_days", "replay_percent")
 _MARGINS = ("slightly", "clearly", "much")
 
 
@@ -69,7 +70,7 @@ def preferences(here: Here, render: Render) -> HTMLResponse:
 def save_preferences(here: Here, request: Request, fields: Fields, db: Db, render: Render) -> Response:
     """Change them all, or show the form again with what is wrong."""
     values: dict[str, Any] = {
-        name: _text(fields, name) for name in ("method", "undecided", "ties", "both_bad", "criteria", "half_life_days")
+        name: _text(fields, name) for name in ("method", "undecided", "ties", "both_bad", "criteria", *_DAYS_AND_SHARES)
     }
     values |= {name: bool(_text(fields, name)) for name in ("skill", "corrections")}
     values["margins"] = {name: _text(fields, f"margin-{name}") for name in _MARGINS}

@@ -1,8 +1,8 @@
 """What admins decide about reviewers: quarantine and its end, qualification, daily goals. Every act is audited.
 
-Quarantine is reversible: nothing is deleted. The reviewer is handed nothing more; their votes that no round has read
-free their slots for others and count nowhere; when it ends, those whose slot is still free count again, the others stay
-as surplus.
+Quarantine is reversible: nothing is deleted. The reviewer is handed nothing more. Their votes that no round has read
+free their slots for others and count nowhere; those that one has read count in no further round. When it ends, all
+count again whose slot is still theirs or free; the others stay as surplus.
 """
 
 from dataclasses import dataclass

@@ -81,7 +81,10 @@ def test_the_settings_pages_keep_what_is_right_and_say_what_is_wrong(portal: Por
     assert ann.get("/p/tone/settings/preferences").status_code == 200
     wrong = ann.post("/p/tone/settings/preferences", {"method": "majority", "half_life_days": "soon"})
     assert wrong.status_code == 422
+    wrong = ann.post("/p/tone/settings/preferences", {"method": "each", "replay_percent": "100"})
+    assert wrong.status_code == 422
     given = {"method": "majority", "skill": "1", "half_life_days": "30", "margin-much": "2"}
+    given |= {"window_days": "90", "replay_percent": "0"}
     assert ann.post("/p/tone/settings/preferences", given).headers["location"] == "/p/tone/settings/preferences"
     with portal.db() as db:
         project = db.scalars(select(Project)).one()
@@ -89,3 +92,6 @@ def test_the_settings_pages_keep_what_is_right_and_say_what_is_wrong(portal: Por
         assert (project.queue["bad_faith"], project.queue["own_prompts"]) == ("quarantine", False)
         assert (project.aggregation["method"], project.aggregation["half_life_days"]) == ("majority", 30)
         assert project.aggregation["margins"]["much"] == 2
+        assert (project.aggregation["window_days"], project.aggregation["replay_percent"]) == (90, 0)
+    page = ann.get("/p/tone/preferences")
+    assert "of the last 90 days, at most 0 % of them learned before" in page.text

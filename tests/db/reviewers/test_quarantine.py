@@ -72,13 +72,18 @@ def test_votes_are_set_aside_their_places_filled_by_others_and_brought_back_wher
     assert list(db.scalars(about)) == ["reviewer.quarantine", "reviewer.release"]
 
 
-def test_what_a_round_has_read_stays(db: Session, project: Project) -> None:
+def test_what_a_round_has_read_keeps_its_place_and_is_read_again_only_after_the_end(
+    db: Session, project: Project
+) -> None:
     bad = make_member(db, project)
     (pair,) = pairs(db, project, 1, slots=1)
     judge(db, project, bad)
     db.query(Assignment).update({"frozen_at": utcnow()})
     assert service.quarantine(db, project, bad.id, reason="x", actor=None) == 0
     assert states(db, pair.id) == ("complete", ["voted"])
+    assert (collect(db, project).preferences, collect(db, project).left_out) == ([], {"set_aside": 1})
+    service.release(db, project, bad.id, actor=None)
+    assert [item.reviewer_id for item in collect(db, project).preferences] == [bad.id]
 
 
 def test_a_pair_in_hand_goes_back_and_a_late_choice_is_kept_without_counting(db: Session, project: Project) -> None:
