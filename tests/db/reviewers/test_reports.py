@@ -95,6 +95,8 @@ def test_quarantine_goal_and_qualification_are_set_on_the_page_and_audited(porta
     ann.post(f"{mine}/release")
     ann.post(f"{mine}/goal", {"pairs": "30"})
     ann.post(f"{mine}/qualification", {"value": "waived"})
+    told = ann.get(mine).text
+    assert told.index("Qualification set by hand") < told.index("Released") < told.index("Quarantine: clicks left")
     key = portal.token(portal.user("site@example.org", is_site_admin=True), "projects:read", "projects:write")
     person = next(item for item in key.get(f"{API}/reviewers").json()["items"] if item["user_id"] == clicker)
     assert (person["paused_at"], person["set_aside"]) == (None, 0)
