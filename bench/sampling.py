@@ -35,7 +35,7 @@ DEMO = Path(__file__).resolve().parents[1] / "worker" / "demo" / "model"
 DEMO_PROMPTS = DEMO.parent / "prompts.jsonl"
 
 # hidden, layers, heads, KV heads, MLP, vocabulary
-SHAPES = {"4M": (256, 5, 4, 2, 704, 2048), "100M": (768, 10, 12, 4, 2304, 16384)}
+SHAPES = {"4M": (256, 5, 4, 2, 704, 2048), "100M": (768, 11, 12, 4, 2304, 32000)}
 
 
 @dataclass(frozen=True)

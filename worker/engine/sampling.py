@@ -14,6 +14,7 @@ from worker.engine.params import SamplingParams
 
 _CANDIDATES = (64, 1024)  # likeliest tokens looked at for top_p, before a row is sorted in full
 _CHUNK = 128
+_SHARED_FROM = 2**21  # logits of a step, below which one thread draws sooner than another one is woken
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -108,7 +109,14 @@ def _compiled(logits: Tensor, params: BatchParams, uniform: Tensor) -> Tensor:
     flat = logits.as_strided(((rows - 1) * step + vocabulary,), (1,)).numpy()
     drawn = torch.empty(rows, dtype=torch.int64)
     numbers, tokens = uniform.numpy(), drawn.numpy()
-    crew.split(rows, lambda first, last: draw(flat, step, vocabulary, first, last, numbers, *params.columns, tokens))
+
+    def work(first: int, last: int) -> None:
+        draw(flat, step, vocabulary, first, last, numbers, *params.columns, tokens)
+
+    if rows * vocabulary < _SHARED_FROM:
+        work(0, rows)
+    else:
+        crew.split(rows, work)
     return drawn
 
 
