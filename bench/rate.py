@@ -23,15 +23,20 @@ def layer_products(config: dict[str, Any]) -> list[tuple[int, int]]:
 
 
 def forward_flops(config: dict[str, Any], units: Sequence[Unit]) -> float:
-    """Of the products of one forward pass over groups: layers, attention, head. A backward pass has twice as many."""
+    """Of one forward pass over groups in tiles: layers, attention, head. A backward pass has twice as many.
+
+    The last layer goes on after its attention with the positions alone that predict something.
+    """
     layers, D, V = config["num_hidden_layers"], config["hidden_size"], config["vocab_size"]
-    per_token = 2.0 * layers * sum(out * into for out, into in layer_products(config))
+    products = [out * into for out, into in layer_products(config)]
+    per_token, after_attention = 2.0 * layers * sum(products), 2.0 * sum(products[3:])
     total = 0.0
     for unit in units:
         lengths = [len(completion) for completion in unit.completions]
         prompt = len(unit.prompt_ids)
         seen = prompt * (prompt + 1) / 2 + sum(n * prompt + n * (n + 1) / 2 for n in lengths)
         total += per_token * unit.shared_length + 4.0 * layers * D * seen + 2.0 * D * V * sum(lengths)
+        total -= after_attention * (unit.shared_length - sum(lengths)) + 4.0 * D * prompt * (prompt - 1) / 2
     return total
 
 

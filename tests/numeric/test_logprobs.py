@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from worker.trainer import gemm
+from worker.trainer import gemm, logprobs
 from worker.trainer.logprobs import Head, token_logps
 
 N, D, V = 7, 4, 11
@@ -27,7 +27,12 @@ def naive(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, head: H
 @pytest.mark.parametrize("trained", [False, True], ids=["frozen head", "trained head"])
 @pytest.mark.parametrize(("scale", "softcap"), [(1.0, None), (0.3, None), (1.0, 2.0), (0.5, 3.0)])
 @pytest.mark.parametrize("chunk", [V, 3 * V, 100 * V])
-def test_values_and_gradients(trained: bool, scale: float, softcap: float | None, chunk: int) -> None:
+@pytest.mark.parametrize("kept", [0, 4, 100], ids=["recomputed", "4 positions kept", "all kept"])
+def test_values_and_gradients(
+    monkeypatch: pytest.MonkeyPatch, trained: bool, scale: float, softcap: float | None, chunk: int, kept: int
+) -> None:
+    monkeypatch.setattr(logprobs, "KEPT_ELEMENTS", {"cpu": kept * V})
+    monkeypatch.setattr(logprobs, "CACHED_ELEMENTS", 2 * V)
     hidden, weight, bias, targets = inputs()
     linear = nn.Linear(D, V, dtype=torch.float64)
     with torch.no_grad():
@@ -79,7 +84,8 @@ def test_a_head_that_is_more_than_linear_is_recomputed_and_right() -> None:
 
 
 def test_no_more_logits_than_the_chunk_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every product with the head, forward and backward, has at most the chunk's rows."""
+    """Every product with the head, forward and backward, has at most the chunk's rows; three positions are kept."""
+    monkeypatch.setattr(logprobs, "KEPT_ELEMENTS", {"cpu": 3 * V})
     hidden, _, _, targets = inputs(torch.float32)
     linear = nn.Linear(D, V)
     rows: list[int] = []
@@ -92,7 +98,7 @@ def test_no_more_logits_than_the_chunk_at_once(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(gemm, "matmul", spy)
     token_logps(hidden.requires_grad_(), targets, Head(linear), 2 * V).sum().backward()
-    assert rows == [2, 2, 2, 1] * 2
+    assert rows == [2, 1, 2, 2, 2, 2]
 
 
 def test_sums_are_fp32_under_bfloat16() -> None:

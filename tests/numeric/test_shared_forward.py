@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from tests.factories.models import ARCHITECTURES, VOCABULARY, random_model
+from worker.models import old_names_of_peft
+from worker.trainer import llama
 from worker.trainer.errors import RefusedError
 from worker.trainer.examples import Example
 from worker.trainer.forward import Forward
@@ -131,3 +133,85 @@ def test_a_model_whose_head_is_not_understood_is_refused() -> None:
     model.lm_head.register_forward_hook(lambda _module, _args, output: output * 1.5)
     with pytest.raises(RefusedError, match="cannot be reproduced"):
         choose_path(Forward(model), examples(make_units()))
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mistral"])
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16], ids=["fp32", "bf16"])
+def test_tiles_are_plain_rows(architecture: str, autocast: torch.dtype | None) -> None:
+    """Layers written out, and a last layer of predicting positions alone: values and gradients of transformers' own.
+
+    In bf16 both round, so they may differ by what either differs from fp32.
+    """
+    found = {}
+    for path in ("tiles", "plain"):
+        model = random_model(architecture)
+        forward = Forward(model, autocast=autocast)
+        made = logps(forward, make_units(5), path)
+        sum((k + 1) * tokens.sum() for unit in made for k, tokens in enumerate(unit)).backward()  # type: ignore[union-attr]
+        found[path] = torch.cat([tokens for unit in made for tokens in unit]).detach(), dict(model.named_parameters())
+    exact = autocast is None
+    torch.testing.assert_close(found["tiles"][0], found["plain"][0], rtol=0, atol=1e-5 if exact else 0.03)
+    for name, parameter in found["tiles"][1].items():
+        theirs = found["plain"][1][name].grad
+        share = 1e-5 if exact else 0.05
+        torch.testing.assert_close(parameter.grad, theirs, rtol=0, atol=share * float(theirs.abs().max()), msg=name)
+
+
+def test_the_last_layer_answers_for_predicting_positions_alone() -> None:
+    """With a prompt of 200 tokens and two answers of 3, the last MLP sees 6 rows, not 206."""
+    model = random_model("llama")
+    forward, seen = Forward(model), []
+    original = llama._Mlp.apply
+    llama._Mlp.apply = lambda x, *others: seen.append(len(x)) or original(x, *others)  # type: ignore[method-assign]
+    try:
+        logps(forward, [Unit([1] * 200, [[7, 8, 9], [9, 8, 7]])], "tiles", tokens=300)
+    finally:
+        llama._Mlp.apply = original  # type: ignore[method-assign]
+    assert seen == [206, 6]
+
+
+def test_tiles_with_an_adapter_take_the_models_own_way() -> None:
+    """LoRA's layers are not plain ones: values and the adapter's gradients are those of plain rows."""
+    from peft import LoraConfig, get_peft_model
+
+    grads = []
+    for path in ("tiles", "plain"):
+        model = random_model("llama")
+        Forward(model)  # the reference was computed with the bare model before
+        torch.manual_seed(0)
+        with old_names_of_peft():
+            wrapped = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj", "down_proj"]))
+        for name, parameter in wrapped.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.1)
+        total = sum(
+            (k + 1) * t.sum() for unit in logps(Forward(wrapped), make_units(4), path) for k, t in enumerate(unit)
+        )
+        total.backward()  # type: ignore[union-attr]
+        grads.append([p.grad for p in wrapped.parameters() if p.requires_grad])
+    for ours, theirs in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("path", ["tiles", "shared"])
+def test_bfloat16_neighbours_and_order_change_nothing_beyond_its_noise(path: ForwardPath) -> None:
+    """A token's log-prob among neighbours is that of the token alone, up to what bf16 loses against fp32 anyway."""
+    model, units = random_model("llama"), make_units()
+    forward = Forward(model, autocast=torch.bfloat16)
+    with torch.no_grad():
+        exact = logps(Forward(model), units, path)
+        together = logps(forward, units, path, tokens=2000)
+        alone = [logps(forward, [unit], path)[0] for unit in units]
+        backwards = logps(forward, units[::-1], path, tokens=90)[::-1]
+
+    def worst(one: list[list[Tensor]], other: list[list[Tensor]]) -> float:
+        return max(
+            float((a - b).abs().max())
+            for us, them in zip(one, other, strict=True)
+            for a, b in zip(us, them, strict=True)
+        )
+
+    noise = worst(together, exact)
+    assert 0 < noise < 0.1
+    assert worst(alone, together) <= 2 * noise
+    assert worst(backwards, together) <= 2 * noise

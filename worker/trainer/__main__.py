@@ -15,6 +15,7 @@ from app.rounds.spec import SPEC_FILE, ExitCode
 from worker.trainer.errors import RefusedError, TrainerError, explain, is_lost_peer
 from worker.trainer.launch import among_others, launch, record_failure, wanted
 from worker.trainer.lifetime import STARTER_PID, Stop, die_with_parent, lock
+from worker.trainer.memory import keep_freed
 
 
 def main() -> int:
@@ -61,6 +62,7 @@ def _run(job: Path, token: str, stop: Stop, *, quiet: bool) -> None:
     # Two threads that spin for each other stand still where another process wants the same cores (a step took 1.6 s
     # in place of 20 ms beside a busy engine). libgomp reads this when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed()
     main = os.environ.get("RANK", "0") == "0"
     with lock(job) if main else nullcontext():
         from worker.trainer.console import say

@@ -43,16 +43,19 @@ class Tile:
 class Layout:
     """The tiles of a pass. Built once, read by every layer."""
 
-    def __init__(self, groups: Sequence[tuple[int, Sequence[int]]], window: int | None = None) -> None:
+    def __init__(
+        self, groups: Sequence[tuple[int, Sequence[int]]], window: int | None = None, *, predicting: bool = False
+    ) -> None:
         """``groups``: tokens of the prompt, and of each completion, in the order of the row.
 
-        ``window``: of sliding-window attention, in tokens; None is unlimited.
+        ``window``: of sliding-window attention, in tokens; None is unlimited. ``predicting``: leave out the queries
+        of all prompt tokens but the last, from which nothing is predicted.
         """
         self.tiles: list[Tile] = []
         self._window = window
         start = 0
         for prompt, completions in groups:
-            for first in range(0, prompt, TILE):
+            for first in (prompt - 1,) if predicting else range(0, prompt, TILE):
                 self._add(start, prompt, first, min(first + TILE, prompt), first, [])
             at = prompt
             for run in _runs(completions):
@@ -61,6 +64,8 @@ class Layout:
                     self._add(start, prompt, first, min(first + TILE, at + total), at, run)
                 at += total
             start += at
+        self.covers = sum(tile.stop - tile.start for tile in self.tiles)
+        """Queries in all tiles."""
 
     def _add(self, start: int, prompt: int, first: int, last: int, own: int, run: Sequence[int]) -> None:
         """A tile of the group that begins at ``start``; the other places are counted from there.
@@ -106,8 +111,26 @@ def _runs(completions: Sequence[int]) -> Iterator[list[int]]:
 def carrier(batch: Batch, window: int | None = None) -> Tensor:
     """An attention mask that transformers hands on unread to ``attend``: an empty tensor with a ``Layout``."""
     mask = torch.empty(1, 1, 0, 0)
-    mask.layout_of_groups = Layout(batch.groups, window)  # type: ignore[attr-defined]
+    predicting = Predicting(batch.predicted_from, Layout(batch.groups, window, predicting=True))
+    mask.layout_of_groups, mask.predicting = Layout(batch.groups, window), predicting  # type: ignore[attr-defined]
     return mask
+
+
+@dataclass(slots=True)
+class Predicting:
+    """The positions of a pass that predict something: all that its last layer has to answer for."""
+
+    rows: Tensor
+    """(N,), places in the row, one for each token that is predicted."""
+    layout: Layout
+    taken: bool = False
+    """Whether the last layer gave out these rows, and only these."""
+
+
+def gave_predicting(mask: Any) -> bool:
+    """Whether the model under ``mask`` gave out the predicting positions alone; ``mask`` may be one per layer type."""
+    masks = mask.values() if isinstance(mask, dict) else (mask,)
+    return any(getattr(one, "predicting", None) is not None and one.predicting.taken for one in masks)
 
 
 @cache
@@ -168,43 +191,54 @@ def attend(
     return out.unsqueeze(0), None
 
 
+def forward(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> Tensor:
+    """q (H, T, d), k and v (K, T, d) with K dividing H → (T, H, d), without gradients; 0 where no tile asks."""
+    whole = layout.covers == q.shape[1]
+    out = (q.new_empty if whole else q.new_zeros)(q.shape[1], q.shape[0], v.shape[2])
+    for tile in layout.tiles:
+        for heads, shared in _heads(q, k, tile):
+            weights = _weights(_queries(q, shared, heads, tile, scale), _keys(k[heads], tile), tile)
+            made = _bmm(weights.to(q.dtype), _keys(v[heads], tile))
+            span = out[tile.start : tile.stop].transpose(0, 1)
+            span[shared].copy_(made.view_as(span[shared]))
+    return out
+
+
+def backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of q, k and v for ``grad`` (T, H, d) of what ``forward`` gave; in memory token by token."""
+    grad_q, grad_k, grad_v = (t.new_zeros(t.shape[1], t.shape[0], t.shape[2]).transpose(0, 1) for t in (q, k, v))
+    grad = grad.transpose(0, 1)
+    for tile in layout.tiles:
+        for heads, shared in _heads(q, k, tile):
+            queries, keys = _queries(q, shared, heads, tile, scale), _keys(k[heads], tile)
+            weights = _weights(queries, keys, tile)
+            upstream = _queries(grad, shared, heads, tile)
+            _add(grad_v[heads], tile, _bmm(weights.to(q.dtype).transpose(1, 2), upstream))
+            slopes = _bmm(upstream, _keys(v[heads], tile).transpose(1, 2)).to(weights.dtype)
+            scores = torch._softmax_backward_data(slopes, weights, -1, weights.dtype).to(q.dtype)  # noqa: SLF001
+            _add(grad_k[heads], tile, _bmm(scores.transpose(1, 2), queries))
+            made = _bmm(scores, keys).mul_(scale)
+            span = grad_q[shared, tile.start : tile.stop]
+            span.copy_(made.view_as(span))
+    return grad_q, grad_k, grad_v
+
+
 class _Tiles(torch.autograd.Function):
-    """q (H, T, d), k and v (K, T, d) with K dividing H → (T, H, d). Scores are made again in the backward pass."""
+    """Scores are made again in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> Tensor:
         ctx.save_for_backward(q, k, v)
         ctx.layout, ctx.scale = layout, scale
-        out = q.new_empty(q.shape[1], q.shape[0], v.shape[2])
-        for tile in layout.tiles:
-            for heads, shared in _heads(q, k, tile):
-                weights = _weights(_queries(q, shared, heads, tile, scale), _keys(k[heads], tile), tile)
-                made = _bmm(weights.to(q.dtype), _keys(v[heads], tile))
-                span = out[tile.start : tile.stop].transpose(0, 1)
-                span[shared].copy_(made.view_as(span[shared]))
-        return out
+        return forward(q, k, v, layout, scale)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v = ctx.saved_tensors
-        layout, scale = ctx.layout, ctx.scale
-        # In memory token by token, as the projections want them.
-        grad_q, grad_k, grad_v = (t.new_zeros(t.shape[1], t.shape[0], t.shape[2]).transpose(0, 1) for t in (q, k, v))
-        grad = grad.transpose(0, 1)
-        for tile in layout.tiles:
-            for heads, shared in _heads(q, k, tile):
-                queries, keys = _queries(q, shared, heads, tile, scale), _keys(k[heads], tile)
-                weights = _weights(queries, keys, tile)
-                upstream = _queries(grad, shared, heads, tile)
-                _add(grad_v[heads], tile, _bmm(weights.to(q.dtype).transpose(1, 2), upstream))
-                slopes = _bmm(upstream, _keys(v[heads], tile).transpose(1, 2)).to(weights.dtype)
-                scores = torch._softmax_backward_data(slopes, weights, -1, weights.dtype).to(q.dtype)  # noqa: SLF001
-                _add(grad_k[heads], tile, _bmm(scores.transpose(1, 2), queries))
-                made = _bmm(scores, keys).mul_(scale)
-                span = grad_q[shared, tile.start : tile.stop]
-                span.copy_(made.view_as(span))
-        return grad_q, grad_k, grad_v, None, None
+        return *backward(grad, q, k, v, ctx.layout, ctx.scale), None, None
 
 
 def _heads(q: Tensor, k: Tensor, tile: Tile) -> Iterator[tuple[slice, slice]]:

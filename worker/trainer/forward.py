@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from app.rounds.spec import TrainingSettings
-from worker.trainer import blocks, gemm, masks
+from worker.trainer import blocks, gemm, llama, masks
 from worker.trainer.logprobs import Head, token_collisions, token_logps
 from worker.trainer.masks import FLEX_BLOCK
 from worker.trainer.packing import Batch, ForwardPath
@@ -45,6 +45,7 @@ class Forward:
             gemm.use_in(model)
             if causal.config._attn_implementation == "sdpa":  # noqa: SLF001 - the only place it is kept
                 causal.set_attn_implementation(blocks.register())
+            llama.use_in(self._decoder)
         self.autocast_dtype = autocast
         """bfloat16, or None for fp32 throughout."""
 
@@ -74,7 +75,9 @@ class Forward:
                 input_ids=batch.ids, attention_mask=mask, position_ids=batch.positions, use_cache=False
             ).last_hidden_state
             # index_select, whose gradient is summed in a fixed order on a CPU; that of indexing is not.
-            predicting = hidden.reshape(-1, hidden.shape[-1]).index_select(0, batch.predicted_from)
+            predicting = hidden.reshape(-1, hidden.shape[-1])
+            if not blocks.gave_predicting(mask):
+                predicting = predicting.index_select(0, batch.predicted_from)
             flat = token_logps(predicting, batch.targets, self._head)
             flat_collisions = token_collisions(predicting, self._head) if collisions else None
         return CompletionLogps(

@@ -1,15 +1,17 @@
 """Log-probs of completion tokens from hidden states, a chunk of positions at a time.
 
-Only positions that predict a completion token are projected, and never more than ``CHUNK_ELEMENTS`` logits exist at
-once. The softmax and every sum are fp32 (fp64 for fp64 input), whatever the matrix product is done in.
+Only positions that predict a completion token are projected. Of a head that is trained, up to ``KEPT_ELEMENTS``
+exponentials are kept for the backward pass; beyond those, never more than ``CHUNK_ELEMENTS`` logits exist at once. The
+softmax and every sum are fp32 (fp64 for fp64 input), whatever the matrix product is done in.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from worker.trainer import gemm
@@ -17,6 +19,10 @@ from worker.trainer import gemm
 CHUNK_ELEMENTS = {"cpu": 1 << 23, "cuda": 1 << 27}
 """Logits held at once, by device: 32 MiB of fp32 is enough for a CPU's products to run at full speed, and 512 MiB
 for a GPU's."""
+KEPT_ELEMENTS = {"cpu": 1 << 26, "cuda": 1 << 28}
+"""Exponentials of a pass that are kept rather than computed again: a quarter of the head's work for 256 MiB of fp32."""
+CACHED_ELEMENTS = 1 << 20
+"""Logits that go through the steps of the softmax together on a CPU, so that they stay in its caches meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,11 @@ def token_logps(hidden: Tensor, targets: Tensor, head: Head, chunk_elements: int
     if type(module) in (nn.Linear, gemm.Linear):
         apply: Callable[..., Tensor] = _LinearLogps.apply
         return apply(
-            hidden, module.weight, module.bias, targets, head.scale, head.softcap, rows, _product_dtype(hidden)
+            hidden,
+            module.weight,
+            module.bias,
+            targets,
+            _Options(head.scale, head.softcap, rows, _product_dtype(hidden), torch.is_grad_enabled()),
         )
     parts = [
         checkpoint(_module_logps, piece, ids, head, use_reentrant=False)
@@ -105,77 +115,151 @@ def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, scale: float, s
         logits += bias
     logits = logits.to(_sum_dtype(logits.dtype))
     if scale != 1.0:
-        logits = logits * scale
-    return logits if softcap is None else softcap * torch.tanh(logits / softcap)
+        logits *= scale
+    return logits if softcap is None else logits.div_(softcap).tanh_().mul_(softcap)
 
 
-def _logit_grad(logits: Tensor, targets: Tensor, scale: float, softcap: float | None) -> Tensor:
-    """(n, V): d log p(target) / d (W h + b) = (onehot − softmax), through softcap and scale. Consumes ``logits``."""
-    slope = None if softcap is None else 1 - (logits / softcap).square()
-    grad = logits.softmax(1).neg_()
-    grad[torch.arange(len(targets), device=targets.device), targets] += 1
-    if slope is not None:
-        grad *= slope
-    return grad if scale == 1.0 else grad.mul_(scale)
+@dataclass(frozen=True, slots=True)
+class _Slopes:
+    """d log p(target) / d (W h + b) of n positions: ``at_target`` on the target, minus ``share`` times ``spread``."""
+
+    spread: Tensor
+    """(n, V), in the product's dtype: e^(logit − largest), times the soft cap's slope where there is one."""
+    share: Tensor
+    """(n,): of one unit of ``spread``."""
+    at_target: Tensor
+    """(n,)."""
+
+
+def _from_logits(
+    logits: Tensor, targets: Tensor, scale: float, softcap: float | None, out: Tensor | None
+) -> tuple[Tensor, _Slopes | None]:
+    """Log-probs (n,) of the targets, and, where there is an ``out`` (n, V) for the spread, the slopes.
+
+    Consumes ``logits``. The softmax is never divided out: what divides it is one number a row, which its products
+    with hidden states and weights can take instead.
+    """
+    n, V = logits.shape
+    at = torch.arange(n, device=logits.device)
+    chosen = logits[at, targets]
+    shift, total = torch.empty_like(chosen), torch.empty_like(chosen)
+    rows = max(1, CACHED_ELEMENTS // V) if logits.device.type == "cpu" else n
+    for start in range(0, n, rows):
+        span = slice(start, start + rows)
+        piece = logits[span]
+        torch.amax(piece, 1, out=shift[span])
+        slope = None if softcap is None or out is None else 1 - (piece / softcap).square()
+        direct = out is not None and out.dtype == logits.dtype
+        spread = torch.sub(piece, shift[span, None], out=out[span] if out is not None and direct else piece).exp_()
+        torch.sum(spread, 1, out=total[span])
+        if slope is not None:
+            spread *= slope
+        if out is not None and not direct:
+            out[span] = spread
+    logps = chosen - shift - total.log()
+    if out is None:
+        return logps, None
+    at_target = torch.full_like(chosen, scale) if softcap is None else scale * (1 - (chosen / softcap).square())
+    return logps, _Slopes(out, scale / total, at_target)
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    scale: float
+    softcap: float | None
+    rows: int
+    """Of a chunk."""
+    dtype: torch.dtype
+    """Of the products."""
+    differentiated: bool
+    """Whether a backward pass may come."""
+
+    def to_logps(self, logits: Tensor, targets: Tensor, out: Tensor | None) -> tuple[Tensor, _Slopes | None]:
+        """Of what ``_logits`` gave; ``out`` as there."""
+        return _from_logits(logits, targets, self.scale, self.softcap, out)
+
+    def room_for(self, logits: Tensor) -> Tensor:
+        """Where the spread of ``logits`` may go that are not needed any more."""
+        return logits if logits.dtype == self.dtype else logits.new_empty(logits.shape, dtype=self.dtype)
 
 
 class _LinearLogps(torch.autograd.Function):
-    """Log-probs through a linear head without keeping logits.
+    """Log-probs through a linear head.
 
     Where the head is frozen (LoRA), d log p / d hidden is made in the forward pass while the logits are at hand and
-    scaled row by row in the backward pass. Where it is trained, the logits are recomputed in the backward pass.
+    scaled row by row in the backward pass. Where it is trained, what the softmax spreads is kept, up to
+    ``KEPT_ELEMENTS``, and recomputed in the backward pass for the positions beyond.
     """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        targets: Tensor,
-        scale: float,
-        softcap: float | None,
-        rows: int,
-        dtype: torch.dtype,
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, options: _Options
     ) -> Tensor:
-        trains_head = weight.requires_grad or (bias is not None and bias.requires_grad)
-        early = hidden.requires_grad and not trains_head
+        trains_head = options.differentiated and (ctx.needs_input_grad[1] or ctx.needs_input_grad[2])
+        early = options.differentiated and ctx.needs_input_grad[0] and not trains_head
+        N, V, dtype = len(targets), weight.shape[0], options.dtype
+        kept = min(N, KEPT_ELEMENTS.get(hidden.device.type, 1 << 26) // V) if trains_head else 0
+        spread = hidden.new_empty(kept, V, dtype=dtype)
         W, b = weight.to(dtype), None if bias is None else bias.to(dtype)
-        logps, grads = [], []
+        logps, grads, shares, at_targets = [], [], [hidden.new_empty(0)], [hidden.new_empty(0)]
         with torch.autocast(hidden.device.type, enabled=False):
-            for piece, ids in zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True):
-                logits = _logits(piece.to(dtype), W, b, scale, softcap)
-                logps.append(logits.gather(1, ids[:, None])[:, 0] - logits.logsumexp(1))
-                if early:
-                    grads.append(gemm.matmul(_logit_grad(logits, ids, scale, softcap).to(dtype), W).to(hidden.dtype))
-        ctx.early, ctx.options = early, (scale, softcap, rows, dtype)
+            for span in (*_chunks(0, kept, options.rows), *_chunks(kept, N, options.rows)):
+                logits = _logits(hidden[span].to(dtype), W, b, options.scale, options.softcap)
+                out = spread[span] if span.stop <= kept else options.room_for(logits) if early else None
+                found, slopes = options.to_logps(logits, targets[span], out)
+                logps.append(found)
+                if slopes is not None and early:
+                    grads.append(_hidden_grad(slopes, W, targets[span], torch.ones_like(found)).to(hidden.dtype))
+                elif slopes is not None:
+                    shares.append(slopes.share)
+                    at_targets.append(slopes.at_target)
+        ctx.early, ctx.options, ctx.kept = early, options, kept
         if early:
             ctx.save_for_backward(torch.cat(grads))
-        else:
-            ctx.save_for_backward(hidden, weight, bias, targets)
+        elif trains_head:
+            ctx.save_for_backward(hidden, weight, bias, targets, spread, torch.cat(shares), torch.cat(at_targets))
         return torch.cat(logps)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.early:
             (grad_hidden,) = ctx.saved_tensors
-            return (grad_hidden * grad_output[:, None].to(grad_hidden.dtype), *(None,) * 7)
-        hidden, weight, bias, targets = ctx.saved_tensors
-        scale, softcap, rows, dtype = ctx.options
+            return grad_hidden * grad_output[:, None].to(grad_hidden.dtype), None, None, None, None
+        hidden, weight, bias, targets, spread, share, at_target = ctx.saved_tensors
+        options, kept = ctx.options, ctx.kept
+        dtype, sums = options.dtype, _sum_dtype(options.dtype)
         W, b = weight.to(dtype), None if bias is None else bias.to(dtype)
         grad_hidden = torch.empty_like(hidden)
-        grad_weight = torch.zeros(weight.shape, dtype=_sum_dtype(dtype), device=weight.device)
-        grad_bias = None if bias is None else torch.zeros(bias.shape, dtype=_sum_dtype(dtype), device=bias.device)
+        grad_weight: Tensor | None = None
+        grad_bias = None if bias is None else torch.zeros(bias.shape, dtype=sums, device=bias.device)
         with torch.autocast(hidden.device.type, enabled=False):
-            for start in range(0, len(targets), rows):
-                span = slice(start, start + rows)
-                piece, ids = hidden[span].to(dtype), targets[span]
-                grad = _logit_grad(_logits(piece, W, b, scale, softcap), ids, scale, softcap)
-                grad *= grad_output[span, None]
+            for span in (*_chunks(0, kept, kept), *_chunks(kept, len(targets), options.rows)):
+                piece, ids, upstream = hidden[span].to(dtype), targets[span], grad_output[span]
+                slopes = _Slopes(spread, share, at_target)
+                if span.stop > kept:
+                    logits = _logits(piece, W, b, options.scale, options.softcap)
+                    slopes = options.to_logps(logits, ids, options.room_for(logits))[1]
+                grad_hidden[span] = _hidden_grad(slopes, W, ids, upstream)
+                shares, targeted = -(slopes.share * upstream), slopes.at_target * upstream
+                product = gemm.matmul(slopes.spread.t(), (piece * shares[:, None]).to(dtype)).to(sums)
+                grad_weight = product if grad_weight is None else grad_weight.add_(product)
+                grad_weight.index_add_(0, ids, (piece * targeted[:, None]).to(sums))
                 if grad_bias is not None:
-                    grad_bias += grad.sum(0)
-                grad = grad.to(dtype)
-                grad_hidden[span] = gemm.matmul(grad, W).to(hidden.dtype)
-                grad_weight += gemm.matmul(grad.t(), piece)
-        grad_weight = grad_weight.to(weight.dtype)
-        return grad_hidden, grad_weight, None if grad_bias is None else grad_bias.to(bias.dtype), *(None,) * 5
+                    grad_bias += slopes.spread.t().to(sums) @ shares
+                    grad_bias.index_add_(0, ids, targeted)
+        grad_weight = torch.zeros_like(weight) if grad_weight is None else grad_weight.to(weight.dtype)
+        return grad_hidden, grad_weight, None if grad_bias is None else grad_bias.to(bias.dtype), None, None
+
+
+def _chunks(start: int, stop: int, rows: int) -> Iterator[slice]:
+    while start < stop:
+        yield slice(start, min(start + rows, stop))
+        start += rows
+
+
+def _hidden_grad(slopes: _Slopes, weight: Tensor, targets: Tensor, upstream: Tensor) -> Tensor:
+    """(n, D), in the sum's dtype: what ``upstream`` (n,) per log-prob is per hidden state."""
+    spread = gemm.matmul(slopes.spread, weight).to(upstream.dtype)
+    spread *= -(slopes.share * upstream)[:, None]
+    return spread.addcmul_(weight.index_select(0, targets).to(spread.dtype), (slopes.at_target * upstream)[:, None])
