@@ -71,7 +71,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     after_commit = AfterCommit(lambda: send_pending(factory, settings))
 
     engine_at = (settings.engine_url, settings.engine_secret.get_secret_value(), settings.engine_timeout_seconds)
-    engine_client, async_engine_client = EngineClient(*engine_at), AsyncEngineClient(*engine_at)
+    engine_client = EngineClient(*engine_at, kind=settings.engine_kind)
+    async_engine_client = AsyncEngineClient(*engine_at, kind=settings.engine_kind)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

@@ -25,7 +25,12 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(default=10, ge=1, description="Connections each process keeps to Postgres.")
     redis_url: str = Field(default="", description="Redis, as redis://… or redis+socket://…. Empty: embedded.")
     engine_url: str = Field(
-        default="", description="Sampling engine (OpenAI protocol), as http://host:port. Empty: embedded."
+        default="",
+        description="Sampling engine (OpenAI protocol), as http://host:port; several, with commas between them, where "
+        "they serve different models. Empty: embedded.",
+    )
+    engine_kind: Literal["vllm", "sglang"] = Field(
+        default="vllm", description="What speaks there: `vllm` (Hone's own engine, too) or `sglang`."
     )
     engine_secret: SecretStr = Field(default=SecretStr(""), description="Bearer secret the engine asks for.")
     engine_timeout_seconds: float = Field(default=120.0, gt=0, description="Longest wait for one engine answer.")

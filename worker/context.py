@@ -51,5 +51,8 @@ class Context:
         """A client of the sampling engine, for a ``with``."""
         settings = self.settings
         return EngineClient(
-            settings.engine_url, settings.engine_secret.get_secret_value(), settings.engine_timeout_seconds
+            settings.engine_url,
+            settings.engine_secret.get_secret_value(),
+            settings.engine_timeout_seconds,
+            kind=settings.engine_kind,
         )

@@ -18,7 +18,7 @@ from app.chat.events import DONE, Told, error_event
 from app.chat.feedback import find, record
 from app.chat.schemas import ChatCompletion, ChatRequest, FeedbackIn, FeedbackOut, Kept, Model, ModelList
 from app.comparisons.records import MAX_KEY_CHARS
-from app.engine.asynchronous import AsyncChatStream
+from app.engine.asynchronous import AsyncAnswer
 from app.engine.client import EngineNonsense, Sampled, Sampling
 from app.errors import DomainError
 from app.web.departure import ClientGoneError, HeldStream, unless_gone
@@ -131,15 +131,13 @@ def feedback(
     return stored
 
 
-async def _enter(held: AsyncExitStack, request: Request, asked: Asked) -> tuple[AsyncChatStream, Sampling]:
+async def _enter(held: AsyncExitStack, request: Request, asked: Asked) -> tuple[AsyncAnswer, Sampling]:
     state = request.app.state
     engines = Engines(state.async_engine_client, state.engine_client, state.settings.versions_dir)
     return await held.enter_async_context(ask(engines, asked.question))
 
 
-async def _whole(
-    request: Request, asked: Asked, stream: AsyncChatStream, sampling: Sampling, told: Told
-) -> ChatCompletion:
+async def _whole(request: Request, asked: Asked, stream: AsyncAnswer, sampling: Sampling, told: Told) -> ChatCompletion:
     async for piece in stream:
         told.add(piece)
     kept = await _finish(request, asked, stream, sampling, told)
@@ -147,7 +145,7 @@ async def _whole(
 
 
 async def _events(
-    request: Request, asked: Asked, stream: AsyncChatStream, sampling: Sampling, told: Told, *, with_usage: bool
+    request: Request, asked: Asked, stream: AsyncAnswer, sampling: Sampling, told: Told, *, with_usage: bool
 ) -> AsyncIterator[str]:
     """Server-sent events. The ends of the answers come last, when what may be kept is kept and can be referred to."""
     finished = False
@@ -176,7 +174,7 @@ async def _events(
                 await run_in_threadpool(settle, request.app.state.session_factory, asked, told)
 
 
-async def _finish(request: Request, asked: Asked, stream: AsyncChatStream, sampling: Sampling, told: Told) -> Kept:
+async def _finish(request: Request, asked: Asked, stream: AsyncAnswer, sampling: Sampling, told: Told) -> Kept:
     state = request.app.state
     try:
         sampled: Sampled | None = stream.sampled()

@@ -11,10 +11,10 @@ from uuid import UUID
 
 from starlette.concurrency import run_in_threadpool
 
-from app.engine.asynchronous import AsyncChatStream, AsyncEngineClient
+from app.engine.asynchronous import AsyncAnswer, AsyncEngineClient
 from app.engine.client import EngineClient, EngineNonsense, EngineRefused, EngineUnavailable, Messages, Sampling
+from app.engine.pushing import push
 from app.errors import DomainError, InvalidError
-from app.versions.files import directory
 
 log = logging.getLogger("hone.chat")
 _RETRY_SECONDS = 2.0
@@ -61,7 +61,7 @@ def sampling_of(stored: Mapping[str, Any], **given: Any) -> Sampling:
 
 
 @asynccontextmanager
-async def ask(engines: Engines, question: Question) -> AsyncIterator[tuple[AsyncChatStream, Sampling]]:
+async def ask(engines: Engines, question: Question) -> AsyncIterator[tuple[AsyncAnswer, Sampling]]:
     """The stream, and the settings that are really used. Leaving the block early ends the sampling.
 
     Raises:
@@ -73,8 +73,7 @@ async def ask(engines: Engines, question: Question) -> AsyncIterator[tuple[Async
             opened = await _open(held, engines, question)
         except EngineRefused as refusal:
             if refusal.code == "model_not_found":  # an engine that does not look into the versions directory itself
-                folder = directory(engines.versions_dir, question.version_id).absolute()
-                await run_in_threadpool(engines.plain.load, str(question.version_id), folder)
+                await run_in_threadpool(push, engines.plain, engines.versions_dir, question.version_id)
                 opened = await _open(held, engines, question)
             elif refusal.code == "context_length_exceeded":
                 question = await _shortened(engines, question, refusal)
@@ -84,7 +83,7 @@ async def ask(engines: Engines, question: Question) -> AsyncIterator[tuple[Async
         yield opened, question.sampling
 
 
-async def _open(held: AsyncExitStack, engines: Engines, question: Question) -> AsyncChatStream:
+async def _open(held: AsyncExitStack, engines: Engines, question: Question) -> AsyncAnswer:
     return await held.enter_async_context(
         engines.streaming.stream(
             str(question.version_id), question.messages, question.sampling, question.n, question.seed

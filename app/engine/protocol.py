@@ -7,6 +7,7 @@ from typing import Any, Literal, NoReturn
 import httpx
 
 from app.engine.errors import EngineNonsense, EngineRefused, EngineUnavailable
+from app.engine.places import EngineKind
 
 FinishReason = Literal["stop", "length"]
 
@@ -87,7 +88,7 @@ def described(data: Any) -> tuple[str, str | None, int | None]:
         error = {"message": error}
     if not isinstance(error, dict):
         error = {}
-    message = error.get("message") or error.get("detail") or ""
+    message = error.get("message") or error.get("detail") or error.get("error_message") or ""
     if not isinstance(message, str):
         message = json.dumps(message)
     code = error.get("code")
@@ -96,8 +97,11 @@ def described(data: Any) -> tuple[str, str | None, int | None]:
     return message, word, status
 
 
-def read_sampled(data: dict[str, Any], n: int) -> Sampled:
+def read_sampled(data: dict[str, Any], n: int, kind: EngineKind = "vllm") -> Sampled:
     """The completions in a chat answer; ``prompt_ids`` is empty when the server left them out.
+
+    SGLang has the prompt's ids in each choice. It also answers for models that it does not have, so that whoever was
+    not told of it must not believe it.
 
     Raises:
         EngineUnavailable: the server gave up on the request.
@@ -113,6 +117,10 @@ def read_sampled(data: dict[str, Any], n: int) -> Sampled:
     if [_index(choice, place) for place, choice in ordered] != list(range(n)):
         raise EngineNonsense(f"the choices' indexes are not 0 … {n - 1}")
     prompt_ids = data.get("prompt_token_ids")
+    if prompt_ids is None and ordered[0][1].get("prompt_token_ids") is not None:
+        if kind != "sglang":
+            raise EngineNonsense("this is an answer of SGLang's; set HONE_ENGINE_KIND=sglang")
+        prompt_ids = ordered[0][1]["prompt_token_ids"]
     return Sampled(
         prompt_ids=[] if prompt_ids is None else _ids(prompt_ids, "prompt_token_ids"),
         choices=[_choice(choice) for _, choice in ordered],
@@ -132,7 +140,7 @@ def _choice(data: dict[str, Any]) -> Choice:
     if data.get("token_ids") is None:
         raise EngineNonsense(
             "the engine returned no token ids, so what was sampled cannot be trained on exactly; "
-            "return_token_ids needs vLLM 0.10.2 or newer"
+            "return_token_ids needs vLLM 0.10.2, or an SGLang of July 2026, or newer"
         )
     return Choice(content or "", _ids(data["token_ids"], "token_ids"), reason)
 
@@ -154,6 +162,8 @@ def _guess_code(status: int, message: str) -> str:
     lowered = message.lower()
     if "context length" in lowered or "max_model_len" in lowered or "maximum model length" in lowered:
         return "context_length_exceeded"
+    if "lora adapters are not loaded" in lowered:
+        return "model_not_found"  # SGLang's words, with status 400
     if status == 404:
         return "model_not_found" if "model" in lowered else "not_found"
     return {401: "unauthorized", 403: "forbidden", 429: "queue_full"}.get(status, "refused")

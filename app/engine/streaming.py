@@ -1,6 +1,7 @@
 """Reading a stream of completions, ours or vLLM's: server-sent events to pieces of text, without any I/O."""
 
 import json
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -143,6 +144,32 @@ class StreamReader:
         found.token_ids += ids
         found.finish_reason = reason or found.finish_reason
         return Piece(index, text or "", ids, reason) if text or ids or reason else None
+
+
+class WholeAnswer:
+    """An answer that came whole, where a stream was asked for: one piece for each completion."""
+
+    def __init__(self, sampled: Sampled) -> None:
+        self._sampled = sampled
+
+    def __iter__(self) -> Iterator[Piece]:
+        """The completions."""
+        for index, choice in enumerate(self._sampled.choices):
+            yield Piece(index, choice.text, choice.token_ids, choice.finish_reason)
+
+    async def __aiter__(self) -> AsyncIterator[Piece]:
+        """The same, on an event loop."""
+        for piece in self:
+            yield piece
+
+    @property
+    def prompt_ids(self) -> list[int]:
+        """What the model saw."""
+        return self._sampled.prompt_ids
+
+    def sampled(self) -> Sampled:
+        """The whole answer."""
+        return self._sampled
 
 
 def _ids(value: Any) -> list[int]:

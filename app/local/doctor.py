@@ -15,6 +15,7 @@ from app.db import migrations
 from app.db.base import utcnow
 from app.db.session import make_engine
 from app.db.tables import OutboxMessage, Project, Round, Version
+from app.engine.places import addresses
 from app.local import net, ping, stack
 from app.local.lock import is_locked
 from app.local.postgres_files import abandoned
@@ -183,7 +184,8 @@ def _programs(settings: Settings) -> Iterator[Finding]:
     if settings.engine_url:
         secret = settings.engine_secret.get_secret_value()
         headers = {"Authorization": f"Bearer {secret}"} if secret else {}
-        yield _answers("engine", settings.engine_url, "/health", headers, settings.data / "logs" / "engine.log")
+        for url in addresses(settings.engine_url):
+            yield _answers("engine", url, "/health", headers, settings.data / "logs" / "engine.log")
     if running is not None:
         yield _answers("web", running.url, "/readyz", {}, settings.data / "logs" / "web.log")
 

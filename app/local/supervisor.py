@@ -20,6 +20,7 @@ from sqlalchemy import Engine
 
 from app.db import migrations
 from app.db.session import make_engine
+from app.engine.places import addresses as engine_addresses
 from app.local import commands, demo, first_run, net, ping, stack
 from app.local.children import Child, Children, Starter
 from app.local.console import Report
@@ -154,7 +155,11 @@ class Supervisor:
             port = net.free_port()
             secret = settings.engine_secret.get_secret_value() or secrets.token_urlsafe(32)
             settings = settings.model_copy(
-                update={"engine_url": f"http://127.0.0.1:{port}", "engine_secret": SecretStr(secret)}
+                update={
+                    "engine_url": f"http://127.0.0.1:{port}",
+                    "engine_kind": "vllm",
+                    "engine_secret": SecretStr(secret),
+                }
             )
             self.settings = settings
             self._add_program("engine", commands.engine(settings.versions_dir, "127.0.0.1", port), ENGINE_STOPPING)
@@ -186,8 +191,9 @@ class Supervisor:
 
     def _wait_until_ready(self, engine: Engine) -> None:
         """Wait for engine, web and worker (and, in the demo, for pairs), tending the children meanwhile."""
+        urls = engine_addresses(self.settings.engine_url)
         waits: dict[str, Callable[[], bool]] = {
-            "engine": lambda: net.status_of(self.settings.engine_url, "/health") == 200,
+            "engine": lambda: all(net.status_of(url, "/health") == 200 for url in urls),
             "web": lambda: net.status_of(local_url(self.settings), "/readyz") == 200,
             "worker": lambda: _worker_answers(self.settings),
         }
@@ -256,6 +262,7 @@ def addresses(settings: Settings) -> dict[str, str]:
         "HONE_DATABASE_URL": settings.database_url,
         "HONE_REDIS_URL": settings.redis_url,
         "HONE_ENGINE_URL": settings.engine_url,
+        "HONE_ENGINE_KIND": settings.engine_kind,
         "HONE_ENGINE_SECRET": settings.engine_secret.get_secret_value(),
         "HONE_HOST": settings.host,
         "HONE_PORT": str(settings.port),

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from app.engine.client import EngineClient, EngineNonsense, EngineRefused
-from app.versions.files import directory
+from app.engine.pushing import push
 from worker.refill.answers import Answer
 
 logger = logging.getLogger(__name__)
@@ -82,5 +82,5 @@ class Rewards:
         except EngineRefused as refusal:
             if refusal.code != "model_not_found":
                 raise
-            self._engine.load(model, directory(self._versions_dir, version_id).absolute())
+            push(self._engine, self._versions_dir, version_id)
             return self._engine.logprobs(model, answer.prompt_ids, answer.ids)

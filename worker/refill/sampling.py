@@ -8,6 +8,7 @@ from random import Random
 from uuid import UUID
 
 from app.engine.client import Choice, EngineClient, EngineNonsense, EngineRefused, EngineUnavailable, Sampling
+from app.engine.pushing import push
 from app.errors import DomainError
 from app.projects.schemas import SamplingSettings
 from app.versions.files import directory, end_tokens
@@ -54,8 +55,8 @@ class Sampler:
         self._engine = engine
         self._version_id = version_id
         self._model = str(version_id)
-        self._folder = directory(versions_dir, version_id)
-        self._ends = end_tokens(self._folder)
+        self._versions_dir = versions_dir
+        self._ends = end_tokens(directory(versions_dir, version_id))
         self._rng = rng
         self._sampling = Sampling(
             temperature=sampling.temperature,
@@ -106,7 +107,7 @@ class Sampler:
             return self._sample(prompt, sampling, n, seed)
         except EngineRefused as refusal:
             if refusal.code == "model_not_found":  # an engine that does not look into the versions directory itself
-                self._engine.load(self._model, self._folder.absolute())
+                push(self._engine, self._versions_dir, self._version_id)
                 return self._sample(prompt, sampling, n, seed)
             if refusal.code == "context_length_exceeded":
                 return self._ask_shorter(prompt, sampling, n, seed)
