@@ -10,7 +10,7 @@ from sqlalchemy import select
 from app.comparisons.service import lease_next
 from app.db.base import utcnow
 from app.db.session import transaction
-from app.db.tables import AuditEntry, Control, Project, User
+from app.db.tables import AuditEntry, Completion, Control, Project, User
 from tests.factories import rows
 from tests.fixtures.portal import Caller, Portal
 
@@ -163,3 +163,18 @@ def test_a_lease_is_kept_over_the_api_and_progress_told(portal: Portal, ann: Cal
     assert (over.status_code, over.json()["code"]) == (409, "lease_ended")
     told = me.get(f"{API}/progress").json()
     assert (told["mine_today"], told["goal"], told["goal_reached"]) == (1, 2, False)
+
+
+def test_attention_pairs_are_made_of_an_answer_and_a_misplaced_one(portal: Portal, ann: Caller) -> None:
+    assert ann.post("/p/tone/checks/attention", {"count": "2"}).status_code == 422, "there are no answers to use yet"
+    lay_votes(portal, pairs=4)
+    ann.post("/p/tone/checks/attention", {"count": "3"})
+    with portal.db() as db:
+        made = db.scalars(select(Control).where(Control.kind == "attention")).all()
+        assert len(made) == 3
+        for control in made:
+            good, bad = (db.get_one(Completion, id_).text for id_ in (control.completion_a_id, control.completion_b_id))
+            sampled = select(Completion.prompt_id).where(Completion.version_id.is_not(None))
+            assert control.answer == "a"
+            assert db.scalars(sampled.where(Completion.text == good)).all() == [control.prompt_id]
+            assert control.prompt_id not in db.scalars(sampled.where(Completion.text == bad)).all()
