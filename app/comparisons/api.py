@@ -38,8 +38,16 @@ def take_next(here: Annotated[ProjectContext, access.api_reviewer("votes:write")
 @router.get("/projects/{slug}/progress")
 def my_progress(here: Annotated[ProjectContext, access.api_reviewer("votes:write")], db: Db) -> ProgressOut:
     """How many pairs you judged today, your goal, and how many wait for you."""
-    found = queries.progress(db, project=here.project, reviewer_id=here.principal.user_id)
-    return ProgressOut.model_validate(found)
+    me = here.principal.user_id
+    found = queries.progress(db, project=here.project, reviewer_id=me)
+    return ProgressOut(
+        mine_today=found.mine_today,
+        mine_total=queries.judged(db, project_id=here.project.id, reviewer_id=me),
+        goal=found.goal,
+        goal_reached=found.goal_reached,
+        ready=found.ready,
+        ready_or_more=found.ready_or_more,
+    )
 
 
 @router.post(

@@ -69,11 +69,14 @@ class Progress:
 
     mine_today: int
     """Pairs this reviewer judged since midnight UTC (latest revisions; skips and taken-back ones left out)."""
-    mine_total: int
+    mine_any: bool
+    """They have judged at least one, ever."""
     more: bool
     """The queue has something that this reviewer could be given, the one in hand not counted."""
     ready: int | None
     """How many; null where the project checks its reviewers: a check in hand would show by leaving it as it was."""
+    ready_or_more: bool
+    """There are more than ``ready``: counting stops at ``READY_SLOTS`` free places."""
     goal: int | None
     """Pairs to be judged today: the reviewer's own goal, or the project's; null without one."""
 
@@ -82,33 +85,56 @@ class Progress:
         """Today's goal is met."""
         return self.goal is not None and self.mine_today >= self.goal
 
+    @property
+    def ready_in_words(self) -> str:
+        """'12', or '100+' where counting stopped."""
+        return f"{self.ready or 0:,}{'+' if self.ready_or_more else ''}"
+
+
+READY_SLOTS = 100
+"""The page says how much is left up to here, and only that it is more beyond: a count of all would take longer the more
+there is, with every pair that is shown."""
+
 
 _PROGRESS = text("""
     SELECT
-      (SELECT count(*) FROM assignments a WHERE a.reviewer_id = :reviewer AND a.project_id = :project
-         AND a.state IN ('voted', 'surplus') AND EXISTS (
-           SELECT 1 FROM votes v WHERE v.assignment_id = a.id AND v.created_at >= :midnight)) AS mine_today,
-      (SELECT count(*) FROM assignments a WHERE a.reviewer_id = :reviewer AND a.project_id = :project
-         AND a.state IN ('voted', 'surplus')) AS mine_total,
-      (SELECT count(DISTINCT s.comparison_id) FROM comparison_slots s
-         WHERE s.project_id = :project AND s.state = 'free' AND s.queue_key < 'infinity' AND NOT EXISTS (
-           SELECT 1 FROM assignments seen WHERE seen.comparison_id = s.comparison_id
-             AND seen.reviewer_id = :reviewer AND seen.state <> 'expired')) AS ready,
-      (SELECT daily_goal FROM standings WHERE project_id = :project AND reviewer_id = :reviewer) AS own_goal
+      (SELECT count(DISTINCT a.id) FROM votes v JOIN assignments a ON a.id = v.assignment_id
+         WHERE v.reviewer_id = :reviewer AND v.project_id = :project AND v.created_at >= :midnight
+           AND a.state IN ('voted', 'surplus')) AS mine_today,
+      EXISTS (SELECT 1 FROM assignments a WHERE a.reviewer_id = :reviewer AND a.project_id = :project
+         AND a.state IN ('voted', 'surplus')) AS mine_any,
+      (SELECT daily_goal FROM standings WHERE project_id = :project AND reviewer_id = :reviewer) AS own_goal,
+      count(DISTINCT place.comparison_id) AS ready, count(*) AS places
+    FROM (
+      SELECT s.comparison_id FROM comparison_slots s
+      WHERE s.project_id = :project AND s.state = 'free' AND s.queue_key < 'infinity' AND NOT EXISTS (
+        SELECT 1 FROM assignments seen WHERE seen.comparison_id = s.comparison_id
+          AND seen.reviewer_id = :reviewer AND seen.state <> 'expired')
+      ORDER BY s.queue_key LIMIT :most) place
 """)
+_JUDGED = text("""
+    SELECT count(*) FROM assignments
+    WHERE reviewer_id = :reviewer AND project_id = :project AND state IN ('voted', 'surplus')
+""")
+
+
+def judged(db: Session, *, project_id: UUID, reviewer_id: UUID) -> int:
+    """Pairs this reviewer has ever judged (latest revisions; skips and taken-back ones left out)."""
+    return int(db.execute(_JUDGED, {"reviewer": reviewer_id, "project": project_id}).scalar_one())
 
 
 def progress(db: Session, *, project: Project, reviewer_id: UUID, now: datetime | None = None) -> Progress:
     """The reviewer's own count and what is left, for the bar above the pair."""
     midnight = (now or utcnow()).replace(hour=0, minute=0, second=0, microsecond=0)
-    values = {"reviewer": reviewer_id, "project": project.id, "midnight": midnight}
+    values = {"reviewer": reviewer_id, "project": project.id, "midnight": midnight, "most": READY_SLOTS}
     row = db.execute(_PROGRESS, values).one()
     queue = queue_of(project.queue)
     return Progress(
         mine_today=row.mine_today,
-        mine_total=row.mine_total,
+        mine_any=row.mine_any,
         more=row.ready > 0,
         ready=None if queue.checks else row.ready,
+        ready_or_more=not queue.checks and row.places >= READY_SLOTS,
         goal=row.own_goal or queue.daily_goal,
     )
 

@@ -243,10 +243,9 @@ class KeptOut(BaseModel):
 class ProgressOut(BaseModel):
     """Where you stand today."""
 
-    model_config = ConfigDict(from_attributes=True)
-
     mine_today: int = Field(description="Pairs you judged since midnight UTC.")
-    mine_total: int
+    mine_total: int = Field(description="Pairs you judged in all.")
     goal: int | None = Field(description="Pairs to be judged today; null: no goal.")
     goal_reached: bool
     ready: int | None = Field(description="Pairs that wait for you; null where the project does not tell.")
+    ready_or_more: bool = Field(description="There are more than `ready`: counting stops at a hundred open votes.")

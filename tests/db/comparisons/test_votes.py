@@ -14,7 +14,7 @@ from app.comparisons.errors import (
     VoteFrozenError,
     VoteInvalidError,
 )
-from app.comparisons.queries import answers, progress, votes_since_last_round
+from app.comparisons.queries import answers, judged, progress, votes_since_last_round
 from app.comparisons.records import Choice, Leased
 from app.comparisons.service import expire_leases, lease_next, record_vote, undo_last, undo_vote
 from app.db.base import utcnow
@@ -361,9 +361,19 @@ def test_progress_counts_what_stands(db: Session) -> None:
         leased = lease(db, project, reviewer)
         record_vote(db, reviewer_id=reviewer.id, assignment_id=leased.assignment_id, choice=choice, source="web")
     mine = progress(db, project=project, reviewer_id=reviewer.id)
-    assert (mine.mine_today, mine.mine_total, mine.ready) == (2, 2, 2)
+    assert (mine.mine_today, mine.mine_any, mine.ready_in_words) == (2, True, "2")
+    assert judged(db, project_id=project.id, reviewer_id=reviewer.id) == 2
     tomorrow = progress(db, project=project, reviewer_id=reviewer.id, now=utcnow() + timedelta(days=1))
-    assert (tomorrow.mine_today, tomorrow.mine_total) == (0, 2)
+    assert (tomorrow.mine_today, tomorrow.mine_any) == (0, True)
+
+
+def test_what_waits_is_counted_up_to_a_hundred_places(db: Session) -> None:
+    project, reviewer = make_project(db), make_user(db)
+    for _ in range(40):
+        make_comparison(db, project, slots=3)
+    mine = progress(db, project=project, reviewer_id=reviewer.id)
+    assert mine.ready_in_words == "34+"
+    assert not mine.mine_any
 
 
 def test_my_answers_are_mine_alone_newest_first_page_by_page(db: Session) -> None:
