@@ -1,15 +1,21 @@
 """Engine and sessions. One synchronous path serves web and worker alike."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from sqlalchemy import Engine, create_engine
+import psycopg
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.settings import Settings
 
 SessionFactory = sessionmaker[Session]
+TRUSTED_SECONDS = 2.0
+"""A connection that was in use so lately is taken to be alive without asking it: one round trip less."""
 
 
 def make_engine(settings: Settings) -> Engine:
@@ -20,15 +26,32 @@ def make_engine(settings: Settings) -> Engine:
     """
     if not settings.database_url:
         raise ValueError("no database is configured: set HONE_DATABASE_URL, or start the embedded one with `hone up`")
-    return create_engine(
+    engine = create_engine(
         settings.sqlalchemy_url,
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_pool_size,
-        pool_pre_ping=True,
         pool_timeout=10,
         json_serializer=lambda value: json.dumps(value, ensure_ascii=False),
         connect_args={"connect_timeout": 5, "application_name": "hone"},
     )
+    event.listen(engine, "checkin", _remember_use)
+    event.listen(engine, "checkout", _require_life)
+    return engine
+
+
+def _remember_use(_connection: Any, record: Any) -> None:
+    record.info["used_at"] = time.monotonic()
+
+
+def _require_life(connection: psycopg.Connection[Any], record: Any, _proxy: Any) -> None:
+    """Ask a connection that has lain idle whether it is still there; the pool then opens another one."""
+    if time.monotonic() - record.info.get("used_at", 0.0) < TRUSTED_SECONDS:
+        return
+    try:
+        connection.execute("")
+        connection.rollback()
+    except psycopg.Error as error:
+        raise DisconnectionError("the connection was lost while it lay idle") from error
 
 
 def make_session_factory(engine: Engine) -> SessionFactory:
