@@ -1,5 +1,6 @@
 """The composition root: settings in, an application out. Run as ``uvicorn app.main:create_app --factory``."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -87,6 +88,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.engine = engine
     app.state.session_factory = factory
+    app.state.database_places = asyncio.Semaphore(settings.database_pool_size)
     app.state.after_commit = after_commit
     app.state.engine_client = engine_client
     app.state.async_engine_client = async_engine_client

@@ -5,14 +5,17 @@ leaves (``scope="function"``); when the commit fails, so does the request. After
 is sent by a thread of its own, so that no answer waits for the broker.
 """
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Annotated
 
+import anyio
 from fastapi import Depends, Request
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
-from app.db.session import transaction
 from app.journal.outbox import enqueued
 from app.settings import Settings
 from app.web.rendering import Renderer
@@ -21,10 +24,35 @@ from app.web.replies import is_htmx, see_other
 __all__ = ["AppSettings", "Db", "Fields", "Render", "is_htmx", "see_other"]
 
 
-def _session(request: Request) -> Iterator[Session]:
+PLACE_SECONDS = 10.0
+"""Longest wait for one of the process's connections, as the pool has it."""
+
+
+async def _session(request: Request) -> AsyncIterator[Session]:
+    """The request's session, in one of as many places as there are connections.
+
+    Whoever finds all taken waits here, in the event loop, where waiting costs nothing. In the pool it would take a
+    thread, and those who hold the connections need threads to go on.
+    """
     state = request.app.state
-    with transaction(state.session_factory) as db:
-        yield db
+    try:
+        async with asyncio.timeout(PLACE_SECONDS):
+            await state.database_places.acquire()
+    except TimeoutError:
+        raise PoolTimeout(f"no connection within {PLACE_SECONDS:.0f} s") from None
+    try:
+        db: Session = state.session_factory()
+        try:
+            yield db
+            await run_in_threadpool(db.commit)
+        finally:
+            if db.in_transaction():  # not committed: the rollback is a round trip
+                with anyio.CancelScope(shield=True):
+                    await run_in_threadpool(db.close)
+            else:
+                db.close()
+    finally:
+        state.database_places.release()
     if enqueued(db):
         state.after_commit()
 
@@ -48,7 +76,7 @@ Fields = Annotated[FormData, Depends(_fields)]
 """The posted form, for routes whose fields are not known beforehand. Otherwise declare ``Annotated[str, Form()]``."""
 
 
-def _renderer(request: Request, db: Db) -> Renderer:
+async def _renderer(request: Request, db: Db) -> Renderer:
     return Renderer(request, db)
 
 
