@@ -1,15 +1,30 @@
 """The command line of every process of Hone, in one place: ``hone up`` and docker-compose.yml start the same ones."""
 
+import os
 import sys
 from pathlib import Path
 
 PYTHON = sys.executable
+MOST_WEB_PROCESSES = 4
+"""Each takes about 150 MB; more are for the operator to ask for."""
 
 
-def web(host: str, port: int) -> list[str]:
-    """The web server. It stops within 10 s of SIGTERM, whatever its clients do."""
-    return [PYTHON, "-m", "uvicorn", "app.main:create_app", "--factory", "--host", host, "--port", str(port),
-            "--no-server-header", "--timeout-graceful-shutdown", "10"]  # fmt: skip
+def web(host: str, port: int, processes: int = 1) -> list[str]:
+    """The web server. It stops within 10 s of SIGTERM, whatever its clients do.
+
+    Several ``processes`` share the port and, in Postgres, all that is true; their parent replaces one that dies.
+    """
+    command = [PYTHON, "-m", "uvicorn", "app.main:create_app", "--factory", "--host", host, "--port", str(port),
+               "--no-server-header", "--timeout-graceful-shutdown", "10"]  # fmt: skip
+    if processes > 1:  # the parent takes a process that does not answer it for hung; ours may just be short of a core
+        command += ["--workers", str(processes), "--timeout-worker-healthcheck", "60"]
+    return command
+
+
+def web_processes(wanted: int) -> int:
+    """How many, where ``wanted`` leaves it open (0): a Python process uses one core at a time."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return wanted or min(cores, MOST_WEB_PROCESSES)
 
 
 def worker(beat_schedule: Path | None = None) -> list[str]:

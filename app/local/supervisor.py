@@ -167,7 +167,8 @@ class Supervisor:
             self.report.step("engine", f"yours ({settings.engine_url})")
         schedule = settings.data / "run" / "celerybeat-schedule"
         self._add_program("worker", commands.worker(schedule), WORKER_STOPPING)
-        self._add_program("web", commands.web(settings.host, settings.port), WEB_STOPPING)
+        processes = commands.web_processes(settings.web_processes)
+        self._add_program("web", commands.web(settings.host, settings.port, processes), WEB_STOPPING)
 
     def _add_program(self, name: str, command: Sequence[str], stopping: Sequence[tuple[signal.Signals, float]]) -> None:
         def start(output: IO[bytes]) -> subprocess.Popen[bytes]:
