@@ -121,7 +121,7 @@ def test_guidelines_earlier_turns_and_own_answers_by_keyboard_alone(
 def test_a_choice_that_comes_too_soon_says_so_and_the_goal_of_the_day_is_told(
     server: LiveServer, page: Page, sign_in: SignIn
 ) -> None:
-    shop = open_shop(server, pairs=3, queue={"min_seconds": 3, "daily_goal": 1})
+    shop = open_shop(server, pairs=2, queue={"min_seconds": 3, "daily_goal": 1})
     sign_in(shop.reviewer)
     page.goto(shop.url)
     expect(page.locator(".pair-head")).to_contain_text("0 of 1 today")
