@@ -178,6 +178,13 @@ SECTIONS = (
             Field("training.max_steps", "Most steps", "Ends training early.", placeholder="no limit"),
             Field("training.pairs_per_step", "Pairs per step", placeholder=_default("pairs_per_step")),
             Field(
+                "training.gradient_checkpointing",
+                "Gradient checkpointing",
+                "Less memory, a quarter more time: layers are computed twice.",
+                "select",
+                _FLAG,
+            ),
+            Field(
                 "training.reference",
                 "Reference model",
                 "What the policy is held to.",

@@ -84,7 +84,7 @@ def test_a_head_that_is_more_than_linear_is_recomputed_and_right() -> None:
 
 
 def test_no_more_logits_than_the_chunk_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every product with the head, forward and backward, has at most the chunk's rows; three positions are kept."""
+    """Every product with the head, forward and backward, has at most the chunk's rows; but three are kept, made at once."""
     monkeypatch.setattr(logprobs, "KEPT_ELEMENTS", {"cpu": 3 * V})
     hidden, _, _, targets = inputs(torch.float32)
     linear = nn.Linear(D, V)
@@ -98,7 +98,7 @@ def test_no_more_logits_than_the_chunk_at_once(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(gemm, "matmul", spy)
     token_logps(hidden.requires_grad_(), targets, Head(linear), 2 * V).sum().backward()
-    assert rows == [2, 1, 2, 2, 2, 2]
+    assert rows == [3, 2, 2, 2, 2]
 
 
 def test_sums_are_fp32_under_bfloat16() -> None:

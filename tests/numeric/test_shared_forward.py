@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tests.factories.models import ARCHITECTURES, VOCABULARY, random_model
 from worker.models import old_names_of_peft
-from worker.trainer import llama
+from worker.trainer import llama, recompute
 from worker.trainer.errors import RefusedError
 from worker.trainer.examples import Example
 from worker.trainer.forward import Forward
@@ -168,6 +168,34 @@ def test_the_last_layer_answers_for_predicting_positions_alone() -> None:
     finally:
         llama._Mlp.apply = original  # type: ignore[method-assign]
     assert seen == [206, 6]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gpt_neox"])
+def test_a_layer_that_is_computed_again_keeps_little(architecture: str) -> None:
+    """Over the same groups: the same gradients, from less than half of the bytes kept for the backward pass."""
+    kept, grads = [], []
+    for again in (False, True):
+        model, held = random_model(architecture), dict[int, int]()
+        if again:
+            recompute.use_in(model)
+
+        def keep(tensor: Tensor, held: dict[int, int] = held) -> Tensor:
+            held[tensor.data_ptr()] = tensor.nbytes
+            return tensor
+
+        weights = {parameter.data_ptr() for parameter in model.parameters()}
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            total = sum(tokens.sum() for unit in logps(Forward(model), make_units(3), "tiles") for tokens in unit)
+        total.backward()  # type: ignore[union-attr]
+        kept.append(sum(nbytes for place, nbytes in held.items() if place not in weights))
+        grads.append([parameter.grad for parameter in model.parameters()])
+    assert all(map(torch.equal, *grads))
+    assert kept[1] < kept[0] / 2
+
+
+def test_a_model_without_layers_to_compute_again_is_refused() -> None:
+    with pytest.raises(RefusedError, match=r"gradient_checkpointing: .* leave the setting out"):
+        recompute.use_in(torch.nn.Linear(2, 2))
 
 
 def test_tiles_with_an_adapter_take_the_models_own_way() -> None:

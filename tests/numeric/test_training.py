@@ -133,6 +133,16 @@ def test_one_pass_of_eight_is_eight_passes_of_one(tmp_path: Path, method: str) -
     assert_close(whole, split, 2e-6)
 
 
+@pytest.mark.parametrize("settings", [{"method": "full"}, {"lora_dropout": 0.3}], ids=["full", "dropout"])
+def test_layers_computed_again_change_nothing(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Bit for bit: the second time is the same arithmetic, with the same units dropped."""
+    kept, again = (
+        trained(write_job(tmp_path / str(on), groups=make_groups(4, 2), gradient_checkpointing=on, **settings))
+        for on in (False, True)
+    )
+    assert all(torch.equal(kept[name], again[name]) for name in kept | again)
+
+
 def test_order_of_groups_in_a_step_changes_nothing(tmp_path: Path) -> None:
     groups = make_groups(8, 0)
     settings = {"pairs_per_step": 8, "epochs": 3, "learning_rate": 1e-3}

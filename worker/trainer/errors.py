@@ -104,7 +104,7 @@ def explain(error: BaseException) -> tuple[ExitCode, str]:
         )
     if is_out_of_memory(error):
         return ExitCode.OUT_OF_MEMORY, (
-            f"out of memory: {error}; lower tokens_per_row or max_length, use method 'lora', or free memory, "
-            "and start again"
+            f"out of memory: {error}; lower tokens_per_row or max_length, use gradient_checkpointing or method "
+            "'lora', or free memory, and start again"
         )
     return ExitCode.FAILED, f"{type(error).__name__}: {error}; the lines above say where"

@@ -32,6 +32,7 @@ from worker.trainer.split import Split
 FREE_SETTINGS = frozenset(
     {
         "tokens_per_row",
+        "gradient_checkpointing",
         "eval_every_steps",
         "checkpoint_every_steps",
         "checkpoint_every_seconds",

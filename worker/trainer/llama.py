@@ -26,7 +26,7 @@ def use_in(decoder: Any) -> None:
     layers = getattr(decoder, "layers", None)
     if not isinstance(layers, nn.ModuleList) or not all(type(layer).__name__ in LAYERS for layer in layers):
         return
-    if decoder.config.hidden_act not in ("silu", "swish"):
+    if decoder.config.hidden_act not in ("silu", "swish") or type(layers[0]) in _CLASSES.values():
         return
     made = _class_for(type(layers[0]))
     for layer in layers:
@@ -202,7 +202,11 @@ def _input_grad(grad: Tensor, weight: Tensor) -> Tensor:
 
 def _weight_grad(grad: Tensor, x: Tensor, weight: Tensor, wanted: bool) -> Tensor | None:
     """(out, in), in the weight's dtype."""
-    return gemm.matmul(grad.t(), x).to(weight.dtype) if wanted else None
+    if not wanted:
+        return None
+    if grad.shape[1] > 2 * x.shape[1]:  # one side is transposed in memory first: the smaller one
+        return gemm.matmul(x.t(), grad).t().to(weight.dtype).contiguous()
+    return gemm.matmul(grad.t(), x).to(weight.dtype)
 
 
 def _sum(parts: list[Tensor], dtype: torch.dtype) -> Tensor:

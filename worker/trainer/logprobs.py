@@ -21,7 +21,7 @@ CHUNK_ELEMENTS = {"cpu": 1 << 23, "cuda": 1 << 27}
 for a GPU's."""
 KEPT_ELEMENTS = {"cpu": 1 << 26, "cuda": 1 << 28}
 """Exponentials of a pass that are kept rather than computed again: a quarter of the head's work for 256 MiB of fp32."""
-CACHED_ELEMENTS = 1 << 20
+CACHED_ELEMENTS = 1 << 18
 """Logits that go through the steps of the softmax together on a CPU, so that they stay in its caches meanwhile."""
 
 
@@ -199,13 +199,18 @@ class _LinearLogps(torch.autograd.Function):
         early = options.differentiated and ctx.needs_input_grad[0] and not trains_head
         N, V, dtype = len(targets), weight.shape[0], options.dtype
         kept = min(N, KEPT_ELEMENTS.get(hidden.device.type, 1 << 26) // V) if trains_head else 0
-        spread = hidden.new_empty(kept, V, dtype=dtype)
+        in_place = dtype == _sum_dtype(dtype)  # then logits become their exponentials, all kept ones in one product
+        spread = hidden.new_empty(0 if in_place else kept, V, dtype=dtype)
         W, b = weight.to(dtype), None if bias is None else bias.to(dtype)
         logps, grads, shares, at_targets = [], [], [hidden.new_empty(0)], [hidden.new_empty(0)]
         with torch.autocast(hidden.device.type, enabled=False):
-            for span in (*_chunks(0, kept, options.rows), *_chunks(kept, N, options.rows)):
+            for span in (*_chunks(0, kept, kept if in_place else options.rows), *_chunks(kept, N, options.rows)):
                 logits = _logits(hidden[span].to(dtype), W, b, options.scale, options.softcap)
-                out = spread[span] if span.stop <= kept else options.room_for(logits) if early else None
+                if span.stop <= kept:
+                    spread = logits if in_place else spread
+                    out: Tensor | None = spread[span]
+                else:
+                    out = options.room_for(logits) if early else None
                 found, slopes = options.to_logps(logits, targets[span], out)
                 logps.append(found)
                 if slopes is not None and early:

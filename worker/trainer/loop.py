@@ -135,7 +135,8 @@ class Loop:
                 self._optimizer.zero_grad(set_to_none=True)
                 raise OutOfMemoryError(
                     f"out of memory in step {self.state.step + 1}; {self._keep(random)}; lower tokens_per_row "
-                    f"(now {self._settings.tokens_per_row}) or max_length, or use method 'lora', and start again"
+                    f"(now {self._settings.tokens_per_row}) or max_length, use gradient_checkpointing or method "
+                    "'lora', and start again"
                 ) from error
             self._after_step(figures, tokens, time.monotonic() - began)
 
@@ -153,10 +154,10 @@ class Loop:
             batch = build(self._train.units, made, self._passes.path)
             with self.policy.dropout():
                 scored = self._scored(self._train, made, batch, baseline)
-            # Each pass adds its share of the step's weighted mean: any split into passes has the same gradient. Over
-            # several processes gradients are averaged, so that each counts as often as there are processes.
-            share = self._crew.size / weight_sum if counts else 0.0
-            ((scored.losses * scored.weight).sum() * share).backward()  # type: ignore[no-untyped-call]
+                # Each pass adds its share of the step's weighted mean: any split into passes has the same gradient.
+                # Over several processes gradients are averaged, so that each counts as often as there are processes.
+                share = self._crew.size / weight_sum if counts else 0.0
+                ((scored.losses * scored.weight).sum() * share).backward()  # type: ignore[no-untyped-call]
             if counts:
                 tally.add(scored.columns, len(scored.losses))
                 tokens += batch.tokens

@@ -14,7 +14,7 @@ from torch import nn
 from app.rounds.spec import ADAPTER_METHODS, ALL_LINEAR, ModelRef, TrainingSettings
 from app.versions.manifest import Base, VersionInfo
 from worker.models import ADAPTER_CONFIG, GENERATION_CONFIG, TOKENIZER_FILES, load_weights, old_names_of_peft
-from worker.trainer import flex, quantization
+from worker.trainer import flex, quantization, recompute
 from worker.trainer.errors import RefusedError
 
 _PLAIN_LORA: dict[str, Any] = {"use_dora": False, "modules_to_save": None, "bias": "none", "rank_pattern": {}}
@@ -128,7 +128,18 @@ def load_start(
 
 
 def make_trainable(policy: Policy, settings: TrainingSettings) -> Policy:
-    """``policy`` with something to train: every weight, its own adapter, or a new one that changes nothing yet."""
+    """``policy`` with something to train: every weight, its own adapter, or a new one that changes nothing yet.
+
+    Raises:
+        RefusedError: its layers are to be computed again in the backward pass, and cannot be.
+    """
+    made = _with_gradients(policy, settings)
+    if settings.gradient_checkpointing:
+        recompute.use_in(made.model)
+    return made
+
+
+def _with_gradients(policy: Policy, settings: TrainingSettings) -> Policy:
     model = policy.model
     if settings.method == "full":
         model.requires_grad_(True)

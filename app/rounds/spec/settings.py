@@ -66,6 +66,8 @@ class TrainingSettings:
     """Preferences in one optimiser step, however many rows they are packed into."""
     tokens_per_row: int = 4096
     """Budget of a packed row, padding included; one group may be longer and then has a row of its own."""
+    gradient_checkpointing: bool = False
+    """Layers keep their inputs alone and are computed again in the backward pass: less memory, a quarter more time."""
     max_length: int | None = None
     """Longest prompt plus completion, tokens; None takes the model's context length."""
     dtype: str = "auto"
@@ -237,6 +239,7 @@ CHECKS: dict[str, Check] = {
     "max_steps": optional(whole(1, 10_000_000)),
     "pairs_per_step": whole(1, 100_000),
     "tokens_per_row": whole(16, 4_194_304),
+    "gradient_checkpointing": yes_or_no,
     "max_length": optional(whole(8, 4_194_304)),
     "dtype": known(*DTYPES),
     "seed": whole(0, 2**31 - 1),
