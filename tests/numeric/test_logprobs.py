@@ -84,7 +84,7 @@ def test_a_head_that_is_more_than_linear_is_recomputed_and_right() -> None:
 
 
 def test_no_more_logits_than_the_chunk_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every product with the head, forward and backward, has at most the chunk's rows; but three are kept, made at once."""
+    """Products with the head, forward and backward, have at most the chunk's rows; the three kept are made at once."""
     monkeypatch.setattr(logprobs, "KEPT_ELEMENTS", {"cpu": 3 * V})
     hidden, _, _, targets = inputs(torch.float32)
     linear = nn.Linear(D, V)
