@@ -3,13 +3,13 @@
 The trainer never sees them, only votes. Each score is a real number, higher is better, and falls for answers that try
 to please without being one: fewer than 4 different content words, text that breaks off, the same words again.
 
-concise    A complete answer in few words: at most 30 of them, and the more of those say something the better. Every
-           doubling beyond costs.
+concise    A complete answer in few words: 12 to 24 of them. Every doubling beyond costs, and so does every halving
+           below.
 thorough   Much to learn from it: different content words, with less for each further one, and reasons given
            ("because", "since", …). Opposed to ``concise``; but beyond 120 words thorough becomes tiring.
-warm       Kind words to the reader: different warm expressions, with less for each further one, an answer that speaks
-           to the reader rather than past them, and no brusque phrases. Not about length: expressions are counted in
-           proportion once there are more than one for every 12 words.
+warm       Kind words to the reader: up to three different warm expressions, an answer that speaks to the reader rather
+           than past them, and no brusque phrases. Not about length: short answers may be as kind as long ones. More
+           than four warm expressions are cloying.
 steps      Numbered steps: 3 to 5 of them, numbered from 1, each with words of its own. Words of order ("first",
            "then") and bullet points are worth a little.
 
@@ -89,12 +89,12 @@ _BULLET = re.compile(r"^\s*[-*•]\s+(.+)$", re.MULTILINE)
 
 
 def concise(text: str) -> float:
-    """About 1 at best; minus 4 for each factor e of the words beyond 30."""
+    """0.5 at best; minus 4 for each factor e of the words beyond 24, or below 12."""
     words = _words(text)
     if not words:
         return -20.0
-    off = max(0.0, math.log(len(words) / 30))
-    return 0.05 * min(len(_content(words)), 20) - 4.0 * off - _faults(text, words)
+    off = max(0.0, math.log(len(words) / 24), math.log(12 / len(words)))
+    return 0.1 * min(len(_content(words)), 5) - 4.0 * off - _faults(text, words)
 
 
 def thorough(text: str) -> float:
@@ -103,22 +103,23 @@ def thorough(text: str) -> float:
     if not words:
         return -20.0
     substance = 4.0 * (1.0 - math.exp(-len(_content(words)) / 40))
-    reasons = 1.0 - math.exp(-sum(word in _REASONS for word in words) / 3)
+    reasons = 2.0 * (1.0 - math.exp(-sum(word in _REASONS for word in words) / 2))
     tiring = 4.0 * max(0.0, math.log(len(words) / 120))
     return substance + reasons - tiring - _faults(text, words)
 
 
 def warm(text: str) -> float:
-    """About -1 to 4: each further warm expression adds less, brusque phrases take away."""
+    """About -1 to 3: up to three warm expressions, each adding less, take away from four on, as brusque phrases do."""
     words = _words(text)
     if not words:
         return -20.0
     lowered = text.lower()
     found = sum(pattern.search(lowered) is not None for pattern in _WARM_PATTERNS)
-    found_at_most = min(float(found), len(words) / 12 + 2)  # kind words beside an answer, not instead of one
+    beside_an_answer = min(float(found), 3.0, len(words) / 12 + 2)  # kind words, but not instead of one
+    cloying = max(0, found - 4)
     brusque = sum(pattern.search(lowered) is not None for pattern in _BRUSQUE)
     to_reader = sum(word in {"you", "your", "yourself", "we"} for word in words) / len(words)
-    score = 4.0 * (1.0 - math.exp(-found_at_most / 3)) + 2.0 * to_reader - 0.8 * brusque
+    score = 4.0 * (1.0 - math.exp(-beside_an_answer / 3)) + 2.0 * to_reader - 0.4 * cloying - 0.8 * brusque
     return score - _faults(text, words)
 
 

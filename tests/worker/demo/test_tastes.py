@@ -1,6 +1,7 @@
 """The hidden preferences: what they like, what does not fool them, and the reviewer who follows them."""
 
 import random
+import re
 from collections.abc import Callable
 
 import pytest
@@ -98,8 +99,8 @@ def test_two_tastes_are_not_about_length(taste: str) -> None:
 
 
 FAVOURED: dict[str, Callable[[manner.Manner, str], bool]] = {
-    "concise": lambda m, text: 16 <= len(text.split()) <= 30,
-    "thorough": lambda m, text: m.length == "long",
+    "concise": lambda m, text: 12 <= len(text.split()) <= 24,
+    "thorough": lambda m, text: m.length == "long" and len(re.findall(r"\b(because|since|as|so)\b", text.lower())) > 1,
     "warm": lambda m, text: m.tone == "warm",
     "steps": lambda m, text: m.form == "steps",
 }
