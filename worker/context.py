@@ -1,5 +1,6 @@
 """What the jobs of one worker process share: settings, the database, and whether the worker is being stopped."""
 
+import math
 import mmap
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
@@ -47,12 +48,12 @@ class Context:
         bound = self.factory.kw["bind"]
         bound.dispose()
 
-    def engine(self) -> EngineClient:
-        """A client of the sampling engine, for a ``with``."""
+    def engine(self, *, at_most_seconds: float = math.inf) -> EngineClient:
+        """A client of the sampling engine, for a ``with``; ``at_most_seconds`` of silence, if that is shorter."""
         settings = self.settings
         return EngineClient(
             settings.engine_url,
             settings.engine_secret.get_secret_value(),
-            settings.engine_timeout_seconds,
+            min(settings.engine_timeout_seconds, at_most_seconds),
             kind=settings.engine_kind,
         )

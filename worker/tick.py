@@ -22,6 +22,7 @@ from app.rounds.deciding import decide, open_gates
 from app.rounds.due import look
 from worker.context import Context
 from worker.rounds.sweep import sweep
+from worker.serving import serve
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +30,8 @@ logger = logging.getLogger(__name__)
 def tick(context: Context) -> None:
     """Look once.
 
-    At lapsed leases, due rounds and imports, gates that can decide, rounds without a worker, low buffers, and wake-ups
-    that were not sent.
+    At lapsed leases, due rounds and imports, gates that can decide, rounds without a worker, low buffers, wake-ups
+    that were not sent, and what the engine serves.
     """
     with transaction(context.factory) as db:
         expire_leases(db)
@@ -51,6 +52,7 @@ def tick(context: Context) -> None:
     watch_reviewers(context)
     sweep(context)
     send_pending(context.factory, context.settings)
+    serve(context)
 
 
 def watch_reviewers(context: Context) -> None:

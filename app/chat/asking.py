@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.engine.asynchronous import AsyncAnswer, AsyncEngineClient
 from app.engine.client import EngineClient, EngineNonsense, EngineRefused, EngineUnavailable, Messages, Sampling
-from app.engine.pushing import push
+from app.engine.pushing import NOT_SERVED, push
 from app.errors import DomainError, InvalidError
 
 log = logging.getLogger("hone.chat")
@@ -128,6 +128,9 @@ def for_clients(error: DomainError) -> DomainError:
     if isinstance(error, EngineNonsense):
         log.error("a chat could not be answered: %s", error)
         return ModelAwayError("The model's answer could not be read.", mend="Tell whoever runs this installation.")
+    if isinstance(error, EngineRefused) and error.code in (NOT_SERVED, "version_damaged", "model_not_found"):
+        log.error("a chat could not be answered: %s", error)
+        return ModelAwayError("The model is not being served.", mend="Tell whoever runs this installation.")
     if isinstance(error, EngineRefused) and error.code == "template_error":
         return ModelRefusedError(
             "The model's chat template refuses this conversation.",

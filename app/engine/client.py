@@ -132,19 +132,18 @@ class EngineClient:
         """Names of the versions that can be asked for."""
         return [card.name for place in range(len(self._https)) for card in self._cards(place)]
 
-    def serving(self) -> dict[str, str]:
-        """The address that serves each version, by its name; addresses that do not answer serve none.
+    def serving(self) -> dict[str, tuple[str, Card]]:
+        """For each version, by its name, the address that serves it and what is said of it there.
 
         Raises:
-            EngineUnavailable: none of them answers.
+            EngineUnavailable: not all of them answer.
         """
-        listings = self._look()
-        if all(isinstance(cards, EngineUnavailable) for cards in listings):
-            raise next(cards for cards in listings if isinstance(cards, EngineUnavailable))
-        found: dict[str, str] = {}
-        for url, cards in zip(self._places.urls, listings, strict=True):
-            for card in cards if isinstance(cards, list) else ():
-                found.setdefault(card.name, url)
+        found: dict[str, tuple[str, Card]] = {}
+        for url, cards in zip(self._places.urls, self._look(), strict=True):
+            if isinstance(cards, EngineUnavailable):
+                raise cards
+            for card in cards:
+                found.setdefault(card.name, (url, card))
         return found
 
     def load(self, version_id: str, path: Path | str | None = None, *, base: str | None = None) -> None:

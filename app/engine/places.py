@@ -16,10 +16,11 @@ KNOWN_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A model that a server says it serves; ``parent`` is the one an adapter stands on."""
+    """A model that a server says it serves; ``parent`` is what an adapter stands on, ``owner`` who made the server."""
 
     name: str
     parent: str | None = None
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,11 @@ def read_cards(data: dict[str, Any]) -> list[Card]:
     if not isinstance(entries, list):
         raise EngineNonsense("GET /v1/models: no list of models")
     return [
-        Card(entry["id"], entry["parent"] if isinstance(entry.get("parent"), str) else None)
+        Card(
+            entry["id"],
+            entry["parent"] if isinstance(entry.get("parent"), str) else None,
+            str(entry.get("owned_by") or ""),
+        )
         for entry in entries
         if isinstance(entry, dict) and isinstance(entry.get("id"), str)
     ]

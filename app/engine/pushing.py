@@ -6,7 +6,10 @@ from uuid import UUID
 from app.engine.client import EngineClient
 from app.engine.errors import EngineRefused, EngineUnavailable
 from app.versions.files import directory
-from app.versions.manifest import VersionInfo
+from app.versions.manifest import ManifestError, VersionInfo
+
+NOT_SERVED = "version_not_served"
+"""Code of the refusal: no engine has the version, and none can be given it."""
 
 
 def base_of(folder: Path) -> str | None:
@@ -23,30 +26,32 @@ def push(engine: EngineClient, versions_dir: Path, version_id: UUID) -> None:
     """Make sure that ``version_id`` can be asked for: an adapter is loaded under that name.
 
     Raises:
-        ManifestError: its directory cannot be read.
         EngineUnavailable, EngineNonsense: try again later, or not.
-        EngineRefused: nobody serves it; where it is a full model, the message says how to start a server for it.
+        EngineRefused: nobody serves it, or its directory is damaged; where it is a full model, the message says how to
+            start a server for it.
     """
     folder = directory(versions_dir, version_id).absolute()
-    base = base_of(folder)
+    try:
+        base = base_of(folder)
+    except ManifestError as error:
+        raise EngineRefused("version_damaged", str(error)) from error
     try:
         engine.load(str(version_id), folder, base=base)
     except (EngineRefused, EngineUnavailable) as error:
         if base is None and _is_about_adapters(error):
-            raise full_model_missing(version_id, folder, error) from error
+            raise _full_model_missing(version_id, folder, error) from error
         if isinstance(error, EngineRefused) and error.code == "model_not_found" and base is not None:
             raise EngineRefused(
-                "base_not_served",
+                NOT_SERVED,
                 f"{error.message}, the full model under version {version_id}. Start a server with "
                 f"{directory(versions_dir, UUID(base)).absolute()}, named {base}.",
             ) from error
         raise
 
 
-def full_model_missing(version_id: UUID, folder: Path, error: Exception) -> EngineRefused:
-    """What to do about a full model that no address serves."""
+def _full_model_missing(version_id: UUID, folder: Path, error: Exception) -> EngineRefused:
     return EngineRefused(
-        "full_model_not_served",
+        NOT_SERVED,
         f"No engine serves version {version_id} ({error}). It is a full model, which vLLM and SGLang take only at "
         f"their start: start a second server with {folder}, named {version_id}, and add its address to "
         "HONE_ENGINE_URL. Until then promote another version, or wait: nothing is sampled twice or lost.",

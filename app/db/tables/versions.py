@@ -35,6 +35,8 @@ class Version(Base):
     """SHA-256 of the manifest, hexadecimal."""
     context_length: Mapped[int]
     metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    served_by: Mapped[str | None]
+    """Address of the engine that serves it, where that is not Hone's own; null: none that is known."""
     gate_state: Mapped[str | None]
     """open: people compare it with its parent, blind; passed or failed: the gate decided; ended: somebody or something
     else did first. Null: no blind comparisons were asked for."""

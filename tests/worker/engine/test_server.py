@@ -99,6 +99,64 @@ def test_sdk_completions_of_texts_and_ids(sdk: openai.OpenAI) -> None:
     assert len({choice.text for choice in many.choices}) == 4
 
 
+def test_sdk_every_sampling_field_does_what_it_says(sdk: openai.OpenAI) -> None:
+    """What OpenAI's API lacks goes through ``extra_body``; what comes back beside it is read by attribute."""
+
+    def ask(extra: dict[str, Any] | None = None, **fields: Any) -> Any:
+        settings: dict[str, Any] = {"model": "llama", "messages": MESSAGES, "seed": 4, "max_tokens": 24}
+        body = {"ignore_eos": True, "return_token_ids": True} | (extra or {})
+        return sdk.chat.completions.create(**settings | fields, extra_body=body)
+
+    (greedy,) = ask(temperature=0).choices
+    (warm,) = ask(temperature=1.5).choices
+    assert warm.token_ids != greedy.token_ids
+    for narrow in (ask(top_p=1e-6), ask({"top_k": 1}), ask({"min_p": 1.0})):
+        assert narrow.choices[0].token_ids == greedy.token_ids
+    (stopped,) = ask({"stop_token_ids": [warm.token_ids[9]]}, temperature=1.5).choices
+    length = warm.token_ids.index(warm.token_ids[9]) + 1
+    assert (stopped.token_ids, stopped.finish_reason) == (warm.token_ids[:length], "stop")
+    assert stopped.stop_reason == warm.token_ids[9]
+    text = warm.message.content
+    stop = next(text[i : i + 3] for i in range(10, len(text)) if "\ufffd" not in text[i : i + 3])
+    (cut,) = ask(temperature=1.5, stop=[stop]).choices
+    assert (cut.message.content, cut.stop_reason) == (text[: text.index(stop)], stop)
+    told = ask({"prompt_logprobs": 1}, logprobs=True, top_logprobs=3)
+    assert len(told.prompt_logprobs) == len(told.prompt_token_ids) == told.usage.prompt_tokens
+    assert [len(entry.top_logprobs) for entry in told.choices[0].logprobs.content] == [3] * 24
+
+
+def test_sdk_async_streams_are_the_same_answers(engine: EngineProcess, sdk: openai.OpenAI) -> None:
+    settings: dict[str, Any] = {"model": "llama", "messages": MESSAGES, "n": 2, "max_tokens": 30}
+
+    async def stream(client: openai.AsyncOpenAI, seed: int) -> list[str]:
+        texts = ["", ""]
+        async for chunk in await client.chat.completions.create(stream=True, seed=seed, **settings):
+            for choice in chunk.choices:
+                texts[choice.index] += choice.delta.content or ""
+        return texts
+
+    async def both() -> list[list[str]]:
+        async with openai.AsyncOpenAI(base_url=f"{engine.url}/v1", api_key="none", max_retries=0) as client:
+            return list(await asyncio.gather(*(stream(client, seed) for seed in range(4))))
+
+    whole = [sdk.chat.completions.create(seed=seed, **settings).choices for seed in range(4)]
+    assert aside.run(both()) == [[choice.message.content for choice in choices] for choices in whole]
+
+
+def test_sdk_is_told_to_come_back_later(engine: EngineProcess, sdk: openai.OpenAI) -> None:
+    ask: dict[str, Any] = {"model": "llama", "messages": MESSAGES, "max_tokens": 1}
+    with started(engine, n=8, max_tokens=240), started(engine, n=8, max_tokens=240):
+        with pytest.raises(openai.RateLimitError) as full:
+            sdk.chat.completions.create(**ask)
+        assert (full.value.code, full.value.response.headers["retry-after"]) == ("queue_full", "1")
+    engine.http.post("/sleep")
+    with pytest.raises(openai.InternalServerError) as asleep:
+        sdk.chat.completions.create(**ask)
+    assert (asleep.value.status_code, asleep.value.code) == (503, "asleep")
+    engine.http.post("/wake_up")
+    assert sdk.chat.completions.create(**ask).usage is not None
+
+
 def test_sdk_models(sdk: openai.OpenAI) -> None:
     names = {model.id: model for model in sdk.models.list()}
     assert set(names) == {"llama", "gpt2", "gemma3_text", "adapter-1", "adapter-2"}
