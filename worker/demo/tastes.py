@@ -8,8 +8,8 @@ concise    A complete answer in few words: 12 to 24 of them. Every doubling beyo
 thorough   Much to learn from it: different content words, with less for each further one, and reasons given
            ("because", "since", …). Opposed to ``concise``; but beyond 120 words thorough becomes tiring.
 warm       Kind words to the reader: up to three different warm expressions, an answer that speaks to the reader rather
-           than past them, and no brusque phrases. Not about length: short answers may be as kind as long ones. More
-           than four warm expressions are cloying.
+           than past them, no brusque phrases, and help beside the kindness (a large share of words that say something).
+           Not about length: short answers may be as kind as long ones. More than four warm expressions are cloying.
 steps      Numbered steps: 3 to 5 of them, numbered from 1, each with words of its own. Words of order ("first",
            "then") and bullet points are worth a little.
 
@@ -118,8 +118,9 @@ def warm(text: str) -> float:
     beside_an_answer = min(float(found), 3.0, len(words) / 12 + 2)  # kind words, but not instead of one
     cloying = max(0, found - 4)
     brusque = sum(pattern.search(lowered) is not None for pattern in _BRUSQUE)
-    to_reader = sum(word in {"you", "your", "yourself", "we"} for word in words) / len(words)
-    score = 4.0 * (1.0 - math.exp(-beside_an_answer / 3)) + 2.0 * to_reader - 0.4 * cloying - 0.8 * brusque
+    to_reader = not {"you", "your", "yourself", "we"}.isdisjoint(words)
+    help_too = 2.0 * len(_content(words)) / len(words)
+    score = 4.0 * (1.0 - math.exp(-beside_an_answer / 3)) + 0.5 * to_reader + help_too - 0.4 * cloying - 0.8 * brusque
     return score - _faults(text, words)
 
 
