@@ -53,8 +53,10 @@ def compare(
     try:
         splits = [n for n in range(1, size + 1) if size % n == 0] if options.trl_batch is None else [options.trl_batch]
         theirs.ask(trl_side.train, model, steps[:1], rows_per_pass=size, **how)  # the first run of all is slower
-        tried = {n: theirs.ask(trl_side.train, model, steps[:2], rows_per_pass=n, **how)["seconds"] for n in splits}
-        best = min(tried, key=lambda n: tried[n])
+        best = splits[0]
+        if len(splits) > 1:
+            tried = {n: theirs.ask(trl_side.train, model, steps[:2], rows_per_pass=n, **how)["seconds"] for n in splits}
+            best = min(tried, key=lambda n: tried[n])
         ours.ask(hone_side.train, model, groups[:1], settings)
         rows = round(sum(map(_tokens, groups)) / len(steps))
         predicted = round(sum(len(c.ids) for group in groups for c in group.completions) / len(steps))

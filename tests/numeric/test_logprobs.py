@@ -32,7 +32,7 @@ def test_values_and_gradients(
     monkeypatch: pytest.MonkeyPatch, trained: bool, scale: float, softcap: float | None, chunk: int, kept: int
 ) -> None:
     monkeypatch.setattr(logprobs, "KEPT_ELEMENTS", {"cpu": kept * V})
-    monkeypatch.setattr(logprobs, "CACHED_ELEMENTS", 2 * V)
+    monkeypatch.setattr(logprobs, "SOFTMAX_ELEMENTS", {"cpu": 2 * V})
     hidden, weight, bias, targets = inputs()
     linear = nn.Linear(D, V, dtype=torch.float64)
     with torch.no_grad():

@@ -21,8 +21,8 @@ CHUNK_ELEMENTS = {"cpu": 1 << 23, "cuda": 1 << 27}
 for a GPU's."""
 KEPT_ELEMENTS = {"cpu": 1 << 26, "cuda": 1 << 28}
 """Exponentials of a pass that are kept rather than computed again: a quarter of the head's work for 256 MiB of fp32."""
-CACHED_ELEMENTS = 1 << 18
-"""Logits that go through the steps of the softmax together on a CPU, so that they stay in its caches meanwhile."""
+SOFTMAX_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 27}
+"""Logits that go through the steps of the softmax together, in fp32: on a CPU they stay in its caches meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +108,12 @@ def _module_logps(hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
     return logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(1)
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, scale: float, softcap: float | None) -> Tensor:
-    """(n, V) in the sum's dtype, of operands already in the product's."""
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(n, V) in the product's dtype, of operands in it, before scale and cap."""
     logits = gemm.matmul(hidden, weight.t())
     if bias is not None:
         logits += bias
-    logits = logits.to(_sum_dtype(logits.dtype))
-    if scale != 1.0:
-        logits *= scale
-    return logits if softcap is None else logits.div_(softcap).tanh_().mul_(softcap)
+    return logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,35 +129,34 @@ class _Slopes:
 
 
 def _from_logits(
-    logits: Tensor, targets: Tensor, scale: float, softcap: float | None, out: Tensor | None
-) -> tuple[Tensor, _Slopes | None]:
-    """Log-probs (n,) of the targets, and, where there is an ``out`` (n, V) for the spread, the slopes.
+    logits: Tensor, targets: Tensor, scale: float, softcap: float | None, *, keep: bool
+) -> tuple[Tensor, _Slopes]:
+    """Log-probs (n,) of the targets, and their slopes. Consumes ``logits``: where ``keep`` is, they become the spread.
 
-    Consumes ``logits``. The softmax is never divided out: what divides it is one number a row, which its products
-    with hidden states and weights can take instead.
+    The softmax is never divided out: what divides it is one number a row, which its products with hidden states and
+    weights can take instead.
     """
     n, V = logits.shape
-    at = torch.arange(n, device=logits.device)
-    chosen = logits[at, targets]
-    shift, total = torch.empty_like(chosen), torch.empty_like(chosen)
-    rows = max(1, CACHED_ELEMENTS // V) if logits.device.type == "cpu" else n
-    for start in range(0, n, rows):
-        span = slice(start, start + rows)
-        piece = logits[span]
+    chosen, shift, total = (logits.new_empty(n, dtype=_sum_dtype(logits.dtype)) for _ in range(3))
+    rows = max(1, SOFTMAX_ELEMENTS.get(logits.device.type, 1 << 21) // V)
+    for span in _chunks(0, n, rows):
+        piece = logits[span].to(chosen.dtype)  # the logits themselves, where they have the sum's dtype
+        if scale != 1.0:
+            piece *= scale
+        if softcap is not None:
+            piece.div_(softcap).tanh_().mul_(softcap)
+        torch.gather(piece, 1, targets[span, None], out=chosen[span, None])
         torch.amax(piece, 1, out=shift[span])
-        slope = None if softcap is None or out is None else 1 - (piece / softcap).square()
-        direct = out is not None and out.dtype == logits.dtype
-        spread = torch.sub(piece, shift[span, None], out=out[span] if out is not None and direct else piece).exp_()
-        torch.sum(spread, 1, out=total[span])
+        slope = None if softcap is None or not keep else 1 - (piece / softcap).square()
+        piece.sub_(shift[span, None]).exp_()
+        torch.sum(piece, 1, out=total[span])
         if slope is not None:
-            spread *= slope
-        if out is not None and not direct:
-            out[span] = spread
+            piece *= slope
+        if keep and piece.dtype != logits.dtype:
+            logits[span] = piece
     logps = chosen - shift - total.log()
-    if out is None:
-        return logps, None
     at_target = torch.full_like(chosen, scale) if softcap is None else scale * (1 - (chosen / softcap).square())
-    return logps, _Slopes(out, scale / total, at_target)
+    return logps, _Slopes(logits, scale / total, at_target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +170,9 @@ class _Options:
     differentiated: bool
     """Whether a backward pass may come."""
 
-    def to_logps(self, logits: Tensor, targets: Tensor, out: Tensor | None) -> tuple[Tensor, _Slopes | None]:
-        """Of what ``_logits`` gave; ``out`` as there."""
-        return _from_logits(logits, targets, self.scale, self.softcap, out)
-
-    def room_for(self, logits: Tensor) -> Tensor:
-        """Where the spread of ``logits`` may go that are not needed any more."""
-        return logits if logits.dtype == self.dtype else logits.new_empty(logits.shape, dtype=self.dtype)
+    def to_logps(self, logits: Tensor, targets: Tensor, *, keep: bool) -> tuple[Tensor, _Slopes]:
+        """Of what ``_logits`` gave."""
+        return _from_logits(logits, targets, self.scale, self.softcap, keep=keep)
 
 
 class _LinearLogps(torch.autograd.Function):
@@ -199,23 +191,19 @@ class _LinearLogps(torch.autograd.Function):
         early = options.differentiated and ctx.needs_input_grad[0] and not trains_head
         N, V, dtype = len(targets), weight.shape[0], options.dtype
         kept = min(N, KEPT_ELEMENTS.get(hidden.device.type, 1 << 26) // V) if trains_head else 0
-        in_place = dtype == _sum_dtype(dtype)  # then logits become their exponentials, all kept ones in one product
-        spread = hidden.new_empty(0 if in_place else kept, V, dtype=dtype)
+        spread = hidden.new_empty(0, V, dtype=dtype)
         W, b = weight.to(dtype), None if bias is None else bias.to(dtype)
         logps, grads, shares, at_targets = [], [], [hidden.new_empty(0)], [hidden.new_empty(0)]
         with torch.autocast(hidden.device.type, enabled=False):
-            for span in (*_chunks(0, kept, kept if in_place else options.rows), *_chunks(kept, N, options.rows)):
-                logits = _logits(hidden[span].to(dtype), W, b, options.scale, options.softcap)
+            for span in (*_chunks(0, kept, kept), *_chunks(kept, N, options.rows)):
+                logits = _logits(hidden[span].to(dtype), W, b)
                 if span.stop <= kept:
-                    spread = logits if in_place else spread
-                    out: Tensor | None = spread[span]
-                else:
-                    out = options.room_for(logits) if early else None
-                found, slopes = options.to_logps(logits, targets[span], out)
+                    spread = logits
+                found, slopes = options.to_logps(logits, targets[span], keep=early or span.stop <= kept)
                 logps.append(found)
-                if slopes is not None and early:
+                if early:
                     grads.append(_hidden_grad(slopes, W, targets[span], torch.ones_like(found)).to(hidden.dtype))
-                elif slopes is not None:
+                elif span.stop <= kept:
                     shares.append(slopes.share)
                     at_targets.append(slopes.at_target)
         ctx.early, ctx.options, ctx.kept = early, options, kept
@@ -243,8 +231,7 @@ class _LinearLogps(torch.autograd.Function):
                 piece, ids, upstream = hidden[span].to(dtype), targets[span], grad_output[span]
                 slopes = _Slopes(spread, share, at_target)
                 if span.stop > kept:
-                    logits = _logits(piece, W, b, options.scale, options.softcap)
-                    slopes = options.to_logps(logits, ids, options.room_for(logits))[1]
+                    slopes = options.to_logps(_logits(piece, W, b), ids, keep=True)[1]
                 grad_hidden[span] = _hidden_grad(slopes, W, ids, upstream)
                 shares, targeted = -(slopes.share * upstream), slopes.at_target * upstream
                 product = gemm.matmul(slopes.spread.t(), (piece * shares[:, None]).to(dtype)).to(sums)
