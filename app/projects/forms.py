@@ -180,7 +180,7 @@ SECTIONS = (
             Field(
                 "training.gradient_checkpointing",
                 "Gradient checkpointing",
-                "Less memory, a quarter more time: layers are computed twice.",
+                "Less memory, up to a third more time: layers are computed twice.",
                 "select",
                 _FLAG,
             ),

@@ -46,7 +46,7 @@ HELP = {
     "max_steps": "Stop after this many optimiser steps.",
     "pairs_per_step": "Judgements per optimiser step.",
     "tokens_per_row": "Tokens per forward pass; less needs less memory.",
-    "gradient_checkpointing": "Compute layers again in the backward pass: less memory, a quarter more time.",
+    "gradient_checkpointing": "Compute layers again in the backward pass: less memory, up to a third more time.",
     "max_length": "Longest prompt + completion, tokens.",
     "dtype": ", ".join(DTYPES) + ".",
     "seed": "Of the order of examples and of dropout.",

@@ -27,7 +27,7 @@ DESCRIPTIONS = {
     "max_steps": "Optimiser steps; ends training early.",
     "pairs_per_step": "Judgements in one optimiser step.",
     "tokens_per_row": "Tokens of a forward pass; fewer need less memory.",
-    "gradient_checkpointing": "Layers are computed again in the backward pass: less memory, a quarter more time.",
+    "gradient_checkpointing": "Layers are computed again in the backward pass: less memory, up to a third more time.",
     "max_length": "Longest prompt plus completion, tokens; null takes the model's context length.",
     "dtype": "`auto` is bfloat16 on a GPU that has it.",
     "seed": "Of the order of examples and of new adapters.",
