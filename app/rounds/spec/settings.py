@@ -67,7 +67,7 @@ class TrainingSettings:
     tokens_per_row: int = 4096
     """Budget of a packed row, padding included; one group may be longer and then has a row of its own."""
     gradient_checkpointing: bool = False
-    """Layers keep their inputs alone and are computed again in the backward pass: less memory, up to a third more time."""
+    """Layers keep their inputs alone and are computed again in the backward pass: less memory, a third more time."""
     max_length: int | None = None
     """Longest prompt plus completion, tokens; None takes the model's context length."""
     dtype: str = "auto"
