@@ -21,6 +21,8 @@ from tests.browser.server import LiveServer, serving
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
 
+expect.set_options(timeout=15_000)  # a busy machine takes its time; only what fails waits that long
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Everything in this folder drives a browser."""
@@ -73,7 +75,7 @@ def context(
             problems.append(message.text)
 
     made = browser.new_context(reduced_motion="reduce", **context_options)  # type: ignore[arg-type]
-    made.set_default_timeout(10_000)
+    made.set_default_timeout(30_000)
     made.on("console", console)
     made.on("weberror", lambda error: problems.append(str(error.error)))
     yield made

@@ -24,7 +24,7 @@ function storage(act) {
 
 /** Keep what stands in the desk's fields now. */
 export function keep(desk) {
-  if (!desk.dataset.lease || !desk.dataset.written) return;
+  if (!desk.isConnected || !desk.dataset.lease || !desk.dataset.written) return; // taken off the page, it has no fields
   const values = {};
   for (const field of fields(desk)) {
     const ticked = field.type === "checkbox" || field.type === "radio";
