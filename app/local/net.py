@@ -45,12 +45,16 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def _who_listens(port: int) -> str:
+    """Of processes that share the socket the oldest, their parent: that is the one to stop."""
     try:
-        for connection in psutil.net_connections("tcp"):
-            listens = connection.status == psutil.CONN_LISTEN and tuple(connection.laddr)[1:2] == (port,)
-            if listens and connection.pid:
-                process = psutil.Process(connection.pid)
-                return f" by {' '.join(process.cmdline())[:80]} (pid {process.pid})"
+        holders = [
+            psutil.Process(connection.pid)
+            for connection in psutil.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN and tuple(connection.laddr)[1:2] == (port,) and connection.pid
+        ]
+        if holders:
+            process = min(holders, key=lambda holder: (holder.create_time(), holder.pid))
+            return f" by {' '.join(process.cmdline())[:80]} (pid {process.pid})"
     except (psutil.Error, OSError):  # not ours to see
         pass
     return ""
