@@ -1,5 +1,6 @@
 """Comparing as people do it: by keyboard, by mouse, on a phone, without JavaScript."""
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -64,8 +65,12 @@ def test_held_keys_double_presses_and_double_clicks_vote_once(server: LiveServer
     page.keyboard.down("b")
     page.keyboard.up("b")
     on_pair(page, 3)
-    page.keyboard.press("t")
-    page.keyboard.press("t")
+    page.evaluate(
+        """() => {  // both in one turn: two calls may be far apart on a busy machine
+            for (const type of ["keydown", "keyup", "keydown", "keyup"])
+                document.activeElement.dispatchEvent(new KeyboardEvent(type, { key: "t", bubbles: true }));
+        }"""
+    )
     on_pair(page, 4)
     assert [shown for _, shown in shop.votes()] == ["left", "right", "tie"]
 
@@ -127,6 +132,7 @@ def test_a_note_a_flag_and_a_skip_are_stored_with_the_time_it_took(
 def test_a_hidden_tab_does_not_count_as_looking(server: LiveServer, page: Page, sign_in: SignIn) -> None:
     shop = open_shop(server)
     sign_in(shop.reviewer)
+    began = time.monotonic()
     page.goto(shop.url)
     on_pair(page, 1)
     hide = """hidden => {
@@ -138,7 +144,7 @@ def test_a_hidden_tab_does_not_count_as_looking(server: LiveServer, page: Page, 
     page.evaluate(hide, False)
     page.keyboard.press("a")
     on_pair(page, 2)
-    assert shop.column("seconds")[0] < 2.5
+    assert shop.column("seconds")[0] < time.monotonic() - began - 2.5
 
 
 def test_the_page_goes_on_by_itself_when_pairs_are_ready(server: LiveServer, page: Page, sign_in: SignIn) -> None:
