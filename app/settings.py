@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address the web server listens on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port the web server listens on.")
     web_processes: int = Field(
-        default=0, ge=0, le=64, description="Web server processes that `hone up` starts; 0: one per core, up to four."
+        default=1, ge=0, le=64, description="Web server processes that `hone up` starts; 0: one per core, up to four."
     )
     secure_cookies: bool = Field(
         default=False, description="Set when served over TLS: cookies become `__Host-` and Secure, HSTS is sent."
