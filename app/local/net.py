@@ -4,6 +4,7 @@ import errno
 import http.client
 import socket
 from contextlib import closing
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -45,19 +46,23 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def _who_listens(port: int) -> str:
-    """Of processes that share the socket the oldest, their parent: that is the one to stop."""
+    """Whom to stop: of several processes that share the socket, the one that started the others."""
     try:
-        holders = [
-            psutil.Process(connection.pid)
-            for connection in psutil.net_connections("tcp")
-            if connection.status == psutil.CONN_LISTEN and tuple(connection.laddr)[1:2] == (port,) and connection.pid
-        ]
-        if holders:
-            process = min(holders, key=lambda holder: (holder.create_time(), holder.pid))
-            return f" by {' '.join(process.cmdline())[:80]} (pid {process.pid})"
+        for connection in psutil.net_connections("tcp"):
+            if connection.pid and _listens(connection, port):
+                process = psutil.Process(connection.pid)
+                while (parent := process.parent()) and any(
+                    _listens(one, port) for one in parent.net_connections("tcp")
+                ):
+                    process = parent
+                return f" by {' '.join(process.cmdline())[:80]} (pid {process.pid})"
     except (psutil.Error, OSError):  # not ours to see
         pass
     return ""
+
+
+def _listens(connection: Any, port: int) -> bool:
+    return connection.status == psutil.CONN_LISTEN and tuple(connection.laddr)[1:2] == (port,)
 
 
 def status_of(url: str, path: str, *, headers: dict[str, str] | None = None, timeout_seconds: float = 3.0) -> int:
