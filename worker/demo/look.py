@@ -33,7 +33,7 @@ def figures(answers: list[list[Answer]]) -> dict[str, float]:
         "differ": sum(a != b for a, b in pairs) / len(pairs),
         "steps": sum(bool(re.search(r"^1\. ", text, re.MULTILINE)) for text in texts) / len(texts),
         "bullets": sum(bool(re.search(r"^- ", text, re.MULTILINE)) for text in texts) / len(texts),
-        "warm": sum(TASTES["warm"](text) > 2.0 for text in texts) / len(texts),
+        "warm": sum(TASTES["warm"](text) > 2.0 for text in texts) / len(texts),  # two warm expressions or more
         "up_to_20_words": sum(count <= 20 for count in words) / len(words),
         "over_80_words": sum(count > 80 for count in words) / len(words),
         "mean_words": sum(words) / len(words),

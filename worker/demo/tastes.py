@@ -109,7 +109,7 @@ def thorough(text: str) -> float:
 
 
 def warm(text: str) -> float:
-    """About -1 to 3: up to three warm expressions, each adding less, take away from four on, as brusque phrases do."""
+    """About -1 to 4: up to three warm expressions add, each less; beyond four they take away, as brusque phrases do."""
     words = _words(text)
     if not words:
         return -20.0
