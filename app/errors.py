@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from app.language import _
+
 
 class DomainError(Exception):
     """Something a caller can understand and mend.
@@ -12,7 +14,7 @@ class DomainError(Exception):
 
     code = "error"
     status = 400
-    title = "That did not work"
+    title: str = _("That did not work")
     headers: dict[str, str] = {}  # noqa: RUF012 - replaced on an instance, never changed in place
     """Further headers of the answer."""
 
@@ -28,7 +30,7 @@ class NotFoundError(DomainError):
 
     code = "not_found"
     status = 404
-    title = "Not found"
+    title = _("Not found")
 
 
 class ForbiddenError(DomainError):
@@ -36,7 +38,7 @@ class ForbiddenError(DomainError):
 
     code = "forbidden"
     status = 403
-    title = "Not allowed"
+    title = _("Not allowed")
 
 
 class ConflictError(DomainError):
@@ -44,7 +46,7 @@ class ConflictError(DomainError):
 
     code = "conflict"
     status = 409
-    title = "Not possible now"
+    title = _("Not possible now")
 
 
 class InvalidError(DomainError):
@@ -52,4 +54,4 @@ class InvalidError(DomainError):
 
     code = "invalid"
     status = 422
-    title = "Not valid"
+    title = _("Not valid")

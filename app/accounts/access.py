@@ -27,6 +27,7 @@ from app.accounts.principal import Principal, ProjectContext, Role
 from app.accounts.scopes import SCOPES
 from app.db.tables import Membership, Project
 from app.errors import ForbiddenError, NotFoundError
+from app.language import _
 from app.web.csrf import SubmittedToken, check_token
 from app.web.deps import Db
 from app.web.guard import Guard, Rule, public
@@ -51,7 +52,7 @@ class MissingScopeError(ForbiddenError):
     """The token was not made for this."""
 
     code = "missing_scope"
-    title = "The token does not reach that far"
+    title = _("The token does not reach that far")
 
 
 class _Caller(Guard):
@@ -74,16 +75,22 @@ class _SignedIn(Guard):
         if principal is None:
             principal = identity.from_cookie(request, db)
             if principal is None:
-                raise identity.NotSignedInError("Nobody is signed in.", mend="Sign in, or send a token as a bearer.")
+                raise identity.NotSignedInError(
+                    _("Nobody is signed in."), mend=_("Sign in, or send a token as a bearer.")
+                )
             check_token(request, submitted, principal.csrf_token)
         if self.rule.scope is not None and not principal.allows(self.rule.scope):
             raise MissingScopeError(
-                f"The token has the scopes {', '.join(sorted(principal.scopes or ()))}; this needs {self.rule.scope}.",
-                mend=f"Make a token with {self.rule.scope} on your account page.",
+                _(
+                    "The token has the scopes %(scopes)s; this needs %(scope)s.",
+                    scopes=", ".join(sorted(principal.scopes or ())),
+                    scope=self.rule.scope,
+                ),
+                mend=_("Make a token with %(scope)s on your account page.", scope=self.rule.scope),
                 scope=self.rule.scope,
             )
         if self.rule.who == "site_admin" and not principal.is_site_admin:
-            raise ForbiddenError("Only site admins may do this.", mend="Ask one of them.")
+            raise ForbiddenError(_("Only site admins may do this."), mend=_("Ask one of them."))
         return principal
 
 
@@ -96,7 +103,7 @@ class _InProject(_SignedIn):
         principal = self._principal(request, db, submitted)
         project = db.scalar(select(Project).where(Project.slug == slug))
         if project is None:
-            raise NotFoundError(f"There is no project {slug!r} of yours.", mend=_NOT_YOURS)
+            raise NotFoundError(_("There is no project %(slug)s of yours.", slug=repr(slug)), mend=_NOT_YOURS)
         context = _context(db, principal, project, "admin" if self.rule.who == "admin" else "reviewer")
         request.state.project_context = context
         return context
@@ -114,7 +121,7 @@ def require_role(db: Session, principal: Principal, project_id: UUID, role: Role
     """
     project = db.get(Project, project_id)
     if project is None:
-        raise NotFoundError("There is no such thing in a project of yours.", mend=_NOT_YOURS)
+        raise NotFoundError(_("There is no such thing in a project of yours."), mend=_NOT_YOURS)
     return _context(db, principal, project, role)
 
 
@@ -125,10 +132,10 @@ def _context(db: Session, principal: Principal, project: Project, wanted: Role) 
     else:
         membership = db.get(Membership, (project.id, principal.user_id))
         if membership is None:
-            raise NotFoundError("There is no such thing in a project of yours.", mend=_NOT_YOURS)
+            raise NotFoundError(_("There is no such thing in a project of yours."), mend=_NOT_YOURS)
         role = "admin" if membership.role == "admin" else "reviewer"
     if wanted == "admin" and role != "admin":
-        raise ForbiddenError(f"Only admins of {project.name} may do this.", mend="Ask one of them.")
+        raise ForbiddenError(_("Only admins of %(name)s may do this.", name=project.name), mend=_("Ask one of them."))
     return ProjectContext(principal=principal, project=project, role=role)
 
 

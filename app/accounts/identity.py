@@ -11,7 +11,7 @@ from app.accounts.principal import Principal
 from app.db.base import utcnow
 from app.db.tables import ApiToken, User, UserSession
 from app.errors import DomainError
-from app.language import use
+from app.language import _, use
 from app.web.replies import read_cookie, set_cookie
 
 SESSION_COOKIE = "hone_session"
@@ -25,7 +25,7 @@ class NotSignedInError(DomainError):
 
     code = "not_signed_in"
     status = 401
-    title = "Please sign in"
+    title = _("Please sign in")
 
 
 def from_cookie(request: Request, db: Session) -> Principal | None:
@@ -71,7 +71,7 @@ def from_bearer(request: Request, db: Session) -> Principal | None:
     header = request.headers.get("authorization")
     if header is None:
         return None
-    kind, _, secret = header.partition(" ")
+    kind, _space, secret = header.partition(" ")
     secret = secret.strip()
     now = utcnow()
     row = None
@@ -88,8 +88,8 @@ def from_bearer(request: Request, db: Session) -> Principal | None:
         ).first()
     if row is None:
         raise NotSignedInError(
-            "The token is not known, has expired or was revoked.",
-            mend="Send `Authorization: Bearer hone_…` with a token from your account page.",
+            _("The token is not known, has expired or was revoked."),
+            mend=_("Send `Authorization: Bearer hone_…` with a token from your account page."),
         )
     token, user = row
     if token.last_used_at is None or token.last_used_at < now - _TOUCH_TOKEN:

@@ -14,7 +14,7 @@ from app.accounts.throttle import TooManyAttemptsError
 from app.db.base import utcnow
 from app.errors import DomainError, InvalidError
 from app.journal import audit
-from app.language import _, accepted, use
+from app.language import _, accepted, listed, use
 from app.web.deps import AppSettings, Db, Render, see_other
 from app.web.replies import read_cookie, safe_next
 
@@ -23,7 +23,7 @@ router = APIRouter(include_in_schema=False)
 Me = Annotated[Principal, access.signed_in()]
 SiteAdmin = Annotated[Principal, access.site_admin()]
 Text = Annotated[str, Form()]
-TOKEN_LIFETIMES = (("30", "30 days"), ("90", "90 days"), ("365", "A year"), ("", "It does not expire"))
+TOKEN_LIFETIMES = (("30", _("30 days")), ("90", _("90 days")), ("365", _("A year")), ("", _("It does not expire")))
 _PER_PAGE = 50
 
 
@@ -67,7 +67,7 @@ def login(
     old_key = read_cookie(request, identity.SESSION_COOKIE)
     if old_key:
         service.end_session(db, old_key)
-    _, key = service.start_session(db, user, settings.session_days)
+    _session, key = service.start_session(db, user, settings.session_days)
     identity.send_session_cookie(request, key)
     return see_other(request, safe_next(next))
 
@@ -77,7 +77,7 @@ def logout(request: Request, db: Db) -> Response:
     """Sign out of this browser."""
     service.end_session(db, read_cookie(request, identity.SESSION_COOKIE) or "")
     identity.drop_session_cookie(request)
-    return see_other(request, "/login", flash="You are signed out.", tone="info")
+    return see_other(request, "/login", flash=_("You are signed out."), tone="info")
 
 
 @router.get("/account")
@@ -100,17 +100,17 @@ def change_password(
     """One's own new password. Every other sign-in ends; this one gets a new key."""
     user = service.get_user(db, me.user_id)
     if password != repeat:
-        return _account(db, render, me, status=422, errors={"repeat": "The two new passwords differ."})
+        return _account(db, render, me, status=422, errors={"repeat": _("The two new passwords differ.")})
     try:
         service.change_password(db, user, current=current, new=password, address=_address(request))
     except service.WrongCredentialsError:
-        return _account(db, render, me, status=422, errors={"current": "This is not your current password."})
+        return _account(db, render, me, status=422, errors={"current": _("This is not your current password.")})
     except (InvalidError, TooManyAttemptsError) as error:
         return _account(db, render, me, status=error.status, errors=_field_errors(error, "current"))
     audit.record(db, actor_id=me.user_id, project_id=None, action="user.password", subject=f"user:{user.id}")
-    _, key = service.start_session(db, user, settings.session_days)
+    _session, key = service.start_session(db, user, settings.session_days)
     identity.send_session_cookie(request, key)
-    return see_other(request, "/account", flash="Your password is changed. Other sign-ins were ended.")
+    return see_other(request, "/account", flash=_("Your password is changed. Other sign-ins were ended."))
 
 
 @router.post("/account/language")
@@ -136,7 +136,7 @@ def create_token(
     typed = {"name": name, "scopes": chosen, "days": days, "keeps": keeps}
     user = service.get_user(db, me.user_id)
     if days not in dict(TOKEN_LIFETIMES):
-        return _account(db, render, me, status=422, errors={"days": "Choose one of these."}, typed=typed)
+        return _account(db, render, me, status=422, errors={"days": _("Choose one of these.")}, typed=typed)
     expires_at = utcnow() + timedelta(days=int(days)) if days else None
     try:
         token, secret = service.create_token(
@@ -162,7 +162,7 @@ def set_keeps(token_id: UUID, me: Me, request: Request, db: Db, keeps: Text = ""
     service.set_keeps(db, user_id=me.user_id, token_id=token_id, keeps=keeps)
     subject = f"token:{token_id}"
     audit.record(db, actor_id=me.user_id, project_id=None, action="token.keeps", subject=subject, keeps=keeps)
-    return see_other(request, "/account", flash=f"From now on: {KEEPS[keeps][0].lower()}{KEEPS[keeps][1:]}.")
+    return see_other(request, "/account", flash=_("From now on: %(keeps)s.", keeps=KEEPS[keeps]))
 
 
 @router.post("/account/tokens/{token_id}/revoke")
@@ -170,7 +170,7 @@ def revoke_token(token_id: UUID, me: Me, request: Request, db: Db) -> Response:
     """End one of one's own tokens."""
     service.revoke_token(db, user_id=me.user_id, token_id=token_id)
     audit.record(db, actor_id=me.user_id, project_id=None, action="token.revoke", subject=f"token:{token_id}")
-    return see_other(request, "/account", flash="The token is revoked.")
+    return see_other(request, "/account", flash=_("The token is revoked."))
 
 
 @router.get("/admin/users")
@@ -211,8 +211,12 @@ def set_active(user_id: UUID, me: SiteAdmin, request: Request, db: Db, active: T
     service.set_active(db, user, active == "1")
     action = "user.activate" if active == "1" else "user.deactivate"
     audit.record(db, actor_id=me.user_id, project_id=None, action=action, subject=f"user:{user.id}")
-    told = "can sign in again" if active == "1" else "is deactivated: sign-ins ended, tokens refused"
-    return see_other(request, "/admin/users", flash=f"{user.email} {told}.")
+    told = (
+        _("%(email)s can sign in again.", email=user.email)
+        if active == "1"
+        else _("%(email)s is deactivated: sign-ins ended, tokens refused.", email=user.email)
+    )
+    return see_other(request, "/admin/users", flash=told)
 
 
 @router.post("/admin/users/{user_id}/site-admin")
@@ -222,8 +226,12 @@ def set_site_admin(user_id: UUID, me: SiteAdmin, request: Request, db: Db, site_
     service.set_site_admin(db, user, site_admin == "1")
     action = "user.site_admin" if site_admin == "1" else "user.no_site_admin"
     audit.record(db, actor_id=me.user_id, project_id=None, action=action, subject=f"user:{user.id}")
-    told = "is a site admin now" if site_admin == "1" else "is no site admin any more"
-    return see_other(request, "/admin/users", flash=f"{user.email} {told}.")
+    told = (
+        _("%(email)s is a site admin now.", email=user.email)
+        if site_admin == "1"
+        else _("%(email)s is no site admin any more.", email=user.email)
+    )
+    return see_other(request, "/admin/users", flash=told)
 
 
 def _account(db: Db, render: Render, me: Principal, *, status: int = 200, **context: Any) -> Response:
@@ -256,7 +264,7 @@ def _users(db: Db, render: Render, me: Principal, *, page: int = 1, status: int 
 
 
 def _field_errors(error: DomainError, default: str) -> dict[str, str]:
-    return {error.extra.get("field", default): f"{error.message} {error.mend}".strip()}
+    return {error.extra.get("field", default): listed(filter(None, (error.message, error.mend)), " ")}
 
 
 def _address(request: Request) -> str | None:

@@ -10,6 +10,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
 from app.errors import DomainError, InvalidError
+from app.language import _
 
 MIN_CHARS = 10
 MAX_CHARS = 1024
@@ -26,7 +27,7 @@ class TooBusyError(DomainError):
 
     code = "busy"
     status = 503
-    title = "Very busy at this moment"
+    title = _("Very busy at this moment")
 
 
 def check_new_password(password: str, *, email: str) -> None:
@@ -36,12 +37,20 @@ def check_new_password(password: str, *, email: str) -> None:
     """
     if not MIN_CHARS <= len(password) <= MAX_CHARS:
         raise InvalidError(
-            f"The password has {len(password)} characters; between {MIN_CHARS} and {MAX_CHARS} are needed.",
-            mend=f"Choose one of at least {MIN_CHARS} characters. A few random words are easy to remember.",
+            _(
+                "The password has %(password)s characters; between %(min_chars)s and %(max_chars)s are needed.",
+                password=len(password),
+                min_chars=MIN_CHARS,
+                max_chars=MAX_CHARS,
+            ),
+            mend=_(
+                "Choose one of at least %(min_chars)s characters. A few random words are easy to remember.",
+                min_chars=MIN_CHARS,
+            ),
             field="password",
         )
     if password.lower() == email.lower():
-        raise InvalidError("The password is the email address.", mend="Choose another one.", field="password")
+        raise InvalidError(_("The password is the email address."), mend=_("Choose another one."), field="password")
 
 
 def generate_password() -> str:
@@ -79,7 +88,7 @@ def _nobodys_hash() -> str:
 @contextmanager
 def _place() -> Iterator[None]:
     if not _places.acquire(timeout=WAIT_SECONDS):
-        raise TooBusyError("Too many people are signing in at this moment.", mend="Try again in a few seconds.")
+        raise TooBusyError(_("Too many people are signing in at this moment."), mend=_("Try again in a few seconds."))
     try:
         yield
     finally:

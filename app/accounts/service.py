@@ -26,7 +26,7 @@ class WrongCredentialsError(DomainError):
 
     code = "wrong_credentials"
     status = 401
-    title = "Email or password is not right"
+    title = _("Email or password is not right")
 
 
 class EmailTakenError(ConflictError):
@@ -51,7 +51,9 @@ def create_user(db: Session, *, email: str, password: str, name: str = "", is_si
     email = clean_email(email)
     passwords.check_new_password(password, email=email)
     if db.scalar(select(exists().where(User.email == email))):
-        raise EmailTakenError(f"There is a user {email} already.", mend="Choose another one.", field="email")
+        raise EmailTakenError(
+            _("There is a user %(email)s already.", email=email), mend=_("Choose another one."), field="email"
+        )
     user = User(
         email=email,
         name=_clean_name(name, "name"),
@@ -97,8 +99,8 @@ def authenticate(db: Session, *, email: str, password: str, address: str | None)
     if not passwords.verify_password(hash_, password[: passwords.MAX_CHARS + 1]) or user is None:
         attempts.failed()
         raise WrongCredentialsError(
-            "No active user has this email and this password.",
-            mend="Check both. An admin can give you a new password.",
+            _("No active user has this email and this password."),
+            mend=_("Check both. An admin can give you a new password."),
         )
     attempts.forget()
     if passwords.needs_rehash(user.password_hash):
@@ -190,18 +192,25 @@ def create_token(
     for field, value in (("requests_per_minute", requests_per_minute), ("tokens_per_day", tokens_per_day)):
         if value is not None and value < 1:
             raise InvalidError(
-                f"{field} is {value}.", mend="Give at least 1, or none for the usual limit.", field=field
+                _("%(field)s is %(value)s.", field=field, value=value),
+                mend=_("Give at least 1, or none for the usual limit."),
+                field=field,
             )
     name = _clean_name(name, "name")
     if not name:
-        raise InvalidError("The token has no name.", mend="Say what it is for.", field="name")
+        raise InvalidError(_("The token has no name."), mend=_("Say what it is for."), field="name")
     wanted = list(dict.fromkeys(scopes))
     unknown = [scope for scope in wanted if scope not in SCOPES]
     if unknown or not wanted:
-        told = f"Unknown scopes: {', '.join(unknown)}." if unknown else "The token has no scope."
-        raise InvalidError(told, mend=f"Choose among {', '.join(SCOPES)}.", field="scopes")
+        told = (
+            _("Unknown scopes: %(unknown)s.", unknown=", ".join(unknown)) if unknown else _("The token has no scope.")
+        )
+        raise InvalidError(told, mend=_("Choose among %(scopes)s.", scopes=", ".join(SCOPES)), field="scopes")
     if expires_at is not None and expires_at <= utcnow():
-        raise InvalidError(f"The token would have expired at {expires_at:%Y-%m-%d}.", field="expires_at")
+        raise InvalidError(
+            _("The token would have expired at %(expires_at)s.", expires_at=f"{expires_at:%Y-%m-%d}"),
+            field="expires_at",
+        )
     secret = keys.new_token_secret()
     token = ApiToken(
         user_id=user.id,
@@ -229,7 +238,7 @@ def set_keeps(db: Session, *, user_id: UUID, token_id: UUID, keeps: str) -> None
     _check_keeps(keeps)
     mine = update(ApiToken).where(ApiToken.id == token_id, ApiToken.user_id == user_id)
     if db.execute(mine.values(keeps=keeps).returning(ApiToken.id)).first() is None:
-        raise NotFoundError(f"You have no token {token_id}.")
+        raise NotFoundError(_("You have no token %(token_id)s.", token_id=token_id))
 
 
 def revoke_token(db: Session, *, user_id: UUID, token_id: UUID) -> None:
@@ -245,7 +254,7 @@ def revoke_token(db: Session, *, user_id: UUID, token_id: UUID) -> None:
         .returning(ApiToken.id)
     ).first()
     if revoked is None:
-        raise NotFoundError(f"You have no token {token_id}.")
+        raise NotFoundError(_("You have no token %(token_id)s.", token_id=token_id))
 
 
 def get_user(db: Session, user_id: UUID) -> User:
@@ -255,7 +264,7 @@ def get_user(db: Session, user_id: UUID) -> User:
     """
     user = db.get(User, user_id)
     if user is None:
-        raise NotFoundError(f"There is no user {user_id}.")
+        raise NotFoundError(_("There is no user %(user_id)s.", user_id=user_id))
     return user
 
 
@@ -286,7 +295,11 @@ def set_site_admin(db: Session, user: User, is_site_admin: bool) -> None:
 
 def _check_keeps(keeps: str) -> None:
     if keeps not in KEEPS:
-        raise InvalidError(f"A token cannot keep {keeps!r}.", mend=f"Choose among {', '.join(KEEPS)}.", field="keeps")
+        raise InvalidError(
+            _("A token cannot keep %(keeps)s.", keeps=repr(keeps)),
+            mend=_("Choose among %(keeps)s.", keeps=", ".join(KEEPS)),
+            field="keeps",
+        )
 
 
 def clean_email(email: str) -> str:
@@ -297,7 +310,11 @@ def clean_email(email: str) -> str:
     """
     cleaned = email.strip().lower()
     if not _EMAIL.fullmatch(cleaned) or not cleaned.isprintable():
-        raise InvalidError(f"{email!r} is not an email address.", mend="Write it as name@example.org.", field="email")
+        raise InvalidError(
+            _("%(email)s is not an email address.", email=repr(email)),
+            mend=_("Write it as name@example.org."),
+            field="email",
+        )
     return cleaned
 
 
@@ -305,7 +322,11 @@ def _clean_name(name: str, field: str) -> str:
     cleaned = " ".join(name.split())
     if len(cleaned) > _MAX_NAME_CHARS or not cleaned.isprintable():
         raise InvalidError(
-            f"The name has {len(cleaned)} characters or some that cannot be printed; up to {_MAX_NAME_CHARS} fit.",
+            _(
+                "The name has %(cleaned)s characters or some that cannot be printed; up to %(max_name_chars)s fit.",
+                cleaned=len(cleaned),
+                max_name_chars=_MAX_NAME_CHARS,
+            ),
             field=field,
         )
     return cleaned
@@ -317,4 +338,6 @@ def _keep_an_admin(db: Session, *, but: User) -> None:
     db.execute(text("select 1 from users where is_site_admin and is_active order by id for update"))
     others = exists().where(User.is_site_admin, User.is_active, User.id != but.id)
     if not db.scalar(select(others)):
-        raise LastAdminError(f"{but.email} is the only site admin.", mend="Make somebody else a site admin first.")
+        raise LastAdminError(
+            _("%(email)s is the only site admin.", email=but.email), mend=_("Make somebody else a site admin first.")
+        )

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from app.db.base import utcnow
 from app.db.tables import LoginFailure
 from app.errors import DomainError
+from app.language import _
 
 WINDOW = timedelta(minutes=15)
 PAIR_LIMIT = 5
@@ -35,7 +36,7 @@ class TooManyAttemptsError(DomainError):
 
     code = "too_many_attempts"
     status = 429
-    title = "Too many attempts"
+    title = _("Too many attempts")
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ class Attempts:
             if not isinstance(error.orig, LockNotAvailable):
                 raise
             raise TooManyAttemptsError(
-                "Several people are trying to sign in to this account at this very moment.",
-                mend="Try again in a few seconds.",
+                _("Several people are trying to sign in to this account at this very moment."),
+                mend=_("Try again in a few seconds."),
                 retry_after_seconds=3,
             ) from error
 
@@ -104,8 +105,16 @@ class Attempts:
         ).one()
         if count >= limit:
             raise TooManyAttemptsError(
-                f"Signing in failed {count} times within {WINDOW.seconds // 60} minutes; {limit} is the limit.",
-                mend=f"Wait {_minutes(oldest + WINDOW, now)}, then try again. An admin can give you a new password.",
+                _(
+                    "Signing in failed %(count)s times within %(seconds)s minutes; %(limit)s is the limit.",
+                    count=count,
+                    seconds=WINDOW.seconds // 60,
+                    limit=limit,
+                ),
+                mend=_(
+                    "Wait %(now)s, then try again. An admin can give you a new password.",
+                    now=_minutes(oldest + WINDOW, now),
+                ),
                 retry_after_seconds=max(1, int((oldest + WINDOW - now).total_seconds())),
             )
 

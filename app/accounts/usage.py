@@ -19,6 +19,8 @@ from sqlalchemy.types import DateTime
 from app.accounts.principal import Principal
 from app.db.tables import ApiToken
 from app.errors import DomainError
+from app.language import _
+from app.language.figures import Figure
 from app.settings import Settings
 
 WINDOW_SECONDS = 60.0
@@ -29,7 +31,7 @@ class RateLimitedError(DomainError):
 
     code = "rate_limit_exceeded"
     status = 429
-    title = "Too many requests"
+    title = _("Too many requests")
 
 
 class QuotaUsedUpError(DomainError):
@@ -37,7 +39,7 @@ class QuotaUsedUpError(DomainError):
 
     code = "quota_exceeded"
     status = 429
-    title = "The day's quota is used up"
+    title = _("The day's quota is used up")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,15 +157,23 @@ def _refusal(db: Session, caller_id: UUID, limits: Limits, tokens: int, values: 
     error: DomainError
     if wait > 0:
         error = RateLimitedError(
-            f"This key may send {limits.requests_per_minute} requests a minute, and has.",
-            mend=f"Wait {max(1, math.ceil(wait))} s. An admin of the installation can raise the limit.",
+            _(
+                "This key may send %(requests_per_minute)s requests a minute, and has.",
+                requests_per_minute=limits.requests_per_minute,
+            ),
+            mend=_("Wait %(wait)s s. An admin of the installation can raise the limit.", wait=max(1, math.ceil(wait))),
             retry_after_seconds=max(1, math.ceil(wait)),
         )
     else:
         error = QuotaUsedUpError(
-            f"This key may use {limits.tokens_per_day:,} tokens a day; {left:,} are left, and this request may take "
-            f"{tokens:,}.",
-            mend="Ask for fewer with max_tokens, or wait until midnight UTC. An admin can raise the quota.",
+            _(
+                "This key may use %(tokens_per_day)s tokens a day; %(left)s are left, and this "
+                "request may take %(tokens)s.",
+                tokens_per_day=Figure(limits.tokens_per_day),
+                left=Figure(left or 0),
+                tokens=Figure(tokens),
+            ),
+            mend=_("Ask for fewer with max_tokens, or wait until midnight UTC. An admin can raise the quota."),
             retry_after_seconds=max(1, math.ceil(midnight)),
         )
     error.headers = _headers(limits, max(0, math.floor((WINDOW_SECONDS - busy) / interval + 0.5)), busy, left, midnight)

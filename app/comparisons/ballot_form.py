@@ -12,6 +12,7 @@ from starlette.datastructures import FormData
 
 from app.comparisons.errors import VoteInvalidError
 from app.comparisons.records import COUNTED, Choice
+from app.language import _
 from app.projects.reviewing import MAX_ANSWERS, Reviewing
 
 LETTERS = "ABCDEFGH"
@@ -65,7 +66,9 @@ def _choice(value: str) -> Choice:
     for choice in get_args(Choice):
         if choice == value:
             return choice  # type: ignore[no-any-return]
-    raise VoteInvalidError(f"The choice {value!r} is unknown.", mend="Choose with one of the buttons of the page.")
+    raise VoteInvalidError(
+        _("The choice %(value)s is unknown.", value=repr(value)), mend=_("Choose with one of the buttons of the page.")
+    )
 
 
 def _text(fields: FormData, name: str) -> str | None:
@@ -74,7 +77,9 @@ def _text(fields: FormData, name: str) -> str | None:
 
 def _strength(detail: str) -> int:
     if detail not in ("1", "2", "3"):
-        raise VoteInvalidError(f"The strength {detail!r} is unknown.", mend="Choose with one of the buttons.")
+        raise VoteInvalidError(
+            _("The strength %(detail)s is unknown.", detail=repr(detail)), mend=_("Choose with one of the buttons.")
+        )
     return int(detail)
 
 
@@ -100,7 +105,8 @@ def _ranking(fields: FormData) -> list[list[int]]:
         text = str(fields[f"place-{place}"])
         if not text.isdecimal() or len(text) > 2:
             raise VoteInvalidError(
-                f"Answer {LETTERS[place]} has no place yet.", mend="Give every answer a place; equal places are ties."
+                _("Answer %(place)s has no place yet.", place=LETTERS[place]),
+                mend=_("Give every answer a place; equal places are ties."),
             )
         tiers.setdefault(int(text), []).append(place)
     return [tiers[number] for number in sorted(tiers)]
@@ -118,8 +124,8 @@ def _corrected(fields: FormData, answers: Sequence[str], best: int | None) -> st
     others = [place for place in changed if place != best]
     if others:
         raise VoteInvalidError(
-            f"You edited answer {LETTERS[others[0]]}, but did not choose it.",
-            mend="Edit the answer that you find better, or undo the edit.",
+            _("You edited answer %(others)s, but did not choose it.", others=LETTERS[others[0]]),
+            mend=_("Edit the answer that you find better, or undo the edit."),
         )
     return edits[best] if changed and best is not None else None
 

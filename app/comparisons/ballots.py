@@ -19,6 +19,7 @@ from app.comparisons.records import (
     meant_ranking,
     shown_of,
 )
+from app.language import _
 from app.projects.reviewing import MAX_COMMENT_CHARS
 
 MAX_REASON_CHARS = 200
@@ -32,36 +33,47 @@ def checked(ballot: Ballot, key: str | None) -> Ballot:
     """
     if ballot.choice not in get_args(Choice):
         raise VoteInvalidError(
-            f"The choice {ballot.choice!r} is unknown.", mend=f"Choose one of {', '.join(get_args(Choice))}."
+            _("The choice %(choice)s is unknown.", choice=repr(ballot.choice)),
+            mend=_("Choose one of %(choice)s.", choice=", ".join(get_args(Choice))),
         )
     reason = (ballot.reason or "").strip() or None
     comment = (ballot.comment or "").strip() or None
     corrected = (ballot.corrected or "").replace("\r\n", "\n").strip() or None
     if ballot.choice == "flag" and reason not in FLAG_REASONS:
         raise VoteInvalidError(
-            f"A flag needs a reason; {reason!r} is none.", mend=f"Give one of {', '.join(FLAG_REASONS)}."
+            _("A flag needs a reason; %(reason)s is none.", reason=repr(reason)),
+            mend=_("Give one of %(flag_reasons)s.", flag_reasons=", ".join(FLAG_REASONS)),
         )
     if ballot.choice in COUNTED and reason is not None:
-        raise VoteInvalidError("A reason belongs to a skip or a flag.", mend="Say it in the comment instead.")
+        raise VoteInvalidError(_("A reason belongs to a skip or a flag."), mend=_("Say it in the comment instead."))
     if ballot.choice not in COUNTED and (ballot.tags or ballot.criteria or corrected):
         raise VoteInvalidError(
-            f"Tags, criteria and corrections belong to a judgement, not to the choice {ballot.choice!r}.",
-            mend="Leave them out of a skip or a flag.",
+            _(
+                "Tags, criteria and corrections belong to a judgement, not to the choice %(choice)s.",
+                choice=repr(ballot.choice),
+            ),
+            mend=_("Leave them out of a skip or a flag."),
         )
     if ballot.strength is not None and (ballot.choice not in ("a", "b") or ballot.strength not in (1, 2, 3)):
         raise VoteInvalidError(
-            f"Strength {ballot.strength} does not fit the choice {ballot.choice!r}.",
-            mend="Send 1, 2 or 3 with the choice a or b, or leave it out.",
+            _(
+                "Strength %(strength)s does not fit the choice %(choice)s.",
+                strength=ballot.strength,
+                choice=repr(ballot.choice),
+            ),
+            mend=_("Send 1, 2 or 3 with the choice a or b, or leave it out."),
         )
     if (ballot.choice == "ranked") != (ballot.ranking is not None):
         raise VoteInvalidError(
-            f"The choice {ballot.choice!r} came {'with' if ballot.ranking is not None else 'without'} a ranking.",
-            mend="Send the choice ranked together with a ranking, and no other choice with one.",
+            _("The choice %(choice)s came with a ranking.", choice=repr(ballot.choice))
+            if ballot.ranking is not None
+            else _("The choice %(choice)s came without a ranking.", choice=repr(ballot.choice)),
+            mend=_("Send the choice ranked together with a ranking, and no other choice with one."),
         )
     if corrected is not None and ballot.best is None:
         raise VoteInvalidError(
-            "A correction is an edit of the better answer, and this vote prefers none.",
-            mend="Choose the answer that you edited, or leave the correction out.",
+            _("A correction is an edit of the better answer, and this vote prefers none."),
+            mend=_("Choose the answer that you edited, or leave the correction out."),
         )
     _check_texts(
         ("comment", comment, MAX_COMMENT_CHARS),
@@ -70,11 +82,12 @@ def checked(ballot: Ballot, key: str | None) -> Ballot:
         ("key", key, MAX_KEY_CHARS),
     )
     if key is not None and not key.strip():
-        raise VoteInvalidError("The idempotency key is empty.", mend="Send a fresh random value, or no key.")
+        raise VoteInvalidError(_("The idempotency key is empty."), mend=_("Send a fresh random value, or no key."))
     seconds = ballot.seconds
     if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
         raise VoteInvalidError(
-            f"{seconds} is no duration.", mend="Send the seconds from showing to choosing, or leave them out."
+            _("%(seconds)s is no duration.", seconds=seconds),
+            mend=_("Send the seconds from showing to choosing, or leave them out."),
         )
     tags = tuple(dict.fromkeys(ballot.tags))
     return replace(ballot, comment=comment, reason=reason, corrected=corrected, tags=tags)
@@ -111,6 +124,9 @@ def meant(ballot: Ballot, *, left_side: str, shown_order: Sequence[int] | None) 
 def _check_texts(*texts: tuple[str, str | None, int]) -> None:
     for name, value, limit in texts:
         if value is not None and len(value) > limit:
-            raise VoteInvalidError(f"The {name} has {len(value)} characters.", mend=f"Keep it to {limit}.")
+            raise VoteInvalidError(
+                _("The %(name)s has %(value)s characters.", name=name, value=len(value)),
+                mend=_("Keep it to %(limit)s.", limit=limit),
+            )
         if value is not None and "\x00" in value:
-            raise VoteInvalidError(f"The {name} holds a null character.", mend="Leave it out.")
+            raise VoteInvalidError(_("The %(name)s holds a null character.", name=name), mend=_("Leave it out."))

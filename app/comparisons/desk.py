@@ -14,20 +14,27 @@ from app.comparisons.waiting import why_empty
 from app.db.base import utcnow
 from app.db.ids import new_id
 from app.db.tables import Project
+from app.language import _, _n
+from app.language.figures import Figure
 from app.projects.queue import queue_of
 from app.projects.reviewing import LIKERT, Reviewing, reviewing_of
 
 SAID: dict[Choice, str] = {
-    "a": "A is better",
-    "b": "B is better",
-    "tie": "Tie",
-    "both_bad": "Both bad",
-    "ranked": "Ranked",
-    "skip": "Skipped",
-    "flag": "Flagged",
+    "a": _("A is better"),
+    "b": _("B is better"),
+    "tie": _("Tie"),
+    "both_bad": _("Both bad"),
+    "ranked": _("Ranked"),
+    "skip": _("Skipped"),
+    "flag": _("Flagged"),
 }
 """How a choice is called on the page."""
-STRENGTHS = {1: "slightly better", 2: "clearly better", 3: "much better"}
+STRENGTH_NAMES = {1: _("slightly"), 2: _("clearly"), 3: _("much")}
+STRENGTHS: dict[str, dict[int, str]] = {
+    "a": {1: _("A is slightly better"), 2: _("A is clearly better"), 3: _("A is much better")},
+    "b": {1: _("B is slightly better"), 2: _("B is clearly better"), 3: _("B is much better")},
+}
+BOTH: tuple[Choice, ...] = ("tie", "both_bad")
 
 FOLDED_CHARS = 2200
 FOLDED_LINES = 36
@@ -81,20 +88,25 @@ def is_long(texts: tuple[str, ...]) -> bool:
 def _length(text: str) -> str:
     words = len(text.split())
     if len(text) > 20 * max(1, words):  # no spaces between words: count what there is
-        return f"{len(text):,} characters"
-    return f"{words:,} word{'' if words == 1 else 's'}"
+        return _n("%(n)s character", "%(n)s characters", len(text), n=Figure(len(text)))
+    return _n("%(n)s word", "%(n)s words", words, n=Figure(words))
 
 
 def buttons(asks: Reviewing, mode: str) -> list[Button]:
     """The choices from left to right."""
     if mode == "ranking":
-        return [Button("ranked", "ranked", "Save this order", "", SAID["ranked"])]
+        return [Button("ranked", "ranked", _("Save this order"), "", SAID["ranked"])]
     if asks.scale != "strength":
-        parts = {"a": ("A", "is better"), "b": ("B", "is better"), "tie": ("Tie", ""), "both_bad": ("Both bad", "")}
+        parts = {
+            "a": ("A", _("is better")),
+            "b": ("B", _("is better")),
+            "tie": (SAID["tie"], ""),
+            "both_bad": (SAID["both_bad"], ""),
+        }
         return [Button(value, value, *parts[value], SAID[value]) for value in asks.pair_choices]  # type: ignore[index]
-    left = [Button(f"a:{n}", f"a{n}", "A", STRENGTHS[n].removesuffix(" better"), said("a", n)) for n in (3, 2, 1)]
-    right = [Button(f"b:{n}", f"b{n}", "B", STRENGTHS[n].removesuffix(" better"), said("b", n)) for n in (1, 2, 3)]
-    both = [Button("tie", "tie", "Tie", "", SAID["tie"]), Button("both_bad", "both_bad", "Both bad", "", "Both bad")]
+    left = [Button(f"a:{n}", f"a{n}", "A", STRENGTH_NAMES[n], said("a", n)) for n in (3, 2, 1)]
+    right = [Button(f"b:{n}", f"b{n}", "B", STRENGTH_NAMES[n], said("b", n)) for n in (1, 2, 3)]
+    both = [Button(name, name, SAID[name], "", SAID[name]) for name in BOTH]
     return [*left, *both, *right]
 
 
@@ -102,7 +114,7 @@ def said(choice: Choice, strength: int | None) -> str:
     """A choice in words: 'A is better', 'B is much better', 'Tie'."""
     if strength is None or choice not in ("a", "b"):
         return SAID[choice]
-    return f"{choice.upper()} is {STRENGTHS[strength]}"
+    return STRENGTHS[choice][strength]
 
 
 def order_in_words(ranking: list[list[int]]) -> str:

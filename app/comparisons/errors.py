@@ -1,18 +1,19 @@
 """What can go wrong between a reviewer and a comparison."""
 
 from app.errors import ConflictError, InvalidError, NotFoundError
+from app.language import _
 
 
 class LeaseNotFoundError(NotFoundError):
     """The reviewer never held this comparison: unknown, another project's, or somebody else's lease."""
 
     code = "lease_not_found"
-    title = "That comparison is not yours"
+    title = _("That comparison is not yours")
 
     def __init__(self) -> None:
         super().__init__(
-            "No comparison with this id was ever handed to you.",
-            mend="Ask for the next comparison and vote on the one you are given.",
+            _("No comparison with this id was ever handed to you."),
+            mend=_("Ask for the next comparison and vote on the one you are given."),
         )
 
 
@@ -33,12 +34,12 @@ class VoteFrozenError(ConflictError):
     """A training round has read the vote: it can no longer be changed or taken back."""
 
     code = "vote_frozen"
-    title = "This choice can no longer be changed"
+    title = _("This choice can no longer be changed")
 
     def __init__(self) -> None:
         super().__init__(
-            "A training round has already learned from this choice.",
-            mend="Go on with the next pair; later choices weigh in the next round.",
+            _("A training round has already learned from this choice."),
+            mend=_("Go on with the next pair; later choices weigh in the next round."),
         )
 
 
@@ -46,12 +47,16 @@ class VoteTooFastError(InvalidError):
     """The choice came before anybody could have read both answers, by the project's own measure."""
 
     code = "vote_too_fast"
-    title = "Have a longer look first"
+    title = _("Have a longer look first")
 
     def __init__(self, seconds: float, needed: float) -> None:
         super().__init__(
-            f"The pair was before you for {seconds:.1f} seconds; this project asks for {needed:g}.",
-            mend="Read both answers, then choose again. The pair is still yours.",
+            _(
+                "The pair was before you for %(seconds)s seconds; this project asks for %(needed)s.",
+                seconds=f"{seconds:.1f}",
+                needed=f"{needed:g}",
+            ),
+            mend=_("Read both answers, then choose again. The pair is still yours."),
             seconds=seconds,
             needed=needed,
         )
@@ -61,12 +66,12 @@ class VersionsKnownError(ConflictError):
     """The reviewer knows by now which version wrote what: another choice would not be blind."""
 
     code = "versions_known"
-    title = "You know the versions by now"
+    title = _("You know the versions by now")
 
     def __init__(self) -> None:
         super().__init__(
-            "The versions were shown to you after your choice, so another one would not be blind.",
-            mend="Take your choice back if it was a slip, and skip the pair.",
+            _("The versions were shown to you after your choice, so another one would not be blind."),
+            mend=_("Take your choice back if it was a slip, and skip the pair."),
         )
 
 
@@ -74,12 +79,12 @@ class KeyReusedError(ConflictError):
     """The idempotency key was used before, for something else."""
 
     code = "idempotency_key_reused"
-    title = "This key already belongs to another vote"
+    title = _("This key already belongs to another vote")
 
     def __init__(self, key: str) -> None:
         super().__init__(
-            f"The idempotency key {key!r} was sent before with a different vote.",
-            mend="Use a new key for each vote, and repeat a key only with the very same vote.",
+            _("The idempotency key %(key)s was sent before with a different vote.", key=repr(key)),
+            mend=_("Use a new key for each vote, and repeat a key only with the very same vote."),
         )
 
 
@@ -87,12 +92,12 @@ class NothingToUndoError(ConflictError):
     """The reviewer has no choice that could be taken back."""
 
     code = "nothing_to_undo"
-    title = "Nothing to take back"
+    title = _("Nothing to take back")
 
     def __init__(self) -> None:
         super().__init__(
-            "You have no choice in this project that could still be taken back.",
-            mend="Choices can be taken back until a training round has learned from them.",
+            _("You have no choice in this project that could still be taken back."),
+            mend=_("Choices can be taken back until a training round has learned from them."),
         )
 
 
@@ -100,31 +105,31 @@ class VoteInvalidError(InvalidError):
     """A vote whose parts do not fit together."""
 
     code = "vote_invalid"
-    title = "That vote is not valid"
+    title = _("That vote is not valid")
 
 
 class PairInvalidError(InvalidError):
     """Two completions that cannot be compared."""
 
     code = "pair_invalid"
-    title = "These two answers cannot be compared"
+    title = _("These two answers cannot be compared")
 
 
 class PairExistsError(ConflictError):
     """The two completions are a comparison already, this way round or the other."""
 
     code = "pair_exists"
-    title = "These two answers are being compared already"
+    title = _("These two answers are being compared already")
 
 
 class NotFlaggedError(ConflictError):
     """An admin wants to decide about a comparison that waits for no decision."""
 
     code = "not_flagged"
-    title = "Nothing to decide here any more"
+    title = _("Nothing to decide here any more")
 
     def __init__(self) -> None:
         super().__init__(
-            "This pair is not flagged any more, or was never one of this project.",
-            mend="Reload the list: somebody else may have decided already.",
+            _("This pair is not flagged any more, or was never one of this project."),
+            mend=_("Reload the list: somebody else may have decided already."),
         )

@@ -23,6 +23,7 @@ from app.db.base import utcnow
 from app.db.ids import new_id
 from app.db.tables import Assignment, Comparison, ComparisonSlot, Completion, Project, Standing, Vote
 from app.errors import ConflictError
+from app.language import _
 
 NO_SLOT = -1
 """``assignments.slot`` of feedback that has no place."""
@@ -32,11 +33,11 @@ class PairInReviewError(ConflictError):
     """The person has this very pair as a reviewer."""
 
     code = "pair_in_review"
-    title = "You judge this pair as a reviewer"
+    title = _("You judge this pair as a reviewer")
 
     def __init__(self) -> None:
         super().__init__(
-            "This pair was handed to you for reviewing, where it is blind.", mend="Vote on it there, or leave it."
+            _("This pair was handed to you for reviewing, where it is blind."), mend=_("Vote on it there, or leave it.")
         )
 
 
@@ -75,9 +76,11 @@ def record_feedback(
     now = now or utcnow()
     ballot = checked(Ballot(choice, strength=strength, comment=comment), idempotency_key)
     if a.prompt_id != b.prompt_id:
-        raise PairInvalidError("The answers are to different prompts.", mend="Compare answers to one conversation.")
+        raise PairInvalidError(
+            _("The answers are to different prompts."), mend=_("Compare answers to one conversation.")
+        )
     if a.id == b.id or a.text == b.text:
-        raise PairInvalidError("The answers read the same.", mend="Compare answers that differ.")
+        raise PairInvalidError(_("The answers read the same."), mend=_("Compare answers that differ."))
     comparison = _comparison(db, project, a, b, now)
     left = "a" if comparison.completion_a_id == a.id else "b"
     meant = meant_of(choice, left)

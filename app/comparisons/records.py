@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from app.language import _
+
 Choice = Literal["a", "b", "tie", "both_bad", "ranked", "skip", "flag"]
 """As the reviewer sees it: 'a' is the answer on the left, 'b' the one on the right; 'ranked' comes with a ranking."""
 
@@ -20,15 +22,19 @@ CHOICES: tuple[Choice, ...] = ("a", "b", "tie", "both_bad", "ranked", "skip", "f
 COUNTED = frozenset({"a", "b", "tie", "both_bad", "ranked"})
 """Choices that fill a slot. A skip gives it back, a flag closes all of them."""
 
-FLAG_REASONS = {"unsafe": "Unsafe or harmful", "personal_data": "Personal data", "broken": "Broken or unreadable"}
+FLAG_REASONS = {
+    "unsafe": _("Unsafe or harmful"),
+    "personal_data": _("Personal data"),
+    "broken": _("Broken or unreadable"),
+}
 """Why a pair can be taken out of the queue, and how it is said."""
 
 SKIP_REASONS = {
-    "expertise": "I do not know enough about this",
-    "unclear": "The question is unclear",
-    "language": "I do not read this language well",
-    "too_long": "Too long to judge now",
-    "uneasy": "I would rather not read this",
+    "expertise": _("I do not know enough about this"),
+    "unclear": _("The question is unclear"),
+    "language": _("I do not read this language well"),
+    "too_long": _("Too long to judge now"),
+    "uneasy": _("I would rather not read this"),
 }
 """Why somebody may pass a pair on, and how it is said. The API takes other words too."""
 

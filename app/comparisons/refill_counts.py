@@ -10,21 +10,22 @@ from sqlalchemy.orm import Session
 
 from app.db.base import utcnow
 from app.db.tables import Project, RefillCount
+from app.language import _
 
 KINDS = {
-    "sampled": "answers sampled",
-    "resampled": "sampled again at a higher temperature",
-    "identical": "dropped: the same as another answer",
-    "near_identical": "dropped: nearly the same as another answer",
-    "empty": "refused: empty",
-    "unreadable": "refused: no readable text",
-    "looping": "refused: going round in circles",
-    "unmeasured": "implicit reward could not be measured",
-    "no_pair": "prompts whose answers did not differ",
-    "too_long": "prompts put aside as unusable",
-    "passed_over": "prompts sampled and not chosen by the strategy",
-    "formed": "comparisons made",
-    "seconds": "seconds of sampling",
+    "sampled": _("answers sampled"),
+    "resampled": _("sampled again at a higher temperature"),
+    "identical": _("dropped: the same as another answer"),
+    "near_identical": _("dropped: nearly the same as another answer"),
+    "empty": _("refused: empty"),
+    "unreadable": _("refused: no readable text"),
+    "looping": _("refused: going round in circles"),
+    "unmeasured": _("implicit reward could not be measured"),
+    "no_pair": _("prompts whose answers did not differ"),
+    "too_long": _("prompts put aside as unusable"),
+    "passed_over": _("prompts sampled and not chosen by the strategy"),
+    "formed": _("comparisons made"),
+    "seconds": _("seconds of sampling"),
 }
 """What is counted, and how it is said."""
 

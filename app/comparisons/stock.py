@@ -16,6 +16,7 @@ from app.comparisons.telling import told_by
 from app.db.base import utcnow
 from app.db.ids import new_id
 from app.db.tables import Comparison, ComparisonItem, ComparisonSlot, Completion, Project
+from app.language import _
 from app.projects.reviewing import MAX_ANSWERS
 
 Kind = Literal["current", "previous", "candidate", "gate"]
@@ -57,20 +58,23 @@ def create_comparison(
         PairExistsError: the pair is a comparison already, in either order.
     """
     if slots < 1:
-        raise PairInvalidError(f"{slots} votes were asked for.", mend="Ask for at least one vote per comparison.")
+        raise PairInvalidError(
+            _("%(slots)s votes were asked for.", slots=slots), mend=_("Ask for at least one vote per comparison.")
+        )
     if {completion_a.project_id, completion_b.project_id} != {project.id}:
-        raise PairInvalidError("The answers belong to another project.", mend="Compare answers of one project.")
+        raise PairInvalidError(_("The answers belong to another project."), mend=_("Compare answers of one project."))
     if completion_a.prompt_id != completion_b.prompt_id:
-        raise PairInvalidError("The answers are to different prompts.", mend="Compare answers to one prompt.")
+        raise PairInvalidError(_("The answers are to different prompts."), mend=_("Compare answers to one prompt."))
     if completion_a.text == completion_b.text:
-        raise PairInvalidError("The answers read the same.", mend="Compare answers that differ.")
+        raise PairInvalidError(_("The answers read the same."), mend=_("Compare answers that differ."))
     values = _comparison(project, (completion_a, completion_b), rng, strategy, propensity, made or Made())
     created = db.execute(
         pg_insert(Comparison).values(**values).on_conflict_do_nothing().returning(Comparison.id)
     ).scalar_one_or_none()
     if created is None:
         raise PairExistsError(
-            "A comparison of these two answers exists already.", mend="Sample new answers, or use the one there is."
+            _("A comparison of these two answers exists already."),
+            mend=_("Sample new answers, or use the one there is."),
         )
     _queue(db, project, created, slots, now, rng)
     return db.get_one(Comparison, created)
@@ -97,17 +101,20 @@ def create_ranking(
         PairInvalidError: not 2 to 8 different answers to one prompt of this project, or no slots asked for.
     """
     if slots < 1:
-        raise PairInvalidError(f"{slots} votes were asked for.", mend="Ask for at least one vote per comparison.")
+        raise PairInvalidError(
+            _("%(slots)s votes were asked for.", slots=slots), mend=_("Ask for at least one vote per comparison.")
+        )
     if not 2 <= len(completions) <= MAX_ANSWERS:
         raise PairInvalidError(
-            f"{len(completions)} answers cannot be ranked.", mend=f"Rank between 2 and {MAX_ANSWERS}."
+            _("%(completions)s answers cannot be ranked.", completions=len(completions)),
+            mend=_("Rank between 2 and %(max_answers)s.", max_answers=MAX_ANSWERS),
         )
     if {completion.project_id for completion in completions} != {project.id}:
-        raise PairInvalidError("The answers belong to another project.", mend="Rank answers of one project.")
+        raise PairInvalidError(_("The answers belong to another project."), mend=_("Rank answers of one project."))
     if len({completion.prompt_id for completion in completions}) > 1:
-        raise PairInvalidError("The answers are to different prompts.", mend="Rank answers to one prompt.")
+        raise PairInvalidError(_("The answers are to different prompts."), mend=_("Rank answers to one prompt."))
     if len({completion.text for completion in completions}) < len(completions):
-        raise PairInvalidError("Two of the answers read the same.", mend="Rank answers that differ.")
+        raise PairInvalidError(_("Two of the answers read the same."), mend=_("Rank answers that differ."))
     items = rng.sample(list(completions), len(completions))
     values = _comparison(project, items, rng, strategy, propensity, made or Made()) | {"mode": "ranking"}
     db.execute(insert(Comparison), [values])

@@ -1,6 +1,7 @@
 """What can go wrong between the product and its engine, sorted by what to do about it."""
 
 from app.errors import DomainError
+from app.language import _
 
 
 class EngineUnavailable(DomainError):  # noqa: N818 - says what is the matter, not that something is
@@ -8,10 +9,10 @@ class EngineUnavailable(DomainError):  # noqa: N818 - says what is the matter, n
 
     code = "engine_unavailable"
     status = 503
-    title = "The engine does not answer"
+    title = _("The engine does not answer")
 
     def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
-        super().__init__(message, mend="It is tried again by itself; `hone doctor` says whether the engine runs.")
+        super().__init__(message, mend=_("It is tried again by itself; `hone doctor` says whether the engine runs."))
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -19,10 +20,10 @@ class EngineRefused(DomainError):  # noqa: N818 - as above
     """It understood and said no: the same request will be refused again. ``code`` is the engine's own."""
 
     status = 502
-    title = "The engine refused"
+    title = _("The engine refused")
 
     def __init__(self, code: str, message: str) -> None:
-        super().__init__(message, mend="Change the request or the project's sampling settings.")
+        super().__init__(message, mend=_("Change the request or the project's sampling settings."))
         self.code = code
 
 
@@ -31,7 +32,7 @@ class EngineNonsense(DomainError):  # noqa: N818 - as above
 
     code = "engine_nonsense"
     status = 502
-    title = "The engine's answer makes no sense"
+    title = _("The engine's answer makes no sense")
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, mend="Check HONE_ENGINE_URL: it wants Hone's engine, vLLM or SGLang.")
+        super().__init__(message, mend=_("Check HONE_ENGINE_URL: it wants Hone's engine, vLLM or SGLang."))

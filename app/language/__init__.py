@@ -7,7 +7,7 @@ it goes (the API, logs, the database), and on a page it is said in the reader's 
 
 from app.language.current import current, direction, speaking, use
 from app.language.negotiation import LANGUAGES, accepted
-from app.language.texts import Text, _, _n, listed, say
+from app.language.texts import Text, _, _n, listed, say, sentence
 
 __all__ = [
     "LANGUAGES",
@@ -19,6 +19,7 @@ __all__ = [
     "direction",
     "listed",
     "say",
+    "sentence",
     "speaking",
     "use",
 ]

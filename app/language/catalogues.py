@@ -5,12 +5,12 @@ from functools import lru_cache
 from gettext import GNUTranslations, NullTranslations
 from io import BytesIO
 from pathlib import Path
-
-from babel.messages.catalog import Catalog
-from babel.messages.mofile import write_mo
-from babel.messages.pofile import read_po
+from typing import TYPE_CHECKING
 
 from app.language.negotiation import DEFAULT
+
+if TYPE_CHECKING:
+    from babel.messages.catalog import Catalog
 
 LOCALE = Path(__file__).resolve().parent.parent / "locale"
 SCRIPTS = "app/static/js/"
@@ -26,6 +26,8 @@ def translations(tag: str) -> NullTranslations:
     """What turns English texts into the language ``tag``; what is not in its catalogue stays English."""
     if tag == DEFAULT:
         return NullTranslations()
+    from babel.messages.mofile import write_mo
+
     packed = BytesIO()
     write_mo(packed, _read(tag))
     packed.seek(0)
@@ -47,6 +49,8 @@ def for_scripts(tag: str) -> str:
     return json.dumps(words, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _read(tag: str) -> Catalog:
+def _read(tag: str) -> "Catalog":
+    from babel.messages.pofile import read_po  # only where another language is spoken: trainers know these texts too
+
     with path(tag).open("rb") as file:
         return read_po(file, locale=tag)

@@ -59,6 +59,28 @@ class Message(Text):
         return filled(form, self._values, tag) if self._values else form
 
 
+class Sentence(Text):
+    """A text with a capital letter and a full stop."""
+
+    __slots__ = ("_text",)
+
+    _text: str
+
+    def __new__(cls, text: str) -> Self:
+        """``text`` as a sentence."""
+        made = super().__new__(cls, _ended(text))
+        made._text = text
+        return made
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """For copies and pickles."""
+        return (self._text,)
+
+    def into(self, tag: str) -> str:
+        """The sentence in another language."""
+        return _ended(str(_in(self._text, tag)))
+
+
 class Listed(Text):
     """Several texts, one after the other with something between them."""
 
@@ -98,6 +120,11 @@ def listed(parts: Iterable[str], between: str = "; ") -> Text:
     return Listed(between, parts)
 
 
+def sentence(text: str) -> Text:
+    """A text that stands alone, with a capital letter and a full stop."""
+    return Sentence(text)
+
+
 def say(value: Any) -> Any:
     """A text in the language of now; anything else as it is."""
     return value.into(current()) if isinstance(value, Text) else value
@@ -110,6 +137,11 @@ def filled(form: str, values: Mapping[str, Any], tag: str = DEFAULT) -> str:
         KeyError: a value for a place is missing.
     """
     return PLACEHOLDER.sub(lambda place: str(_in(values[place[1]], tag)), form)
+
+
+def _ended(text: str) -> str:
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", "!", "?", "؟")) else f"{text}."
 
 
 def _in(value: Any, tag: str) -> Any:

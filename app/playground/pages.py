@@ -17,6 +17,7 @@ from app.chat.asking import Engines, Question, sampling_of
 from app.comparisons.records import CHOICES, Choice
 from app.db.tables import PlaygroundTurn, Version
 from app.errors import DomainError, InvalidError
+from app.language import _
 from app.playground import service
 from app.playground.duel import Duel
 from app.playground.writing import Turn, events
@@ -96,7 +97,10 @@ def choose(
     """Choose, also before the answers are whole. The answer says which versions wrote them."""
     turn = service.get_turn(db, here.project, here.principal.user_id, turn_id, lock=True)
     if choice not in _offered(here):
-        raise InvalidError(f"{choice!r} cannot be chosen here.", mend=f"Choose one of {', '.join(_offered(here))}.")
+        raise InvalidError(
+            _("%(choice)s cannot be chosen here.", choice=repr(choice)),
+            mend=_("Choose one of %(here)s.", here=", ".join(_offered(here))),
+        )
     known: Choice = next(item for item in CHOICES if item == choice)
     service.choose(db, here.project, turn, known, _seconds(seconds), _rng())
     if not is_htmx(request):
@@ -157,11 +161,11 @@ def _offered(here: ProjectContext) -> dict[str, str]:
 
 def _said_of(db: Session, turn: PlaygroundTurn, side: str) -> str:
     version = db.get_one(Version, service.version_of(turn, side))
-    return f"version {version.number} ({version.state})"
+    return _("version %(number)s", number=version.number)
 
 
 def _asked_wrongly(text: str, error: DomainError) -> str:
-    return error.message if text.strip() else "Write a question first."
+    return error.message if text.strip() else _("Write a question first.")
 
 
 def _seconds(value: str) -> float | None:

@@ -21,6 +21,7 @@ from app.comparisons.errors import PairInvalidError
 from app.comparisons.records import Ballot, Choice
 from app.db.base import utcnow
 from app.db.tables import Completion, PlaygroundTurn, Project, Version
+from app.language import _
 from app.playground.errors import (
     ChosenError,
     NoModelError,
@@ -69,7 +70,9 @@ def open_turn(
     )
     now = current(db, project)
     if now is None:
-        raise NoModelError(f"{project.name} has no version yet.", mend="An admin can see on the rounds page why.")
+        raise NoModelError(
+            _("%(name)s has no version yet.", name=project.name), mend=_("An admin can see on the rounds page why.")
+        )
     pair = [now.id, _other(db, project, now).id]
     rng.shuffle(pair)
     messages = [*_so_far(parent, side), {"role": "user", "content": text}]
@@ -98,7 +101,9 @@ def get_turn(db: Session, project: Project, user_id: UUID, turn_id: UUID, *, loc
     )
     found = db.scalar(query.with_for_update() if lock else query, execution_options={"populate_existing": lock})
     if found is None:
-        raise TurnNotFoundError(f"You have asked nothing with the id {turn_id} here.", mend="Ask anew.")
+        raise TurnNotFoundError(
+            _("You have asked nothing with the id %(turn_id)s here.", turn_id=turn_id), mend=_("Ask anew.")
+        )
     return found
 
 
@@ -115,7 +120,7 @@ def start_writing(db: Session, turn: PlaygroundTurn) -> None:
         .returning(PlaygroundTurn.id)
     )
     if taken is None:
-        raise TurnTakenError("Another window writes these answers, or did.", mend="Look there, or ask anew.")
+        raise TurnTakenError(_("Another window writes these answers, or did."), mend=_("Look there, or ask anew."))
 
 
 def finish_writing(db: Session, turn_id: UUID, answers: Mapping[str, Mapping[str, Any]], *, rng: Random) -> str:
@@ -160,11 +165,12 @@ def choose(
     if turn.choice is not None:
         if turn.choice != choice:
             raise ChosenError(
-                "The versions have been shown, so another choice would not be blind.", mend="Ask another question."
+                _("The versions have been shown, so another choice would not be blind."),
+                mend=_("Ask another question."),
             )
         return
     if turn.state not in ("streaming", "done"):
-        raise TurnLostError("At least one of the answers was not written to its end.", mend="Ask again.")
+        raise TurnLostError(_("At least one of the answers was not written to its end."), mend=_("Ask again."))
     now = utcnow()
     ballot = checked(Ballot(choice, seconds=seconds), None)
     require_dwell(ballot, shown_at=turn.created_at, now=now, min_seconds=queue_of(project.queue).min_seconds)
@@ -190,7 +196,7 @@ def _so_far(parent: PlaygroundTurn | None, side: str | None) -> list[dict[str, s
         return []
     if parent.choice is None or parent.state != "done":
         raise NotYetError(
-            "The conversation goes on when both answers are whole and you have chosen.", mend="Choose first."
+            _("The conversation goes on when both answers are whole and you have chosen."), mend=_("Choose first.")
         )
     taken = side if side in SIDES else parent.choice if parent.choice in SIDES else "a"
     return [*parent.messages, {"role": "assistant", "content": parent.answers[taken]["text"]}]
@@ -254,5 +260,5 @@ def _move(db: Session, turn: PlaygroundTurn, before: str, after: str) -> None:
         .returning(PlaygroundTurn.id)
     )
     if moved is None:
-        raise TurnLostError(f"The turn is no longer {before}.", mend="Ask again.")
+        raise TurnLostError(_("The turn is no longer %(before)s.", before=before), mend=_("Ask again."))
     db.refresh(turn, ["state"])

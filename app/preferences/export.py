@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import Completion, Project, Prompt, Version
 from app.errors import InvalidError
+from app.language import _
 from app.preferences import groups
 from app.preferences.collecting import Preference, Split, collect
 from app.preferences.labels import collect_labels
@@ -28,10 +29,13 @@ class ExportFormatUnknownError(InvalidError):
     """There is no such format."""
 
     code = "export_format_unknown"
-    title = "Unknown export format"
+    title = _("Unknown export format")
 
     def __init__(self, given: str) -> None:
-        super().__init__(f"{given!r} is no export format.", mend=f"Use one of {', '.join(FORMATS)}.")
+        super().__init__(
+            _("%(given)s is no export format.", given=repr(given)),
+            mend=_("Use one of %(formats)s.", formats=", ".join(FORMATS)),
+        )
 
 
 def export_rows(

@@ -4,6 +4,8 @@ import json
 import re
 from pathlib import Path
 
+from app.language import _
+
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
@@ -30,16 +32,19 @@ def check(text: str) -> str:
     """
     text = text.strip()
     if not text:
-        raise BaseModelError("say where the model is: a directory on the server, or a hub id such as 'owner/name'")
+        raise BaseModelError(_("say where the model is: a directory on the server, or a hub id such as 'owner/name'"))
     if "\0" in text:
-        raise BaseModelError("a path cannot hold a null character")
+        raise BaseModelError(_("a path cannot hold a null character"))
     path = Path(text).expanduser()
     if is_hub_id(text) and not path.is_dir():
         return text
     if not path.is_absolute() and not text.startswith((".", "~")) and not path.is_dir():
         raise BaseModelError(
-            f"{text!r} is neither a hub id (it has the form 'owner/name') nor a directory on the server; "
-            "give a directory by its full path, such as '/models/llama'"
+            _(
+                "%(text)s is neither a hub id (it has the form 'owner/name') nor a directory on the "
+                "server; give a directory by its full path, such as '/models/llama'",
+                text=repr(text),
+            )
         )
     _check_directory(path)
     return str(path.resolve())
@@ -48,36 +53,58 @@ def check(text: str) -> str:
 def _check_directory(path: Path) -> None:
     try:
         if not path.exists():
-            raise BaseModelError(f"{path} does not exist on the server; check the path, or copy the model there")
+            raise BaseModelError(
+                _("%(path)s does not exist on the server; check the path, or copy the model there", path=path)
+            )
         if not path.is_dir():
-            raise BaseModelError(f"{path} is a file; give the directory that holds config.json and the weights")
+            raise BaseModelError(
+                _("%(path)s is a file; give the directory that holds config.json and the weights", path=path)
+            )
         names = {entry.name for entry in path.iterdir()}
     except OSError as error:
         raise BaseModelError(
-            f"{path} cannot be read by the server ({error.strerror}); let the user that runs Hone read it"
+            _(
+                "%(path)s cannot be read by the server (%(strerror)s); let the user that runs Hone read it",
+                path=path,
+                strerror=error.strerror,
+            )
         ) from error
     if "config.json" not in names:
         if "adapter_config.json" in names:
-            raise BaseModelError(f"{path} is a LoRA adapter; merge it into its base model first, then give the result")
-        raise BaseModelError(f"{path} has no config.json, so it is not a transformers model directory")
+            raise BaseModelError(
+                _("%(path)s is a LoRA adapter; merge it into its base model first, then give the result", path=path)
+            )
+        raise BaseModelError(_("%(path)s has no config.json, so it is not a transformers model directory", path=path))
     if not any(name.endswith(".safetensors") for name in names):
         pickled = sorted(entry.name for pattern in _PICKLED for entry in path.glob(pattern))
         if pickled:
             raise BaseModelError(
-                f"{path} has its weights in {pickled[0]}, and Hone loads safetensors only (pickled weights can run "
-                "code); convert to safetensors: load it with transformers and call save_pretrained()"
+                _(
+                    "%(path)s has its weights in %(pickled)s, and Hone loads safetensors only (pickled "
+                    "weights can run code); convert to safetensors: load it with transformers and call "
+                    "save_pretrained()",
+                    path=path,
+                    pickled=pickled[0],
+                )
             )
-        raise BaseModelError(f"{path} has no *.safetensors file, so there are no weights to start from")
+        raise BaseModelError(_("%(path)s has no *.safetensors file, so there are no weights to start from", path=path))
     if not names.intersection(_TOKENIZER_FILES):
         raise BaseModelError(
-            f"{path} has no tokenizer (looked for {', '.join(_TOKENIZER_FILES)}); "
-            "save it there with tokenizer.save_pretrained()"
+            _(
+                "%(path)s has no tokenizer (looked for %(tokenizer_files)s); save it there with "
+                "tokenizer.save_pretrained()",
+                path=path,
+                tokenizer_files=", ".join(_TOKENIZER_FILES),
+            )
         )
     _json(path / "config.json")
     if not _has_chat_template(path, names):
         raise BaseModelError(
-            f"{path} has no chat template, so conversations cannot be written for it; "
-            "use an instruction-tuned model, or set tokenizer.chat_template and save the tokenizer there"
+            _(
+                "%(path)s has no chat template, so conversations cannot be written for it; use an "
+                "instruction-tuned model, or set tokenizer.chat_template and save the tokenizer there",
+                path=path,
+            )
         )
 
 
@@ -91,7 +118,9 @@ def _json(file: Path) -> dict[str, object]:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BaseModelError(f"{file} cannot be read as JSON ({error}); copy the model again") from error
+        raise BaseModelError(
+            _("%(file)s cannot be read as JSON (%(error)s); copy the model again", file=file, error=error)
+        ) from error
     if not isinstance(data, dict):
-        raise BaseModelError(f"{file} must hold a JSON object; copy the model again")
+        raise BaseModelError(_("%(file)s must hold a JSON object; copy the model again", file=file))
     return data

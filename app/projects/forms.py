@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.db.tables import Project
+from app.language import _
 from app.projects.form_fields import Field, Section
 from app.projects.loss_fields import loss_fields, reference_fields
 from app.projects.refilling import DEFAULT_EXPLORATION, DEFAULT_POOL_FACTOR, gate_of, refilling_of
@@ -30,153 +31,186 @@ def _default(name: str) -> str:
 
 
 _LORA = ("training.method", " ".join(ADAPTER_METHODS))
-_METHOD_NAMES = {"lora": "LoRA adapter", "qlora": "LoRA adapter over 4-bit weights (CUDA)", "full": "Every weight"}
-_PUBLISH_NAMES = {"best": "of the lowest held-out loss", "last": "of the last step"}
-_FLAG = (("", "no"), (_YES, "yes"))
+_METHOD_NAMES = {
+    "lora": _("LoRA adapter"),
+    "qlora": _("LoRA adapter over 4-bit weights (CUDA)"),
+    "full": _("Every weight"),
+}
+_PUBLISH_NAMES = {"best": _("of the lowest held-out loss"), "last": _("of the last step")}
+_FLAG = (("", _("no")), (_YES, _("yes")))
 _CHOOSING = ("refilling.strategy", "uncertainty information diversity")
 
 SECTIONS = (
     Section(
-        "What it is",
+        _("What it is"),
         "",
         (
-            Field("name", "Name", kind="text", required=True),
+            Field("name", _("Name"), kind="text", required=True),
             Field(
                 "base_model",
-                "Base model",
-                "A directory on the server with safetensors weights, or a hub id such as owner/name. "
-                "Version 1 is made of it.",
+                _("Base model"),
+                _(
+                    "A directory on the server with safetensors weights, or a hub id such as owner/name. "
+                    "Version 1 is made of it."
+                ),
                 kind="text",
                 required=True,
             ),
             Field(
                 "guidelines",
-                "Guidelines for reviewers",
-                "What makes an answer better here? Markdown. Reviewers can read it beside every pair.",
+                _("Guidelines for reviewers"),
+                _("What makes an answer better here? Markdown. Reviewers can read it beside every pair."),
                 kind="textarea",
             ),
         ),
         open=True,
     ),
     Section(
-        "Reviewing",
-        "How pairs reach people.",
+        _("Reviewing"),
+        _("How pairs reach people."),
         (
-            Field("votes_per_comparison", "Votes per comparison", "How many reviewers see each pair."),
-            Field("buffer_size", "Pairs kept ready", "At least so many, so that nobody waits for the model."),
+            Field("votes_per_comparison", _("Votes per comparison"), _("How many reviewers see each pair.")),
+            Field("buffer_size", _("Pairs kept ready"), _("At least so many, so that nobody waits for the model.")),
             Field(
                 "refilling.buffer_minutes",
-                "Pairs for so many minutes",
-                "If people judge faster, pairs for this long at their pace. 0: never more than kept ready.",
+                _("Pairs for so many minutes"),
+                _("If people judge faster, pairs for this long at their pace. 0: never more than kept ready."),
             ),
-            Field("refilling.buffer_most", "Most pairs by the pace"),
-            Field("lease_seconds", "Reservation, seconds", "A pair shown to somebody is kept for them this long."),
+            Field("refilling.buffer_most", _("Most pairs by the pace")),
+            Field(
+                "lease_seconds", _("Reservation, seconds"), _("A pair shown to somebody is kept for them this long.")
+            ),
             Field(
                 "held_out_percent",
-                "Held out, percent",
-                "Share of new prompts whose votes measure progress and never train.",
+                _("Held out, percent"),
+                _("Share of new prompts whose votes measure progress and never train."),
             ),
             Field(
                 "feedback",
-                "Feedback of API clients",
-                "What their own preferences and thumbs are for.",
+                _("Feedback of API clients"),
+                _("What their own preferences and thumbs are for."),
                 "select",
                 (
-                    ("train", "Rounds learn from it"),
-                    ("count", "As a reviewer's vote, where a place is free"),
-                    ("ignore", "It is kept, and not used"),
+                    ("train", _("Rounds learn from it")),
+                    ("count", _("As a reviewer's vote, where a place is free")),
+                    ("ignore", _("It is kept, and not used")),
                 ),
             ),
         ),
     ),
     Section(
-        "Sampling",
-        "How the current version is asked for answers.",
+        _("Sampling"),
+        _("How the current version is asked for answers."),
         (
-            Field("sampling.temperature", "Temperature", "Higher is more varied. Above 0, or both answers are equal."),
-            Field("sampling.top_p", "Top p", "1 keeps every token."),
-            Field("sampling.top_k", "Top k", "0 keeps every token."),
-            Field("sampling.min_p", "Min p", "Drops tokens less likely than this share of the likeliest. 0 keeps all."),
-            Field("sampling.max_tokens", "Longest answer, tokens"),
-            Field("sampling.stop", "Stop texts", "One per line. An answer ends where one of them begins.", "textarea"),
+            Field(
+                "sampling.temperature",
+                _("Temperature"),
+                _("Higher is more varied. Above 0, or both answers are equal."),
+            ),
+            Field("sampling.top_p", _("Top p"), _("1 keeps every token.")),
+            Field("sampling.top_k", _("Top k"), _("0 keeps every token.")),
+            Field(
+                "sampling.min_p",
+                _("Min p"),
+                _("Drops tokens less likely than this share of the likeliest. 0 keeps all."),
+            ),
+            Field("sampling.max_tokens", _("Longest answer, tokens")),
+            Field(
+                "sampling.stop",
+                _("Stop texts"),
+                _("One per line. An answer ends where one of them begins."),
+                "textarea",
+            ),
         ),
     ),
     Section(
-        "Pairs",
-        "Which answers are set against each other.",
+        _("Pairs"),
+        _("Which answers are set against each other."),
         (
             Field(
                 "refilling.strategy",
-                "Pairs are chosen",
-                "All but chance sample several prompts for each one they choose. Each pair keeps the probability with "
-                "which it was chosen.",
+                _("Pairs are chosen"),
+                _(
+                    "All but chance sample several prompts for each one they choose. Each pair keeps the "
+                    "probability with which it was chosen."
+                ),
                 "select",
                 (
-                    ("random", "by chance"),
-                    ("uncertainty", "where the model is least sure"),
-                    ("information", "where a vote tells most"),
-                    ("diversity", "on prompts unlike earlier ones"),
+                    ("random", _("by chance")),
+                    ("uncertainty", _("where the model is least sure")),
+                    ("information", _("where a vote tells most")),
+                    ("diversity", _("on prompts unlike earlier ones")),
                 ),
             ),
             Field(
                 "refilling.exploration",
-                "Left to chance",
-                "Share of pairs, above 0, so that leaderboards can be weighted back.",
+                _("Left to chance"),
+                _("Share of pairs, above 0, so that leaderboards can be weighted back."),
                 placeholder=f"{DEFAULT_EXPLORATION:g}",
                 only=_CHOOSING,
             ),
             Field(
                 "refilling.pool_factor",
-                "Prompts sampled for each chosen",
+                _("Prompts sampled for each chosen"),
                 placeholder=str(DEFAULT_POOL_FACTOR),
                 only=_CHOOSING,
             ),
             Field(
-                "refilling.pairs_per_prompt", "Pairs of a prompt at a time", "Where more than two answers are sampled."
+                "refilling.pairs_per_prompt",
+                _("Pairs of a prompt at a time"),
+                _("Where more than two answers are sampled."),
             ),
             Field(
                 "refilling.similarity",
-                "Too alike from",
-                "Answers that share this much of their words, 0.5 to 1, are sampled again, hotter, and then dropped.",
+                _("Too alike from"),
+                _(
+                    "Answers that share this much of their words, 0.5 to 1, are sampled again, hotter, "
+                    "and then dropped."
+                ),
             ),
-            Field("refilling.previous_percent", "Against the version before, percent", "Share of pairs."),
-            Field("refilling.candidate_percent", "Against the newest candidate, percent", "Share of pairs."),
+            Field("refilling.previous_percent", _("Against the version before, percent"), _("Share of pairs.")),
+            Field("refilling.candidate_percent", _("Against the newest candidate, percent"), _("Share of pairs.")),
             Field(
                 "refilling.keep_percent",
-                "Kept on a promotion, percent",
-                "Of the old version's pairs that nobody has judged. The others leave the queue.",
+                _("Kept on a promotion, percent"),
+                _("Of the old version's pairs that nobody has judged. The others leave the queue."),
             ),
         ),
     ),
     Section(
-        "Training",
-        "What a round does with the votes. Empty fields take the default.",
+        _("Training"),
+        _("What a round does with the votes. Empty fields take the default."),
         (
             *loss_fields(),
             Field(
                 "training.method",
-                "Method",
+                _("Method"),
                 kind="select",
                 choices=tuple((name, _METHOD_NAMES[name]) for name in METHODS),
             ),
-            Field("training.lora_rank", "LoRA rank", placeholder=_default("lora_rank"), only=_LORA),
-            Field("training.lora_alpha", "LoRA alpha", placeholder=_default("lora_alpha"), only=_LORA),
-            Field("training.lora_dropout", "LoRA dropout", placeholder=_default("lora_dropout"), only=_LORA),
+            Field("training.lora_rank", _("LoRA rank"), placeholder=_default("lora_rank"), only=_LORA),
+            Field("training.lora_alpha", _("LoRA alpha"), placeholder=_default("lora_alpha"), only=_LORA),
+            Field("training.lora_dropout", _("LoRA dropout"), placeholder=_default("lora_dropout"), only=_LORA),
             Field(
                 "training.lora_dora",
-                "DoRA",
-                "Magnitude and direction apart. Its versions are published merged.",
+                _("DoRA"),
+                _("Magnitude and direction apart. Its versions are published merged."),
                 "select",
                 _FLAG,
                 only=_LORA,
             ),
             Field(
-                "training.lora_rslora", "rsLoRA", "Alpha divided by √rank, for high ranks.", "select", _FLAG, only=_LORA
+                "training.lora_rslora",
+                _("rsLoRA"),
+                _("Alpha divided by √rank, for high ranks."),
+                "select",
+                _FLAG,
+                only=_LORA,
             ),
-            Field("training.learning_rate", "Learning rate", "Default 1e-4 for LoRA, 5e-6 for every weight."),
-            Field("training.epochs", "Epochs", "Times each vote is read.", placeholder=_default("epochs")),
-            Field("training.max_steps", "Most steps", "Ends training early.", placeholder="no limit"),
-            Field("training.pairs_per_step", "Pairs per step", placeholder=_default("pairs_per_step")),
+            Field("training.learning_rate", _("Learning rate"), _("Default 1e-4 for LoRA, 5e-6 for every weight.")),
+            Field("training.epochs", _("Epochs"), _("Times each vote is read."), placeholder=_default("epochs")),
+            Field("training.max_steps", _("Most steps"), _("Ends training early."), placeholder=_("no limit")),
+            Field("training.pairs_per_step", _("Pairs per step"), placeholder=_default("pairs_per_step")),
             Field(
                 "training.gradient_checkpointing",
                 "Gradient checkpointing",
@@ -186,34 +220,34 @@ SECTIONS = (
             ),
             Field(
                 "training.reference",
-                "Reference model",
-                "What the policy is held to.",
+                _("Reference model"),
+                _("What the policy is held to."),
                 "select",
                 tuple((name, {"parent": "The version before", "base": "Version 1"}[name]) for name in REFERENCES),
             ),
             *reference_fields(),
-            Field("training.seed", "Seed", placeholder=_default("seed")),
+            Field("training.seed", _("Seed"), placeholder=_default("seed")),
             Field(
                 "training.eval_every_steps",
-                "Evaluate every so many steps",
-                "On the held-out votes.",
-                placeholder="at the start and the end",
+                _("Evaluate every so many steps"),
+                _("On the held-out votes."),
+                placeholder=_("at the start and the end"),
             ),
             Field(
                 "training.kl_budget_nats",
-                "KL budget, nats per answer",
-                "A round that strays further from the reference model stops.",
-                placeholder="no limit",
+                _("KL budget, nats per answer"),
+                _("A round that strays further from the reference model stops."),
+                placeholder=_("no limit"),
             ),
             Field(
                 "training.early_stop_evaluations",
-                "Stop after evaluations without gain",
-                "So many in a row without a lower held-out loss.",
-                placeholder="never",
+                _("Stop after evaluations without gain"),
+                _("So many in a row without a lower held-out loss."),
+                placeholder=_("never"),
             ),
             Field(
                 "training.publish",
-                "Weights it publishes",
+                _("Weights it publishes"),
                 kind="select",
                 choices=tuple(
                     (name, {"best": "of the lowest held-out loss", "last": "of the last step"}[name])
@@ -223,70 +257,72 @@ SECTIONS = (
         ),
     ),
     Section(
-        "Machines",
-        "More than one process shards the model over their GPUs. See the trainer's guide before you set these.",
+        _("Machines"),
+        _("More than one process shards the model over their GPUs. See the trainer's guide before you set these."),
         (
             Field(
                 "training.processes",
-                "Processes on each machine",
-                "One for each GPU.",
+                _("Processes on each machine"),
+                _("One for each GPU."),
                 placeholder=_default("processes"),
             ),
-            Field("training.nodes", "Machines", "Every further one runs hone node.", placeholder=_default("nodes")),
+            Field(
+                "training.nodes", _("Machines"), _("Every further one runs hone node."), placeholder=_default("nodes")
+            ),
             Field(
                 "training.rendezvous",
-                "Meeting point",
-                "host:port of the machine that starts rounds, as the others reach it.",
+                _("Meeting point"),
+                _("host:port of the machine that starts rounds, as the others reach it."),
                 "text",
-                placeholder="one machine needs none",
+                placeholder=_("one machine needs none"),
             ),
         ),
     ),
     Section(
-        "Rounds",
-        "When a round starts by itself, and what becomes of its version.",
+        _("Rounds"),
+        _("When a round starts by itself, and what becomes of its version."),
         (
-            Field("min_round_votes", "Fewest new votes", "A round starts with no fewer."),
-            Field("round_every_votes", "Every so many new votes", placeholder="not by itself"),
+            Field("min_round_votes", _("Fewest new votes"), _("A round starts with no fewer.")),
+            Field("round_every_votes", _("Every so many new votes"), placeholder=_("not by itself")),
             Field(
                 "round_schedule",
-                "Schedule",
-                "A crontab in UTC: minute, hour, day, month, weekday. 0 3 * * * is every night at 3:00.",
+                _("Schedule"),
+                _("A crontab in UTC: minute, hour, day, month, weekday. 0 3 * * * is every night at 3:00."),
                 "text",
-                placeholder="no schedule",
+                placeholder=_("no schedule"),
             ),
             Field(
                 "promotion",
-                "A new version becomes current",
+                _("A new version becomes current"),
                 kind="select",
                 choices=(
-                    ("manual", "when an admin promotes it"),
-                    ("after_round", "after every round"),
-                    ("gate", "if it passes the gate"),
+                    ("manual", _("when an admin promotes it")),
+                    ("after_round", _("after every round")),
+                    ("gate", _("if it passes the gate")),
                 ),
             ),
         ),
     ),
     Section(
-        "Gate",
-        "What a new version must show, where it becomes current by the gate.",
+        _("Gate"),
+        _("What a new version must show, where it becomes current by the gate."),
         (
             Field(
                 "gate.comparisons",
-                "Blind comparisons",
-                "Pairs of new against current version that people judge before the gate decides. 0: figures alone.",
+                _("Blind comparisons"),
+                _("Pairs of new against current version that people judge before the gate decides. 0: figures alone."),
             ),
             Field(
                 "gate.min_win_rate",
-                "Win rate, at least",
-                "The lower end of its 95 % interval must reach this. 0.4: not clearly worse; 0.5: surely better.",
+                _("Win rate, at least"),
+                _("The lower end of its 95 % interval must reach this. 0.4: not clearly worse; 0.5: surely better."),
             ),
-            Field("gate.min_accuracy", "Held-out agreement, at least", "A share, 0 to 1."),
-            Field("gate.max_kl", "Distance from the reference, at most", "Nats an answer."),
+            Field("gate.min_accuracy", _("Held-out agreement, at least"), _("A share, 0 to 1.")),
+            Field("gate.max_kl", _("Distance from the reference, at most"), _("Nats an answer.")),
             Field(
                 "gate.max_length_ratio",
-                "Answers longer by at most",
-                "Times the current version's, by tokens.",
+                _("Answers longer by at most"),
+                _("Times the current version's, by tokens."),
             ),
         ),
     ),

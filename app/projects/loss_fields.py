@@ -1,29 +1,30 @@
 """The fields of a form that choose a loss and set what it reads."""
 
+from app.language import _, listed
 from app.projects.form_fields import Field
 from app.rounds.spec import LOSS_SETTINGS, LOSSES, LossSpec, TrainingSettings, loss_options
 
 _SETTING_NAMES = {
-    "beta": "β (beta)",
-    "tau": "τ (tau)",
-    "nu": "ν (nu)",
-    "gamma": "γ (gamma)",
-    "dpop_lambda": "λ (lambda)",
-    "orpo_lambda": "λ (weight of the preference)",
-    "label_smoothing": "ε (label smoothing)",
-    "ld_alpha": "α (weight of the longer part)",
-    "length_alpha": "α (price of a token)",
-    "nll_alpha": "α (weight of the likelihood)",
-    "desirable_weight": "λ_D (good answers)",
-    "undesirable_weight": "λ_U (bad answers)",
+    "beta": _("β (beta)"),
+    "tau": _("τ (tau)"),
+    "nu": _("ν (nu)"),
+    "gamma": _("γ (gamma)"),
+    "dpop_lambda": _("λ (lambda)"),
+    "orpo_lambda": _("λ (weight of the preference)"),
+    "label_smoothing": _("ε (label smoothing)"),
+    "ld_alpha": _("α (weight of the longer part)"),
+    "length_alpha": _("α (price of a token)"),
+    "nll_alpha": _("α (weight of the likelihood)"),
+    "desirable_weight": _("λ_D (good answers)"),
+    "undesirable_weight": _("λ_U (bad answers)"),
 }
 _SIGNAL_NAMES = {
-    "choice": "choices",
-    "tie": "ties",
-    "both_bad": "'both bad'",
-    "label": "labels of single answers",
-    "ranking": "rankings",
-    "margin": "strengths",
+    "choice": _("choices"),
+    "tie": _("ties"),
+    "both_bad": _("'both bad'"),
+    "label": _("labels of single answers"),
+    "ranking": _("rankings"),
+    "margin": _("strengths"),
 }
 
 
@@ -32,7 +33,7 @@ def loss_fields() -> tuple[Field, ...]:
     return (
         Field(
             "training.loss",
-            "Loss",
+            _("Loss"),
             kind="select",
             choices=tuple((name, loss.title) for name, loss in LOSSES.items()),
             notes=tuple((name, _note(loss)) for name, loss in LOSSES.items()),
@@ -40,17 +41,17 @@ def loss_fields() -> tuple[Field, ...]:
         *(_setting(name) for name in dict.fromkeys(name for reads in LOSS_SETTINGS.values() for name in reads)),
         Field(
             "training.margin_scale",
-            "Strength counts, times",
-            "How far a clearer preference has to be apart, in nats. 0 leaves strengths out.",
+            _("Strength counts, times"),
+            _("How far a clearer preference has to be apart, in nats. 0 leaves strengths out."),
             placeholder=f"{TrainingSettings().margin_scale:g}",
             only=_only("margin_scale"),
         ),
         Field(
             "training.pair_weighting",
-            "Weight of a pair",
-            "WPO: pairs that the model would hardly write itself any more count less.",
+            _("Weight of a pair"),
+            _("WPO: pairs that the model would hardly write itself any more count less."),
             "select",
-            (("", "as the votes say"), ("wpo", "WPO")),
+            (("", _("as the votes say")), ("wpo", _("WPO"))),
             only=_only("pair_weighting"),
         ),
     )
@@ -61,15 +62,15 @@ def reference_fields() -> tuple[Field, ...]:
     return (
         Field(
             "training.reference_sync_steps",
-            "Move the reference every so many steps",
-            "TR-DPO: the reference follows the model that is trained. Takes the memory of another model.",
-            placeholder="it stays",
+            _("Move the reference every so many steps"),
+            _("TR-DPO: the reference follows the model that is trained. Takes the memory of another model."),
+            placeholder=_("it stays"),
             only=_only("reference_sync_steps"),
         ),
         Field(
             "training.reference_sync_alpha",
-            "How far it moves",
-            "1 is all the way. Only where it moves.",
+            _("How far it moves"),
+            _("1 is all the way. Only where it moves."),
             placeholder=f"{TrainingSettings().reference_sync_alpha:g}",
             only=_only("reference_sync_alpha"),
         ),
@@ -79,11 +80,12 @@ def reference_fields() -> tuple[Field, ...]:
 def _note(loss: LossSpec) -> str:
     read = [text for signal, text in _SIGNAL_NAMES.items() if signal in loss.signals]
     unread = [text for signal, text in _SIGNAL_NAMES.items() if signal not in loss.signals]
-    return f"{loss.use} Learns from {_listed(read)}. Does not read {_listed(unread)}."
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return _(
+        "%(use)s Learns from: %(read)s. Does not read: %(unread)s.",
+        use=loss.use,
+        read=listed(read, ", "),
+        unread=listed(unread, ", "),
+    )
 
 
 def _setting(name: str) -> Field:
@@ -99,7 +101,7 @@ def _setting(name: str) -> Field:
     return Field(
         f"training.loss_settings.{name}",
         _SETTING_NAMES[name],
-        f"{about[:1].upper()}{about[1:]}. Default {defaults}.",
+        _("%(upper)s%(about)s. Default %(defaults)s.", upper=about[:1].upper(), about=about[1:], defaults=defaults),
         only=("training.loss", " ".join(reading)),
     )
 

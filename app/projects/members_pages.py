@@ -9,6 +9,7 @@ from starlette.responses import HTMLResponse, Response
 from app.accounts import access
 from app.accounts.principal import ProjectContext
 from app.errors import DomainError
+from app.language import listed
 from app.projects import queries, service
 from app.projects.schemas import Role
 from app.web.deps import Db, Render, see_other
@@ -38,7 +39,9 @@ def add(
         user = service.person(db, email)
         service.set_member(db, here.project, user, role, actor=here.principal.user_id)
     except DomainError as error:
-        return _page(render, db, here, status=422, email=email, role=role, problem=f"{error.message}. {error.mend}")
+        return _page(
+            render, db, here, status=422, email=email, role=role, problem=listed((error.message, error.mend), ". ")
+        )
     return _back(request, here, f"{user.email} is {'an admin' if role == 'admin' else 'a reviewer'} of this project.")
 
 

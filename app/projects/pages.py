@@ -10,6 +10,7 @@ from app.accounts.principal import Principal, ProjectContext
 from app.comparisons.queries import judged, progress
 from app.insights.queries import overview
 from app.insights.refill import refill
+from app.language import _
 from app.preferences.download import stream
 from app.projects import queries
 from app.rounds import service as rounds
@@ -66,7 +67,7 @@ def import_base(here: Annotated[ProjectContext, access.admin()], request: Reques
         rounds.retry(db, last, actor=actor)
     else:
         rounds.request_import(db, here.project, requested_by=actor)
-    return see_other(request, f"/p/{here.project.slug}", flash="The base model is being imported.")
+    return see_other(request, f"/p/{here.project.slug}", flash=_("The base model is being imported."))
 
 
 @router.get("/p/{slug}/export")

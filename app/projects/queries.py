@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import Membership, Project, User
 from app.errors import NotFoundError
+from app.language import _
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,10 @@ def member(db: Session, project: Project, user_id: UUID) -> Member:
         .where(Membership.project_id == project.id, User.id == user_id)
     ).one_or_none()
     if found is None:
-        raise NotFoundError(f"{project.name} has no member {user_id}.", mend="Look in the list of members.")
+        raise NotFoundError(
+            _("%(name)s has no member %(user_id)s.", name=project.name, user_id=user_id),
+            mend=_("Look in the list of members."),
+        )
     user, role = found
     return Member(user, role)
 

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.language import _
+
 Order = Literal["oldest", "newest", "breadth", "random"]
 BadFaith = Literal["off", "report", "quarantine"]
 
@@ -60,7 +62,12 @@ class QueueSettings(BaseModel):
         checks = self.gold_percent + self.attention_percent + self.repeat_percent
         if checks > MOST_CHECKS_PERCENT:
             raise ValueError(
-                f"gold, attention and repeated pairs make up {checks:g} %; at most {MOST_CHECKS_PERCENT} % leaves work"
+                _(
+                    "gold, attention and repeated pairs make up %(checks)s %; at most "
+                    "%(most_checks_percent)s % leaves work",
+                    checks=f"{checks:g}",
+                    most_checks_percent=MOST_CHECKS_PERCENT,
+                )
             )
         return self
 

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from app.language import _
+
 Mode = Literal["pair", "ranking"]
 Scale = Literal["ab", "ab_tie", "ab_tie_bad", "strength"]
 Asked = Literal["off", "optional", "required"]
@@ -69,7 +71,7 @@ class Reviewing(BaseModel):
         keys = [criterion.key for criterion in criteria]
         twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
-            raise ValueError(f"each key stands for one criterion; {', '.join(twice)} is there twice")
+            raise ValueError(_("each key stands for one criterion; %(twice)s is there twice", twice=", ".join(twice)))
         return criteria
 
     @field_validator("tags")
@@ -77,17 +79,22 @@ class Reviewing(BaseModel):
     def _tags_differ(cls, tags: list[str]) -> list[str]:
         twice = sorted({tag for tag in tags if tags.count(tag) > 1})
         if twice:
-            raise ValueError(f"each reason is listed once; {', '.join(twice)} is there twice")
+            raise ValueError(_("each reason is listed once; %(twice)s is there twice", twice=", ".join(twice)))
         return tags
 
     @model_validator(mode="after")
     def _fits_the_mode(self) -> "Reviewing":
         if self.mode == "ranking" and self.criteria:
-            raise ValueError("criteria compare two answers; a ranking has none")
+            raise ValueError(_("criteria compare two answers; a ranking has none"))
         if self.criteria_required and not self.criteria:
-            raise ValueError("criteria are required, but there are none")
+            raise ValueError(_("criteria are required, but there are none"))
         if self.comment == "off" and self.comment_min_chars:
-            raise ValueError(f"comments are off, so they have no shortest length ({self.comment_min_chars})")
+            raise ValueError(
+                _(
+                    "comments are off, so they have no shortest length (%(comment_min_chars)s)",
+                    comment_min_chars=self.comment_min_chars,
+                )
+            )
         return self
 
     @property

@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse, Response
 
 from app.accounts import access
 from app.accounts.principal import ProjectContext
+from app.language import _
 from app.projects import service
 from app.projects.reviewing import MAX_CRITERIA, reviewing_of
 from app.projects.validation import ProjectInvalidError
@@ -20,16 +21,16 @@ router = APIRouter(prefix="/p/{slug}/settings/reviewing", include_in_schema=Fals
 Here = Annotated[ProjectContext, access.admin()]
 
 CHOICES = {
-    "mode": (("pair", "Two answers side by side"), ("ranking", "Several answers to be put in order")),
+    "mode": (("pair", _("Two answers side by side")), ("ranking", _("Several answers to be put in order"))),
     "scale": (
-        ("ab", "A or B"),
-        ("ab_tie", "A, tie or B"),
-        ("ab_tie_bad", "A, tie, both bad or B"),
-        ("strength", "Slightly, clearly or much better on each side; tie; both bad"),
+        ("ab", _("A or B")),
+        ("ab_tie", _("A, tie or B")),
+        ("ab_tie_bad", _("A, tie, both bad or B")),
+        ("strength", _("Slightly, clearly or much better on each side; tie; both bad")),
     ),
-    "comment": (("off", "Not asked for"), ("optional", "Optional"), ("required", "Required")),
-    "skip_reason": (("off", "Not asked for"), ("optional", "Optional"), ("required", "Required")),
-    "criterion": (("preference", "A, tie or B"), ("likert", "1 to 5 for each answer")),
+    "comment": (("off", _("Not asked for")), ("optional", _("Optional")), ("required", _("Required"))),
+    "skip_reason": (("off", _("Not asked for")), ("optional", _("Optional")), ("required", _("Required"))),
+    "criterion": (("preference", _("A, tie or B")), ("likert", _("1 to 5 for each answer"))),
 }
 _SPARE_ROWS = 2
 
@@ -51,7 +52,7 @@ def save(here: Here, request: Request, fields: Fields, db: Db, render: Render) -
     except ProjectInvalidError as error:
         errors, general = _by_field(error)
         return _page(render, here, values, errors=errors, general=general, status=422)
-    told = "Saved. Pairs shown from now on ask for this."
+    told = _("Saved. Pairs shown from now on ask for this.")
     return see_other(request, f"/p/{here.project.slug}/settings/reviewing", flash=told)
 
 

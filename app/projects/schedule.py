@@ -5,6 +5,8 @@ from typing import Any
 
 from celery.schedules import ParseException, crontab
 
+from app.language import _
+
 _FIELDS = 5
 _LONGEST_DAYS = 8 * 366
 """The longest gap between two 29 Februaries is eight years (1896 to 1904, 2096 to 2104)."""
@@ -19,14 +21,24 @@ def parse(text: str) -> crontab:
     parts = text.split()
     if len(parts) != _FIELDS:
         raise ValueError(
-            f"{text!r} has {len(parts)} field{'' if len(parts) == 1 else 's'}, a crontab has {_FIELDS}: "
-            "minute, hour, day of month, month, day of week; '0 3 * * *' is every night at 3:00 UTC"
+            _(
+                "%(text)s is no crontab: it has five fields (minute, hour, day, month, day of week), not %(n)s; "
+                "'0 3 * * *' is every night at 3:00 UTC",
+                text=repr(text),
+                n=len(parts),
+            )
         )
     try:
         schedule = crontab.from_string(" ".join(parts))
         _next(schedule, datetime(2000, 1, 1, tzinfo=UTC))
     except (ValueError, ParseException) as error:
-        raise ValueError(f"{text!r} is not a crontab: {error}; '0 3 * * *' is every night at 3:00 UTC") from error
+        raise ValueError(
+            _(
+                "%(text)s is not a crontab: %(error)s; '0 3 * * *' is every night at 3:00 UTC",
+                text=repr(text),
+                error=error,
+            )
+        ) from error
     return schedule
 
 
@@ -58,4 +70,4 @@ def _next(schedule: Any, after: datetime) -> datetime:
                 due = day.replace(hour=hour, minute=minute)
                 if due >= start:
                     return due
-    raise ValueError("no such date comes within eight years")
+    raise ValueError(_("no such date comes within eight years"))

@@ -13,6 +13,7 @@ from app.db.base import utcnow
 from app.db.tables import Membership, Project, User, Version
 from app.errors import ConflictError, NotFoundError
 from app.journal import audit
+from app.language import _
 from app.projects import schedule
 from app.projects.aggregation import aggregation_of
 from app.projects.queue import queue_of
@@ -28,21 +29,21 @@ class LastAdminError(ConflictError):
     """A project without an admin could not be governed any more."""
 
     code = "last_admin"
-    title = "The last admin stays"
+    title = _("The last admin stays")
 
 
 class UnknownPersonError(NotFoundError):
     """No account has this address."""
 
     code = "unknown_person"
-    title = "No such account"
+    title = _("No such account")
 
 
 class BaseModelFixedError(ConflictError):
     """Version 1 exists: every later version stands on it."""
 
     code = "base_model_fixed"
-    title = "The base model cannot change any more"
+    title = _("The base model cannot change any more")
 
 
 def create_project(
@@ -97,13 +98,17 @@ def update_project(db: Session, project: Project, *, actor: UUID | None = None, 
     unknown = sorted(changes.keys() - current.keys())
     if unknown:
         raise ProjectInvalidError(
-            [FieldError(field, "there is no such setting, or it cannot be changed") for field in unknown]
+            [FieldError(field, _("there is no such setting, or it cannot be changed")) for field in unknown]
         )
     moved = changes.get("base_model", project.base_model) != project.base_model
     if moved and has_version(db, project):
         raise BaseModelFixedError(
-            f"version 1 was made from {project.base_model}, not from {changes['base_model']}",
-            mend="Make a new project for another base model.",
+            _(
+                "version 1 was made from %(base_model)s, not from %(changes)s",
+                base_model=project.base_model,
+                changes=changes["base_model"],
+            ),
+            mend=_("Make a new project for another base model."),
         )
     checked = draft(ProjectEdit, current | changes, check_base=moved).model_dump()
     changed = {field: value for field, value in checked.items() if value != current[field]}
@@ -132,8 +137,8 @@ def person(db: Session, email: str) -> User:
     user = db.scalar(select(User).where(User.email == address, User.is_active))
     if user is None:
         raise UnknownPersonError(
-            f"no account has the address {address!r}",
-            mend="Check the spelling, or have a site admin make the account first.",
+            _("no account has the address %(address)s", address=repr(address)),
+            mend=_("Check the spelling, or have a site admin make the account first."),
         )
     return user
 
@@ -169,7 +174,10 @@ def remove_member(db: Session, project: Project, user: User, *, actor: UUID | No
     _lock(db, project)
     member = db.get(Membership, (project.id, user.id), populate_existing=True)
     if member is None:
-        raise NotFoundError(f"{user.email} is not a member of {project.name}", mend="Reload the list of members.")
+        raise NotFoundError(
+            _("%(email)s is not a member of %(name)s", email=user.email, name=project.name),
+            mend=_("Reload the list of members."),
+        )
     _keep_an_admin(db, project, member)
     db.delete(member)
     db.flush()
@@ -182,8 +190,8 @@ def _keep_an_admin(db: Session, project: Project, leaving: Membership) -> None:
     admins = select(func.count()).where(Membership.project_id == project.id, Membership.role == "admin")
     if db.scalar(admins) == 1:
         raise LastAdminError(
-            f"{project.name} has one admin, and this is the one",
-            mend="Make somebody else an admin first, then do this.",
+            _("%(name)s has one admin, and this is the one", name=project.name),
+            mend=_("Make somebody else an admin first, then do this."),
         )
 
 
@@ -207,8 +215,17 @@ def _insert(db: Session, project: Project, *, wanted: str | None) -> None:
             else:
                 return
         if wanted is not None:
-            raise ProjectInvalidError([FieldError("slug", f"{wanted!r} is taken by another project; choose another")])
-    raise ProjectInvalidError([FieldError("slug", f"{stem!r} and {_SLUG_TRIES - 1} more like it are taken")])
+            raise ProjectInvalidError(
+                [FieldError("slug", _("%(wanted)s is taken by another project; choose another", wanted=repr(wanted)))]
+            )
+    raise ProjectInvalidError(
+        [
+            FieldError(
+                "slug",
+                _("%(stem)s and %(slug_tries)s more like it are taken", stem=repr(stem), slug_tries=_SLUG_TRIES - 1),
+            )
+        ]
+    )
 
 
 def _slug(name: str) -> str:

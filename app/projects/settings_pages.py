@@ -7,6 +7,7 @@ from starlette.responses import HTMLResponse, Response
 
 from app.accounts import access
 from app.accounts.principal import Principal, ProjectContext
+from app.language import _, listed
 from app.projects import forms, service
 from app.projects.validation import FieldError, ProjectInvalidError
 from app.rounds.service import request_import
@@ -33,7 +34,7 @@ def create(
         form.add_errors(error.errors)
         return render("projects/new.html", status=422, form=form, sections=forms.SECTIONS, fixed=())
     request_import(db, project, requested_by=me.user_id)
-    told = f"{project.name} is made. Its base model is being imported; add prompts meanwhile."
+    told = _("%(name)s is made. Its base model is being imported; add prompts meanwhile.", name=project.name)
     return see_other(request, f"/p/{project.slug}", flash=told)
 
 
@@ -55,9 +56,9 @@ def change(
     except ProjectInvalidError as error:
         form.add_errors(error.errors)
     except service.BaseModelFixedError as error:
-        form.add_errors([FieldError("base_model", f"{error.message}. {error.mend}")])
+        form.add_errors([FieldError("base_model", listed((error.message, error.mend), ". "))])
     else:
-        told = "Saved. Rounds that start from now on use these settings."
+        told = _("Saved. Rounds that start from now on use these settings.")
         return see_other(request, f"/p/{project.slug}/settings", flash=told)
     return render("projects/settings.html", status=422, **_shown(db, here, form))
 

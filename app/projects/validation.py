@@ -8,6 +8,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from app.errors import InvalidError
+from app.language import _, listed
+from app.language.texts import Message
 from app.projects import base_model, schedule
 from app.projects.aggregation import OVERALL, WEIGHTED
 from app.projects.schemas import ProjectEdit, ProjectIn
@@ -28,12 +30,14 @@ class ProjectInvalidError(InvalidError):
     """One or more settings cannot be used; ``errors`` has every one of them."""
 
     code = "invalid_project"
-    title = "Some settings cannot be used"
+    title = _("Some settings cannot be used")
 
     def __init__(self, errors: list[FieldError]) -> None:
         super().__init__(
-            "; ".join(f"{error.field}: {error.message}" for error in errors),
-            mend="Correct the fields named and send it again; nothing was changed.",
+            listed(
+                Message("%(field)s: %(message)s", {"field": error.field, "message": error.message}) for error in errors
+            ),
+            mend=_("Correct the fields named and send it again; nothing was changed."),
             errors=[{"field": error.field, "message": error.message} for error in errors],
         )
         self.errors = errors
@@ -67,12 +71,12 @@ def draft(model: type[Draft], values: Mapping[str, Any], *, check_base: bool = T
         try:
             schedule.parse(crontab)
         except ValueError as error:
-            errors.append(FieldError("round_schedule", str(error)))
+            errors.append(FieldError("round_schedule", error.args[0]))
     if isinstance(base, str) and check_base:
         try:
             base = base_model.check(base)
         except base_model.BaseModelError as error:
-            errors.append(FieldError("base_model", str(error)))
+            errors.append(FieldError("base_model", error.args[0]))
     if checked is None or errors:
         raise ProjectInvalidError(errors)
     return checked.model_copy(update={"training": with_defaults, "base_model": base})
@@ -86,12 +90,18 @@ def _fits_together(checked: ProjectIn | ProjectEdit) -> list[FieldError]:
         return [FieldError("aggregation.criteria", f"{told}; ask for it, or train on the choice itself")]
     wanted, answers = checked.refilling.pairs_per_prompt, checked.reviewing.answers
     if checked.reviewing.mode == "ranking" and wanted > 1:
-        told = f"a ranking has all answers in it and forms no pairs; leave it at 1, not {wanted}"
+        told = _("a ranking has all answers in it and forms no pairs; leave it at 1, not %(wanted)s", wanted=wanted)
         return [FieldError("refilling.pairs_per_prompt", told)]
     pairs = answers * (answers - 1) // 2
     if wanted > pairs:
-        told = f"{answers} answers to a prompt make at most {pairs} pair{'s' * (pairs > 1)}, not {wanted}"
-        return [FieldError("refilling.pairs_per_prompt", f"{told}; sample more answers, or form fewer pairs")]
+        told = _(
+            "%(answers)s answers to a prompt make at most this many pairs: %(pairs)s, not %(wanted)s; sample more "
+            "answers, or form fewer pairs",
+            answers=answers,
+            pairs=pairs,
+            wanted=wanted,
+        )
+        return [FieldError("refilling.pairs_per_prompt", told)]
     return []
 
 
@@ -101,31 +111,35 @@ def plain_errors(error: ValidationError) -> list[FieldError]:
 
 
 _PLAIN = {
-    "greater_than_equal": "must be at least {ge}, not {given}",
-    "greater_than": "must be above {gt}, not {given}",
-    "less_than_equal": "must be at most {le}, not {given}",
-    "less_than": "must be below {lt}, not {given}",
-    "missing": "is needed",
-    "extra_forbidden": "there is no such setting",
-    "int_parsing": "must be a whole number, not {given}",
-    "int_from_float": "must be a whole number, not {given}",
-    "int_type": "must be a whole number, not {given}",
-    "float_parsing": "must be a number, not {given}",
-    "float_type": "must be a number, not {given}",
-    "literal_error": "must be one of {expected}, not {given}",
-    "string_too_short": "cannot be empty",
-    "string_too_long": "has {length} characters, at most {max_length} are allowed",
-    "too_long": "has {actual_length} entries, at most {max_length} are allowed",
+    "greater_than_equal": _("must be at least %(ge)s, not %(given)s"),
+    "greater_than": _("must be above %(gt)s, not %(given)s"),
+    "less_than_equal": _("must be at most %(le)s, not %(given)s"),
+    "less_than": _("must be below %(lt)s, not %(given)s"),
+    "missing": _("is needed"),
+    "extra_forbidden": _("there is no such setting"),
+    "int_parsing": _("must be a whole number, not %(given)s"),
+    "int_from_float": _("must be a whole number, not %(given)s"),
+    "int_type": _("must be a whole number, not %(given)s"),
+    "float_parsing": _("must be a number, not %(given)s"),
+    "float_type": _("must be a number, not %(given)s"),
+    "literal_error": _("must be one of %(expected)s, not %(given)s"),
+    "string_too_short": _("cannot be empty"),
+    "string_too_long": _("has %(length)s characters, at most %(max_length)s are allowed"),
+    "too_long": _("has %(actual_length)s entries, at most %(max_length)s are allowed"),
 }
 
 
 def _plain(item: ErrorDetails) -> str:
     given = item.get("input")
     if item["type"] == "string_pattern_mismatch":
-        return f"{given!r} may hold small letters, digits and hyphens only, 63 at most, and starts with no hyphen"
+        return _(
+            "%(given)s may hold small letters, digits and hyphens only, 63 at most, and starts with no hyphen",
+            given=repr(given),
+        )
     pattern = _PLAIN.get(item["type"])
     if pattern is None:
-        return item["msg"]
+        raised = item.get("ctx", {}).get("error")
+        return raised.args[0] if isinstance(raised, ValueError) and raised.args else item["msg"]
     limits = {name: f"{value:g}" if isinstance(value, float) else value for name, value in item.get("ctx", {}).items()}
     length = len(given) if isinstance(given, str) else 0
-    return pattern.format(**limits, given=repr(given), length=length)
+    return Message(str(pattern), {**limits, "given": repr(given), "length": length})

@@ -8,6 +8,7 @@ from starlette.responses import HTMLResponse, Response
 
 from app.accounts import access
 from app.accounts.principal import ProjectContext
+from app.language import _
 from app.projects import service
 from app.projects.aggregation import OVERALL, WEIGHTED, Aggregation, aggregation_of
 from app.projects.queue import QueueSettings, queue_of
@@ -21,21 +22,21 @@ Here = Annotated[ProjectContext, access.admin()]
 
 QUEUE_CHOICES = {
     "order": (
-        ("oldest", "Oldest first, a pair's votes one after another"),
-        ("newest", "Newest first"),
-        ("breadth", "A first vote on every pair, then a second one"),
-        ("random", "By chance"),
+        ("oldest", _("Oldest first, a pair's votes one after another")),
+        ("newest", _("Newest first")),
+        ("breadth", _("A first vote on every pair, then a second one")),
+        ("random", _("By chance")),
     ),
     "bad_faith": (
-        ("report", "Show it to admins"),
-        ("quarantine", "Quarantine at once"),
-        ("off", "Do not look for it"),
+        ("report", _("Show it to admins")),
+        ("quarantine", _("Quarantine at once")),
+        ("off", _("Do not look for it")),
     ),
 }
 AGGREGATION_CHOICES = {
-    "method": (("each", "Every vote on its own"), ("majority", "What most say of a pair")),
-    "undecided": (("tie", "A tie"), ("drop", "Left out")),
-    "kept": (("keep", "Kept, for losses that use them"), ("drop", "Left out")),
+    "method": (("each", _("Every vote on its own")), ("majority", _("What most say of a pair"))),
+    "undecided": (("tie", _("A tie")), ("drop", _("Left out"))),
+    "kept": (("keep", _("Kept, for losses that use them")), ("drop", _("Left out"))),
 }
 _DAYS_AND_SHARES = ("half_life_days", "window_days", "replay_percent")
 _MARGINS = ("slightly", "clearly", "much")

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Response
 
 from app.accounts import access
 from app.accounts.principal import ProjectContext
+from app.language import _
 from app.prompts import queries, service
 from app.prompts.conversations import Conversation, ConversationError, from_text, normalise
 from app.prompts.schemas import PromptIn, PromptOut, PromptPage, PromptsIn, PromptsOut, Result
@@ -46,16 +47,16 @@ def add(
             results[index] = Result(index=index, status="refused", error=problem)
     refused = len(results)
     if refused and body.all_or_nothing:
-        results |= {index: Result(index=index, status="dropped") for index, _ in good}
+        results |= {index: Result(index=index, status="dropped") for index, _row in good}
         good = []
     added = service.add_prompts(
         db,
         here.project,
-        [conversation for _, conversation in good],
+        [conversation for _index, conversation in good],
         source="api",
         created_by=here.principal.user_id,
     )
-    for (index, _), outcome in zip(good, added.outcomes, strict=True):
+    for (index, _turns), outcome in zip(good, added.outcomes, strict=True):
         status = "created" if outcome.created else "existing"
         prompt = outcome.prompt
         results[index] = Result(index=index, status=status, id=prompt.id, held_out=prompt.held_out)
@@ -104,7 +105,7 @@ def unarchive(prompt_id: UUID, here: Annotated[ProjectContext, access.api_admin(
 
 def _conversation(item: PromptIn, max_chars: int) -> Conversation:
     if (item.prompt is None) == (item.messages is None):
-        raise ConversationError("give either 'prompt' or 'messages', and only one of them")
+        raise ConversationError(_("give either 'prompt' or 'messages', and only one of them"))
     if item.prompt is not None:
         return from_text(item.prompt, max_chars=max_chars)
     return normalise(item.messages, max_chars=max_chars)

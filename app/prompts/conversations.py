@@ -9,6 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from app.errors import InvalidError
+from app.language import _
+from app.language.figures import Figure
 
 Conversation = list[dict[str, str]]
 ROLES = ("system", "user", "assistant")
@@ -19,7 +21,7 @@ class ConversationError(InvalidError):
     """Not a conversation that a model could answer; the message says what is wrong and what to do."""
 
     code = "invalid_prompt"
-    title = "This is not a prompt"
+    title = _("This is not a prompt")
 
 
 def normalise(messages: Any, *, max_chars: int) -> Conversation:
@@ -35,23 +37,33 @@ def normalise(messages: Any, *, max_chars: int) -> Conversation:
         ConversationError: anything else.
     """
     if not isinstance(messages, list) or not messages:
-        raise ConversationError("a prompt needs at least one message: a user's turn")
+        raise ConversationError(_("a prompt needs at least one message: a user's turn"))
     if len(messages) > MAX_MESSAGES:
         raise ConversationError(
-            f"{len(messages)} messages, at most {MAX_MESSAGES} are allowed; shorten the conversation"
+            _(
+                "%(messages)s messages, at most %(max_messages)s are allowed; shorten the conversation",
+                messages=len(messages),
+                max_messages=MAX_MESSAGES,
+            )
         )
     turns = [_turn(number, message) for number, message in enumerate(messages, start=1)]
     _check_order([turn["role"] for turn in turns])
     chars = sum(len(turn["content"]) for turn in turns)
     if chars > max_chars:
-        raise ConversationError(f"{chars:,} characters, at most {max_chars:,} are allowed; shorten it")
+        raise ConversationError(
+            _(
+                "%(chars)s characters, at most %(max_chars)s are allowed; shorten it",
+                chars=Figure(chars),
+                max_chars=Figure(max_chars),
+            )
+        )
     return turns
 
 
 def from_text(text: Any, *, max_chars: int) -> Conversation:
     """A conversation of one user's turn. Raises ConversationError, as ``normalise`` does."""
     if not isinstance(text, str):
-        raise ConversationError(f"the prompt must be a text, not {_kind(text)}")
+        raise ConversationError(_("the prompt must be a text, not %(text)s", text=_kind(text)))
     return normalise([{"role": "user", "content": text}], max_chars=max_chars)
 
 
@@ -69,44 +81,67 @@ def is_held_out(project_id: UUID, prompt_digest: bytes, percent: int) -> bool:
 def _turn(number: int, message: Any) -> dict[str, str]:
     where = f"message {number}"
     if not isinstance(message, dict):
-        raise ConversationError(f"{where} must be an object with role and content, not {_kind(message)}")
+        raise ConversationError(
+            _("%(where)s must be an object with role and content, not %(message)s", where=where, message=_kind(message))
+        )
     unknown = sorted(str(key) for key in message if key not in ("role", "content"))
     if unknown:
-        raise ConversationError(f"{where} has {unknown[0]!r}, which Hone does not read; leave only role and content")
+        raise ConversationError(
+            _(
+                "%(where)s has %(unknown)s, which Hone does not read; leave only role and content",
+                where=where,
+                unknown=repr(unknown[0]),
+            )
+        )
     role, content = message.get("role"), message.get("content")
     if role not in ROLES:
-        raise ConversationError(f"{where} has the role {role!r}; use system, user or assistant")
+        raise ConversationError(
+            _("%(where)s has the role %(role)s; use system, user or assistant", where=where, role=repr(role))
+        )
     if not isinstance(content, str):
-        raise ConversationError(f"{where} must have a text as content, not {_kind(content)}")
+        raise ConversationError(
+            _("%(where)s must have a text as content, not %(content)s", where=where, content=_kind(content))
+        )
     if "\0" in content:
-        raise ConversationError(f"{where} holds a null character, which cannot be stored; remove it")
+        raise ConversationError(_("%(where)s holds a null character, which cannot be stored; remove it", where=where))
     try:
         content.encode()
     except UnicodeEncodeError as error:
         raise ConversationError(
-            f"{where} holds half a character (a lone surrogate); write it as UTF-8 again"
+            _("%(where)s holds half a character (a lone surrogate); write it as UTF-8 again", where=where)
         ) from error
     text = unicodedata.normalize("NFC", content.replace("\r\n", "\n").replace("\r", "\n")).rstrip()
     if not text.strip():
-        raise ConversationError(f"{where} is empty; write something or remove it")
+        raise ConversationError(_("%(where)s is empty; write something or remove it", where=where))
     return {"role": role, "content": text}
 
 
 def _check_order(roles: list[str]) -> None:
     if "system" in roles[1:]:
         at = roles.index("system", 1) + 1
-        raise ConversationError(f"message {at} is a system message; one is allowed, and only as the first message")
+        raise ConversationError(
+            _("message %(at)s is a system message; one is allowed, and only as the first message", at=at)
+        )
     if roles[-1] != "user":
         raise ConversationError(
-            f"the last message is the {roles[-1]}'s; a prompt must end with a user's turn, which the model then answers"
+            _(
+                "the last message is the %(roles)s's; a prompt must end with a user's turn, which "
+                "the model then answers",
+                roles=roles[-1],
+            )
         )
     spoken = roles[1:] if roles[0] == "system" else roles
     if spoken[0] != "user":
-        raise ConversationError("after the system message, if any, the user speaks first")
+        raise ConversationError(_("after the system message, if any, the user speaks first"))
     for number, (before, role) in enumerate(itertools.pairwise(spoken), start=len(roles) - len(spoken) + 2):
         if before == role:
             raise ConversationError(
-                f"message {number} is again the {role}'s; user and assistant take turns, so join the two into one"
+                _(
+                    "message %(number)s is again the %(role)s's; user and assistant take turns, so join "
+                    "the two into one",
+                    number=number,
+                    role=role,
+                )
             )
 
 

@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, Response
 from app.accounts import access
 from app.accounts.principal import ProjectContext
 from app.errors import DomainError
+from app.language import _, sentence
 from app.prompts import queries, service
 from app.prompts.conversations import ConversationError, normalise
 from app.prompts.upload import MAX_ROWS
@@ -67,17 +68,19 @@ def add(
     turns = [{"role": "system", "content": system}] if system.strip() else []
     typed = {"prompt": prompt, "system": system}
     if not prompt.strip():
-        return render("prompts/add.html", status=422, **_add(here, settings, **typed, problem="Write a prompt first."))
+        return render(
+            "prompts/add.html", status=422, **_add(here, settings, **typed, problem=_("Write a prompt first."))
+        )
     try:
         conversation = normalise([*turns, {"role": "user", "content": prompt}], max_chars=settings.max_prompt_chars)
     except ConversationError as error:
-        return render("prompts/add.html", status=422, **_add(here, settings, **typed, problem=_told(error.message)))
+        return render("prompts/add.html", status=422, **_add(here, settings, **typed, problem=sentence(error.message)))
     check = length_check(db, here.project, settings=settings)
     too_long = None if check is None else check(conversation)
     if too_long is not None:
-        return render("prompts/add.html", status=422, **_add(here, settings, **typed, problem=_told(too_long)))
+        return render("prompts/add.html", status=422, **_add(here, settings, **typed, problem=sentence(too_long)))
     added = service.add_prompts(db, here.project, [conversation], source="form", created_by=here.principal.user_id)
-    told = "The prompt was added." if added.created else "The project has this prompt already."
+    told = _("The prompt was added.") if added.created else _("The project has this prompt already.")
     return see_other(request, _url(here), flash=told, tone="good" if added.created else "info")
 
 
@@ -106,7 +109,7 @@ def upload(
             created_by=here.principal.user_id,
         )
     except DomainError as error:
-        refused = " ".join(_told(text) for text in (error.message, error.mend) if text)
+        refused = " ".join(sentence(text) for text in (error.message, error.mend) if text)
         return render("prompts/add.html", status=error.status, **_add(here, settings, keep=keep, refused=refused))
     return see_other(request, f"{_url(here)}/uploads/{kept.id}")
 
@@ -137,14 +140,14 @@ def upload_errors(here: Here, db: Db, upload_id: UUID) -> Response:
 def archive(here: Here, request: Request, db: Db, prompt_id: UUID) -> Response:
     """Put a prompt aside."""
     service.archive(db, here.project, prompt_id, actor=here.principal.user_id)
-    return see_other(request, _from(request, here), flash="Archived. No new pairs are made of it; its votes stay.")
+    return see_other(request, _from(request, here), flash=_("Archived. No new pairs are made of it; its votes stay."))
 
 
 @router.post("/{prompt_id}/unarchive")
 def unarchive(here: Here, request: Request, db: Db, prompt_id: UUID) -> Response:
     """Take a prompt back into use."""
     service.unarchive(db, here.project, prompt_id, actor=here.principal.user_id)
-    return see_other(request, _from(request, here), flash="The prompt is in use again.")
+    return see_other(request, _from(request, here), flash=_("The prompt is in use again."))
 
 
 def _add(here: ProjectContext, settings: AppSettings, **context: Any) -> dict[str, Any]:
@@ -161,11 +164,6 @@ def _from(request: Request, here: ProjectContext) -> str:
     """The page of the table somebody came from, with its search."""
     back = path_of(request.headers.get("referer"))
     return back if back is not None and back.partition("?")[0] == _url(here) else _url(here)
-
-
-def _told(message: str) -> str:
-    text = message[:1].upper() + message[1:]
-    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _harmless(cell: str) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import Project, Prompt, PromptUpload
 from app.errors import NotFoundError
+from app.language import _
 
 Show = Literal["active", "held_out", "problem", "archived", "all"]
 SHOWN: tuple[Show, ...] = ("active", "held_out", "problem", "archived", "all")
@@ -79,7 +80,7 @@ def get(db: Session, project: Project, prompt_id: UUID) -> Prompt:
     """A prompt of this project. Raises NotFoundError, also for another project's."""
     prompt = db.scalar(select(Prompt).where(Prompt.id == prompt_id, Prompt.project_id == project.id))
     if prompt is None:
-        raise NotFoundError(f"this project has no prompt {prompt_id}", mend=_ELSEWHERE)
+        raise NotFoundError(_("this project has no prompt %(prompt_id)s", prompt_id=prompt_id), mend=_ELSEWHERE)
     return prompt
 
 
@@ -87,7 +88,7 @@ def get_upload(db: Session, project: Project, upload_id: UUID) -> PromptUpload:
     """What became of an uploaded file. Raises NotFoundError, also for another project's."""
     upload = db.scalar(select(PromptUpload).where(PromptUpload.id == upload_id, PromptUpload.project_id == project.id))
     if upload is None:
-        raise NotFoundError(f"this project has no upload {upload_id}", mend=_ELSEWHERE)
+        raise NotFoundError(_("this project has no upload %(upload_id)s", upload_id=upload_id), mend=_ELSEWHERE)
     return upload
 
 

@@ -15,6 +15,7 @@ from app.db.tables import Project, Prompt, PromptUpload
 from app.errors import NotFoundError
 from app.journal import audit, outbox
 from app.journal.queues import REFILL
+from app.language import _
 from app.prompts.conversations import Conversation, digest, is_held_out
 from app.prompts.upload import RowError, parse_upload
 
@@ -169,7 +170,9 @@ def _set_archived(db: Session, project: Project, prompt_id: UUID, *, archived: b
         execution_options={"populate_existing": True},
     )
     if prompt is None:
-        raise NotFoundError(f"this project has no prompt {prompt_id}", mend="Reload the list of prompts.")
+        raise NotFoundError(
+            _("this project has no prompt %(prompt_id)s", prompt_id=prompt_id), mend=_("Reload the list of prompts.")
+        )
     if archived == (prompt.archived_at is not None) and (archived or prompt.problem is None):
         return prompt
     prompt.archived_at = utcnow() if archived else None

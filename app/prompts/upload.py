@@ -9,6 +9,8 @@ from pathlib import PurePath
 from typing import Any, BinaryIO
 
 from app.errors import InvalidError
+from app.language import _
+from app.language.figures import Figure
 from app.prompts.conversations import Conversation, ConversationError, from_text, normalise
 
 MAX_ROWS = 50_000
@@ -37,7 +39,7 @@ class UploadInvalidError(InvalidError):
     """The file as a whole cannot be read; nothing of it was kept."""
 
     code = "invalid_upload"
-    title = "This file cannot be read"
+    title = _("This file cannot be read")
 
 
 class UploadTooLargeError(InvalidError):
@@ -45,7 +47,7 @@ class UploadTooLargeError(InvalidError):
 
     code = "upload_too_large"
     status = 413
-    title = "This file is too large"
+    title = _("This file is too large")
 
 
 def parse_upload(
@@ -73,22 +75,25 @@ def parse_upload(
         parsed = _csv(stream, max_chars)
     else:
         raise UploadInvalidError(
-            f"{filename!r} is neither .jsonl nor .csv",
-            mend="Upload JSON Lines (.jsonl), one prompt on each line, or CSV (.csv) with a column 'prompt'.",
+            _("%(filename)s is neither .jsonl nor .csv", filename=repr(filename)),
+            mend=_("Upload JSON Lines (.jsonl), one prompt on each line, or CSV (.csv) with a column 'prompt'."),
         )
     rows: list[Row] = []
     errors: list[RowError] = []
     for item in parsed:
         if len(rows) + len(errors) == max_rows:
             raise UploadTooLargeError(
-                f"the file has more than {max_rows:,} rows", mend=f"Split it into files of at most {max_rows:,} rows."
+                _("the file has more than %(max_rows)s rows", max_rows=Figure(max_rows)),
+                mend=_("Split it into files of at most %(max_rows)s rows.", max_rows=Figure(max_rows)),
             )
         if isinstance(item, Row):
             rows.append(item)
         else:
             errors.append(item)
     if not rows and not errors:
-        raise UploadInvalidError(f"{filename!r} has no rows", mend="Check that it is the file you meant.")
+        raise UploadInvalidError(
+            _("%(filename)s has no rows", filename=repr(filename)), mend=_("Check that it is the file you meant.")
+        )
     return rows, errors
 
 
@@ -104,16 +109,20 @@ def _json_row(line: int, text: str, max_chars: int) -> Row | RowError:
     try:
         value = json.loads(text)
     except RecursionError:
-        return RowError(line, "this is not a prompt: it is nested too deeply")
+        return RowError(line, _("this is not a prompt: it is nested too deeply"))
     except ValueError as error:
         hint = "; a .jsonl file has one object on each line, not one list" if text.lstrip().startswith("[") else ""
-        return RowError(line, f"this is not JSON ({error}){hint}")
+        return RowError(line, _("this is not JSON (%(error)s)%(hint)s", error=error, hint=hint))
     if not isinstance(value, dict):
-        return RowError(line, f'each line must be an object such as {{"prompt": "…"}}, not {json.dumps(value)[:40]}')
+        return RowError(
+            line, _('each line must be an object such as {"prompt": "…"}, not %(value)s', value=json.dumps(value)[:40])
+        )
     keys = [key for key in _KEYS if key in value]
     if len(keys) != 1:
         found = ", ".join(sorted(map(str, value))[:6]) or "no key at all"
-        return RowError(line, f"needs either 'prompt' or 'messages', and only one of them; it has {found}")
+        return RowError(
+            line, _("needs either 'prompt' or 'messages', and only one of them; it has %(found)s", found=found)
+        )
     return _conversation(line, value[keys[0]], max_chars)
 
 
@@ -139,7 +148,7 @@ def _csv(stream: BinaryIO, max_chars: int) -> Iterator[Row | RowError]:
             continue
         if unreadable:  # the record holds a line that could not be read: none of it is kept
             if column is None:
-                raise UploadInvalidError(f"the first line cannot be read: {unreadable[0].message}")
+                raise UploadInvalidError(_("the first line cannot be read: %(message)s", message=unreadable[0].message))
             yield from unreadable
             unreadable.clear()
         elif cells is None:
@@ -152,7 +161,7 @@ def _csv(stream: BinaryIO, max_chars: int) -> Iterator[Row | RowError]:
 
 def _texts(stream: BinaryIO, unreadable: list[RowError]) -> Iterator[str]:
     """The lines of a file; one that cannot be read is blank, and its error is added to ``unreadable``."""
-    for _, text in _lines(stream):
+    for _line, text in _lines(stream):
         if isinstance(text, RowError):
             unreadable.append(text)
         yield "\n" if isinstance(text, RowError) else text
@@ -160,13 +169,18 @@ def _texts(stream: BinaryIO, unreadable: list[RowError]) -> Iterator[str]:
 
 def _csv_row(line: int, cells: list[str], column: int, max_chars: int) -> Row | RowError:
     if column >= len(cells):
-        return RowError(line, f"the row has {len(cells)} of the header's columns and ends before 'prompt'")
+        return RowError(
+            line, _("the row has %(cells)s of the header's columns and ends before 'prompt'", cells=len(cells))
+        )
     return _conversation(line, cells[column], max_chars)
 
 
 def _broken_record(start: int, end: int, error: csv.Error) -> RowError:
     lost = f"; lines {start:,} to {end:,} were read as one row and are not kept" if end > start else ""
-    return RowError(start, f"this is not CSV ({error}); a quote inside a quoted text is written twice{lost}")
+    return RowError(
+        start,
+        _("this is not CSV (%(error)s); a quote inside a quoted text is written twice%(lost)s", error=error, lost=lost),
+    )
 
 
 def _prompt_column(header: list[str]) -> int:
@@ -174,8 +188,8 @@ def _prompt_column(header: list[str]) -> int:
     if names.count("prompt") != 1:
         found = ", ".join(repr(name) for name in header[:8]) or "nothing"
         raise UploadInvalidError(
-            f"the first line must name one column 'prompt'; it has {found}",
-            mend="Add a first line with the columns' names, the prompts under 'prompt', separated by commas.",
+            _("the first line must name one column 'prompt'; it has %(found)s", found=found),
+            mend=_("Add a first line with the columns' names, the prompts under 'prompt', separated by commas."),
         )
     return names.index("prompt")
 
@@ -193,18 +207,39 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[int, str | RowError]]:
             while chunk and not chunk.endswith(b"\n"):
                 chunk = stream.readline(MAX_LINE_BYTES)
                 length += len(chunk)
-            yield line, RowError(line, f"the line has {length:,} bytes, at most {MAX_LINE_BYTES:,} are allowed")
+            yield (
+                line,
+                RowError(
+                    line,
+                    _(
+                        "the line has %(length)s bytes, at most %(max_line_bytes)s are allowed",
+                        length=Figure(length),
+                        max_line_bytes=Figure(MAX_LINE_BYTES),
+                    ),
+                ),
+            )
             continue
         try:
             yield line, chunk.decode("utf-8")
         except UnicodeDecodeError as error:
-            yield line, RowError(line, f"byte {error.start + 1} of this line is not UTF-8; {_MOJIBAKE_HINT}")
+            yield (
+                line,
+                RowError(
+                    line,
+                    _(
+                        "byte %(start)s of this line is not UTF-8; %(mojibake_hint)s",
+                        start=error.start + 1,
+                        mojibake_hint=_MOJIBAKE_HINT,
+                    ),
+                ),
+            )
 
 
 def _check_encoding(start: bytes) -> None:
     if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start[:200]:
-        raise UploadInvalidError("the file is UTF-16, or not a text at all", mend=f"{_MOJIBAKE_HINT.capitalize()}.")
+        raise UploadInvalidError(_("the file is UTF-16, or not a text at all"), mend=f"{_MOJIBAKE_HINT.capitalize()}.")
     if start.startswith((b"PK\x03\x04", b"\x1f\x8b")):
         raise UploadInvalidError(
-            "the file is an archive or a spreadsheet", mend="Unpack it, or export it as CSV UTF-8, and upload that."
+            _("the file is an archive or a spreadsheet"),
+            mend=_("Unpack it, or export it as CSV UTF-8, and upload that."),
         )

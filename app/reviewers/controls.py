@@ -14,6 +14,7 @@ from app.db.base import utcnow
 from app.db.ids import new_id
 from app.db.tables import Completion, Control, Project, Prompt
 from app.journal import audit
+from app.language import _
 from app.prompts.conversations import Conversation
 from app.prompts.service import add_prompts
 from app.reviewers.errors import ControlExistsError, ControlInvalidError, NoControlError
@@ -66,26 +67,26 @@ def add(
     better, worse = better.replace("\r\n", "\n").strip(), worse.replace("\r\n", "\n").strip()
     for name, answer in (("better", better), ("worse", worse)):
         if not answer:
-            raise ControlInvalidError(f"The {name} answer is empty.", mend="Write both answers.")
+            raise ControlInvalidError(_("The %(name)s answer is empty.", name=name), mend=_("Write both answers."))
         if len(answer) > MAX_ANSWER_CHARS or "\x00" in answer:
             raise ControlInvalidError(
-                f"The {name} answer has {len(answer)} characters or a null among them.",
-                mend=f"Keep it to {MAX_ANSWER_CHARS} plain ones.",
+                _("The %(name)s answer has %(answer)s characters or a null among them.", name=name, answer=len(answer)),
+                mend=_("Keep it to %(max_answer_chars)s plain ones.", max_answer_chars=MAX_ANSWER_CHARS),
             )
     if better == worse:
-        raise ControlInvalidError("Both answers read the same.", mend="Write two that differ.")
+        raise ControlInvalidError(_("Both answers read the same."), mend=_("Write two that differ."))
     (outcome,) = add_prompts(db, project, [messages], source="form", created_by=actor).outcomes
     prompt = outcome.prompt
     if outcome.created:
         db.execute(update(Prompt).where(Prompt.id == prompt.id).values(archived_at=utcnow()))
     if _has_equal(db, prompt.id, better, worse):
-        raise ControlExistsError("There is such a pair of these two answers.", mend="Use the one there is.")
+        raise ControlExistsError(_("There is such a pair of these two answers."), mend=_("Use the one there is."))
     rows = [_written(project, prompt.id, answer) for answer in (better, worse)]
     db.add_all(rows)
     db.flush()
     control = _store(db, project, kind, prompt.id, rows[0].id, rows[1].id, "a", "admin", note=note, actor=actor)
     if control is None:
-        raise ControlExistsError("There is such a pair of these two answers.", mend="Use the one there is.")
+        raise ControlExistsError(_("There is such a pair of these two answers."), mend=_("Use the one there is."))
     _record(db, project, actor, "check.add", control, kind=kind)
     return control
 
@@ -161,8 +162,8 @@ def make_attention(db: Session, project: Project, *, count: int, rng: Random, ac
     rows: Sequence[Any] = db.execute(_ANSWERED, {"project": project.id}).all()
     if len(rows) < 2:
         raise ControlInvalidError(
-            f"{len(rows)} prompts have an answer; an attention pair takes the answers of two.",
-            mend="Wait until pairs are being made, or write the pair yourself.",
+            _("%(rows)s prompts have an answer; an attention pair takes the answers of two.", rows=len(rows)),
+            mend=_("Wait until pairs are being made, or write the pair yourself."),
         )
     made = []
     for row in rng.sample(list(rows), min(count, len(rows))):
@@ -194,7 +195,10 @@ def retire(db: Session, project: Project, control_id: UUID, *, actor: UUID | Non
         .returning(Control.id)
     )
     if found is None:
-        raise NoControlError(f"The project has no such pair {control_id}.", mend="Look in the list of checks.")
+        raise NoControlError(
+            _("The project has no such pair %(control_id)s.", control_id=control_id),
+            mend=_("Look in the list of checks."),
+        )
     audit.record(db, actor_id=actor, project_id=project.id, action="check.retire", subject=f"control:{control_id}")
 
 

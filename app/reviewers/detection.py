@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 from scipy.stats import binom, binomtest
 
+from app.language import _
 from app.reviewers.records import UNKNOWN, B, Floats, Ints, Judgements
 from app.reviewers.skill import Skill, estimate, log_odds
 
@@ -76,7 +77,12 @@ def one_sided(judgements: Judgements) -> list[Suspicion]:
         p = float(binomtest(left, total).pvalue)
         if p < ONE_SIDED_P:
             side, count = ("left", left) if left * 2 > total else ("right", total - left)
-            told = f"{count} of {total} preferences are for the answer on the {side}"
+            told = _(
+                "%(count)s of %(total)s preferences are for the answer on the %(side)s",
+                count=count,
+                total=total,
+                side=side,
+            )
             found.append(Suspicion(reviewer, "one_sided", 1.0 - p, told))
     return found
 
@@ -141,7 +147,11 @@ def _told_rings(judgements: Judgements, matches: list[Match]) -> list[Suspicion]
         mine = [match for match in matches if reviewer in (match.first, match.second)]
         best = min(mine, key=lambda match: match.p)
         others = tuple(int(x) for x in np.flatnonzero(voice == voice[reviewer]) if x != reviewer)
-        told = f"says the same as another account on {best.agreed} of the {best.shared} pairs both judged"
+        told = _(
+            "says the same as another account on %(agreed)s of the %(shared)s pairs both judged",
+            agreed=best.agreed,
+            shared=best.shared,
+        )
         found.append(Suspicion(reviewer, "copies", 1.0 - best.p, told, others))
     return found
 
@@ -155,9 +165,11 @@ def random_choices(judgements: Judgements, matches: list[Match] | None = None) -
     for reviewer, nats in enumerate(against):
         probability = float(1.0 / (1.0 + np.exp(-(nats + np.log(PRIOR_RANDOM / (1 - PRIOR_RANDOM))))))
         if votes[reviewer] >= FEWEST_VOTES and probability >= RANDOM_PROBABILITY:
-            told = (
-                f"{votes[reviewer]} choices fit coin flips better than an ordinary reviewer's judgement "
-                f"(by a factor of {np.exp(min(nats, 30.0)):.0f})"
+            told = _(
+                "%(reviewer)s choices fit coin flips better than an ordinary reviewer's judgement "
+                "(by a factor of %(nats)s)",
+                reviewer=votes[reviewer],
+                nats=f"{np.exp(min(nats, 30.0)):.0f}",
             )
             found.append(Suspicion(reviewer, "random", probability, told))
     return found

@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from app.accounts import access
 from app.accounts.principal import ProjectContext
 from app.errors import DomainError
+from app.language import _, _n, listed
 from app.projects.queue import queue_of
 from app.prompts.conversations import from_text
 from app.reviewers import controls, download, queries, service
@@ -64,7 +65,7 @@ def quarantine(
 ) -> Response:
     """Pause a reviewer and set their unread votes aside."""
     votes = service.quarantine(db, here.project, user_id, reason=reason, actor=here.principal.user_id)
-    told = f"In quarantine. {votes} {'vote was' if votes == 1 else 'votes were'} set aside."
+    told = _n("In quarantine. %(n)s vote was set aside.", "In quarantine. %(n)s votes were set aside.", votes)
     return _back(request, here, user_id, told)
 
 
@@ -72,10 +73,15 @@ def quarantine(
 def release(here: Here, user_id: UUID, request: Request, db: Db) -> Response:
     """End a quarantine."""
     released = service.release(db, here.project, user_id, actor=here.principal.user_id)
-    told = f"Released. {released.counted} votes count again"
+    told = _n("Released. %(n)s vote counts again.", "Released. %(n)s votes count again.", released.counted)
     if released.surplus:
-        told += f"; the places of {released.surplus} were filled by others, so they are kept as surplus"
-    return _back(request, here, user_id, f"{told}.")
+        others = _n(
+            "The place of %(n)s was filled by others, so it is kept as surplus.",
+            "The places of %(n)s were filled by others, so they are kept as surplus.",
+            released.surplus,
+        )
+        told = listed((told, others), " ")
+    return _back(request, here, user_id, told)
 
 
 @router.post("/reviewers/{user_id}/qualification")
@@ -84,7 +90,7 @@ def qualification(
 ) -> Response:
     """Let somebody past the qualification round, or send them back to it."""
     service.set_qualification(db, here.project, user_id, value, actor=here.principal.user_id)
-    told = "Real work comes next." if value == "waived" else "The qualification round decides again."
+    told = _("Real work comes next.") if value == "waived" else _("The qualification round decides again.")
     return _back(request, here, user_id, told)
 
 
@@ -132,7 +138,7 @@ def add_check(
             actor=here.principal.user_id,
         )
     except DomainError as error:
-        context = _checks(here, db, typed=typed, problem=f"{error.message} {error.mend}".strip())
+        context = _checks(here, db, typed=typed, problem=listed(filter(None, (error.message, error.mend)), " "))
         return render("reviewers/checks.html", status=422, **context)
     return _to_checks(request, here, "Added.")
 
@@ -142,7 +148,7 @@ def promote(here: Here, request: Request, db: Db, fewest: Annotated[int, Form(ge
     """Gold out of unanimous pairs."""
     made = controls.promote_unanimous(db, here.project, fewest_votes=fewest, actor=here.principal.user_id)
     if not made:
-        told = f"No further pair has {fewest} votes or more that all agree."
+        told = _("No further pair has %(fewest)s votes or more that all agree.", fewest=fewest)
         return _to_checks(request, here, told, tone="info")
     return _to_checks(request, here, f"{len(made)} unanimous {'pair is' if len(made) == 1 else 'pairs are'} gold now.")
 

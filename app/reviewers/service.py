@@ -18,6 +18,7 @@ from app.db.base import utcnow
 from app.db.tables import Project
 from app.journal import audit, outbox
 from app.journal.queues import REFILL
+from app.language import _
 from app.reviewers import queries
 from app.reviewers.errors import AlreadyPausedError, NoReviewerError, NotPausedError
 
@@ -83,7 +84,9 @@ def quarantine(
     setting_aside.lock(db, project_id=project.id, reviewer_id=reviewer_id)
     told = reason.strip()[:MAX_REASON_CHARS] or "no reason was given"
     if db.execute(_PAUSE, names | {"now": now or utcnow(), "reason": told}).scalar_one_or_none() is None:
-        raise AlreadyPausedError(f"{person.email} is in quarantine already.", mend="Nothing needs to be done.")
+        raise AlreadyPausedError(
+            _("%(email)s is in quarantine already.", email=person.email), mend=_("Nothing needs to be done.")
+        )
     votes = setting_aside.set_aside(db, project_id=project.id, reviewer_id=reviewer_id)
     _record(db, project, reviewer_id, actor, "reviewer.quarantine", reason=told, votes=votes, **data)
     return votes
@@ -98,7 +101,9 @@ def release(db: Session, project: Project, reviewer_id: UUID, *, actor: UUID | N
     person = reviewer(db, project, reviewer_id)
     setting_aside.lock(db, project_id=project.id, reviewer_id=reviewer_id)
     if db.execute(_RELEASE, {"project": project.id, "reviewer": reviewer_id}).scalar_one_or_none() is None:
-        raise NotPausedError(f"{person.email} is not in quarantine.", mend="Nothing needs to be done.")
+        raise NotPausedError(
+            _("%(email)s is not in quarantine.", email=person.email), mend=_("Nothing needs to be done.")
+        )
     counted, surplus = setting_aside.bring_back(db, project_id=project.id, reviewer_id=reviewer_id)
     _record(db, project, reviewer_id, actor, "reviewer.release", counted=counted, surplus=surplus)
     outbox.enqueue(db, REFILL, str(project.id))
@@ -139,7 +144,10 @@ def reviewer(db: Session, project: Project, reviewer_id: UUID) -> queries.Person
     """
     found = queries.people(db, project, only=reviewer_id)
     if not found:
-        raise NoReviewerError(f"Nobody with the id {reviewer_id} reviews here.", mend="Look in the list of reviewers.")
+        raise NoReviewerError(
+            _("Nobody with the id %(reviewer_id)s reviews here.", reviewer_id=reviewer_id),
+            mend=_("Look in the list of reviewers."),
+        )
     return found[0]
 
 

@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from app.errors import ConflictError, InvalidError
+from app.language import _, _n
 from app.rounds.spec import SpecError
 
 
@@ -10,24 +11,24 @@ class RoundAlreadyActiveError(ConflictError):
     """A project has at most one active round; the database itself sees to it."""
 
     code = "round_already_active"
-    title = "A round is running already"
+    title = _("A round is running already")
 
     def __init__(self, number: int | None = None, state: str | None = None) -> None:
         which = f"Round {number} is {state}." if number is not None else "Another round was just started."
-        super().__init__(which, mend="Wait until it has finished, or cancel it.", number=number, state=state)
+        super().__init__(which, mend=_("Wait until it has finished, or cancel it."), number=number, state=state)
 
 
 class RoundSettingsInvalidError(InvalidError):
     """The settings asked for this round alone cannot be used; ``field`` and ``reason`` say which and why."""
 
     code = "invalid_round"
-    title = "Some settings cannot be used"
+    title = _("Some settings cannot be used")
 
     def __init__(self, error: SpecError) -> None:
         self.field, self.reason = f"training.{error.field}", error.message
         super().__init__(
             f"{self.field}: {error.message}",
-            mend="Correct the field named and send it again; no round was started.",
+            mend=_("Correct the field named and send it again; no round was started."),
             errors=[{"field": self.field, "message": error.message}],
         )
 
@@ -36,13 +37,20 @@ class TooFewVotesError(ConflictError):
     """Fewer new votes than the project wants for a round."""
 
     code = "too_few_votes"
-    title = "Not enough new votes"
+    title = _("Not enough new votes")
 
     def __init__(self, votes: int, needed: int) -> None:
         super().__init__(
-            f"{votes} new vote{'' if votes == 1 else 's'} so far, a round needs {needed}.",
-            mend="Collect more votes, or lower the smallest number of votes in the project's settings. "
-            "Votes on held-out prompts evaluate and do not count.",
+            _n(
+                "%(n)s new vote so far, a round needs %(needed)s.",
+                "%(n)s new votes so far, a round needs %(needed)s.",
+                votes,
+                needed=needed,
+            ),
+            mend=_(
+                "Collect more votes, or lower the smallest number of votes in the project's "
+                "settings. Votes on held-out prompts evaluate and do not count."
+            ),
             votes=votes,
             needed=needed,
         )
@@ -52,12 +60,12 @@ class NoCurrentVersionError(ConflictError):
     """There is no model to start from yet."""
 
     code = "no_current_version"
-    title = "No model yet"
+    title = _("No model yet")
 
     def __init__(self, project_name: str) -> None:
         super().__init__(
-            f"{project_name} has no current version to start from.",
-            mend="Wait until the base model is imported; if that failed, its round says why and can be retried.",
+            _("%(project_name)s has no current version to start from.", project_name=project_name),
+            mend=_("Wait until the base model is imported; if that failed, its round says why and can be retried."),
         )
 
 
@@ -65,29 +73,33 @@ class AlreadyImportedError(ConflictError):
     """Version 1 is made once."""
 
     code = "already_imported"
-    title = "The base model is imported already"
+    title = _("The base model is imported already")
 
 
 class RoundNotActiveError(ConflictError):
     """A round that has ended cannot be cancelled."""
 
     code = "round_not_active"
-    title = "The round has ended"
+    title = _("The round has ended")
 
     def __init__(self, number: int, state: str) -> None:
-        super().__init__(f"Round {number} is {state}.", mend="Nothing is left to cancel.", state=state)
+        super().__init__(
+            _("Round %(number)s is %(state)s.", number=number, state=state),
+            mend=_("Nothing is left to cancel."),
+            state=state,
+        )
 
 
 class RoundNotRetryableError(ConflictError):
     """Only a failed round can be tried again."""
 
     code = "round_not_retryable"
-    title = "Nothing to retry"
+    title = _("Nothing to retry")
 
     def __init__(self, number: int, state: str) -> None:
         super().__init__(
-            f"Round {number} is {state}; only a failed round can be tried again.",
-            mend="Start a new round instead.",
+            _("Round %(number)s is %(state)s; only a failed round can be tried again.", number=number, state=state),
+            mend=_("Start a new round instead."),
             state=state,
         )
 
@@ -96,36 +108,37 @@ class LeaseLostError(Exception):
     """The caller no longer holds the round: another worker took it over, or it ended. Nothing may be written."""
 
     def __init__(self, round_id: UUID, token: UUID) -> None:
-        super().__init__(f"round {round_id} is not held with token {token}")
+        super().__init__(_("round %(round_id)s is not held with token %(token)s", round_id=round_id, token=token))
 
 
 class VersionDamagedError(ConflictError):
     """A version that does not verify against its manifest never becomes the current one."""
 
     code = "version_damaged"
-    title = "The version's files are damaged"
+    title = _("The version's files are damaged")
 
 
 class VersionNotPromotableError(ConflictError):
     """Only a candidate or a retired version can become the current one."""
 
     code = "version_not_promotable"
-    title = "This version cannot be promoted"
+    title = _("This version cannot be promoted")
 
     def __init__(self, number: int, state: str) -> None:
         mend = "It is in use already." if state == "current" else "Train a new version, or promote another one."
-        super().__init__(f"Version {number} is {state}.", mend=mend, state=state)
+        super().__init__(_("Version %(number)s is %(state)s.", number=number, state=state), mend=mend, state=state)
 
 
 class VersionNotRejectableError(ConflictError):
     """Only a candidate can be rejected."""
 
     code = "version_not_rejectable"
-    title = "This version cannot be rejected"
+    title = _("This version cannot be rejected")
 
     def __init__(self, number: int, state: str) -> None:
         super().__init__(
-            f"Version {number} is {state}, only a candidate can be rejected.", mend="Promote another version instead."
+            _("Version %(number)s is %(state)s, only a candidate can be rejected.", number=number, state=state),
+            mend=_("Promote another version instead."),
         )
 
 
@@ -133,4 +146,4 @@ class NothingToRollBackToError(ConflictError):
     """The current version was never preceded by another."""
 
     code = "nothing_to_roll_back_to"
-    title = "There is no earlier version"
+    title = _("There is no earlier version")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.db.tables import Round, RoundEvent
+from app.language import _
 from app.rounds.charts import Chart, Point, Series, line_chart
 
 STEPS = ("queued", "preparing", "training", "publishing", "done")
@@ -72,19 +73,19 @@ def figures(metrics: Sequence[dict[str, Any]]) -> Figures:
     bests = [line for line in metrics if line.get("kind") == "best" and line.get("loss") is not None]
 
     def both(name: str) -> list[Series]:
-        return [Series("training", 1, _points(train, name)), Series("held out", 2, _points(held_out, name))]
+        return [Series(_("training"), 1, _points(train, name)), Series(_("held out"), 2, _points(held_out, name))]
 
     ratios = [
-        Series("chosen", 1, _points(train, "chosen_log_ratio")),
-        Series("rejected", 3, _points(train, "rejected_log_ratio")),
+        Series(_("chosen"), 1, _points(train, "chosen_log_ratio")),
+        Series(_("rejected"), 3, _points(train, "rejected_log_ratio")),
     ]
     charts = [
-        line_chart("Loss", both("loss")),
-        line_chart("Agreement with the votes", both("accuracy")),
-        line_chart("Margin", both("margin"), unit="nats"),
-        line_chart("Log-ratio to the reference", ratios, unit="nats"),
-        line_chart("Distance from the reference (KL)", both("kl"), unit="nats an answer"),
-        line_chart("Chosen answers longer by", both("length_delta"), unit="tokens"),
+        line_chart(_("Loss"), both("loss")),
+        line_chart(_("Agreement with the votes"), both("accuracy")),
+        line_chart(_("Margin"), both("margin"), unit=_("nats")),
+        line_chart(_("Log-ratio to the reference"), ratios, unit=_("nats")),
+        line_chart(_("Distance from the reference (KL)"), both("kl"), unit=_("nats an answer")),
+        line_chart(_("Chosen answers longer by"), both("length_delta"), unit=_("tokens")),
     ]
     last = train[-1] if train else {}
     return Figures(

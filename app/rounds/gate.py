@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from app.language import _
 from app.projects.refilling import GateSettings
 
 
@@ -63,19 +64,28 @@ def judge(metrics: Mapping[str, Any], bounds: GateSettings | None = None) -> Ver
     accuracy, kl = _number(end.get("accuracy")), _number(end.get("kl"))
     pairs = int(_number(end.get("pairs")) or 0)
     alarm = metrics.get("displacement_alarm")
-    reasons = []
+    reasons: list[str] = []
     if pairs == 0 or accuracy is None:
-        reasons.append("there are no votes on held-out prompts to judge it by")
+        reasons.append(_("there are no votes on held-out prompts to judge it by"))
     elif accuracy < bounds.min_accuracy:
         reasons.append(
-            f"it sides with reviewers on {accuracy:.0%} of {pairs} held-out preferences, "
-            f"{bounds.min_accuracy:.0%} are needed"
+            _(
+                "it sides with reviewers on %(accuracy)s of %(pairs)s held-out preferences, "
+                "%(min_accuracy)s are needed",
+                accuracy=f"{accuracy:.0%}",
+                pairs=pairs,
+                min_accuracy=f"{bounds.min_accuracy:.0%}",
+            )
         )
     if pairs and kl is None:
-        reasons.append("its distance from the reference could not be measured")
+        reasons.append(_("its distance from the reference could not be measured"))
     elif kl is not None and kl > bounds.max_kl:
         reasons.append(
-            f"it is {kl:.1f} nats a completion away from the reference, at most {bounds.max_kl:g} are allowed"
+            _(
+                "it is %(kl)s nats a completion away from the reference, at most %(max_kl)s are allowed",
+                kl=f"{kl:.1f}",
+                max_kl=f"{bounds.max_kl:g}",
+            )
         )
     if alarm:
         reasons.append(str(alarm))
@@ -99,17 +109,29 @@ def judge_blind(figures: Verdict, seen: Blind, bounds: GateSettings) -> Verdict:
     """
     reasons = list(figures.reasons)
     if seen.win_rate is None or seen.low is None or seen.high is None:
-        reasons.append("nobody has compared it with the current version")
+        reasons.append(_("nobody has compared it with the current version"))
     elif seen.low < bounds.min_win_rate:
         reasons.append(
-            f"it won {seen.win_rate:.0%} of {seen.judged} blind comparisons with version {seen.opponent} "
-            f"(95 % interval {seen.low:.0%} to {seen.high:.0%}); the interval must not begin below "
-            f"{bounds.min_win_rate:.0%}"
+            _(
+                "it won %(win_rate)s of %(judged)s blind comparisons with version %(opponent)s (95 % "
+                "interval %(low)s to %(high)s); the interval must not begin below %(min_win_rate)s",
+                win_rate=f"{seen.win_rate:.0%}",
+                judged=seen.judged,
+                opponent=seen.opponent,
+                low=f"{seen.low:.0%}",
+                high=f"{seen.high:.0%}",
+                min_win_rate=f"{bounds.min_win_rate:.0%}",
+            )
         )
     if seen.length_ratio is not None and seen.length_ratio > bounds.max_length_ratio:
         reasons.append(
-            f"its answers are {seen.length_ratio:.2f} times as long as those of version {seen.opponent}, at most "
-            f"{bounds.max_length_ratio:g} times are allowed"
+            _(
+                "its answers are %(length_ratio)s times as long as those of version %(opponent)s, at "
+                "most %(max_length_ratio)s times are allowed",
+                length_ratio=f"{seen.length_ratio:.2f}",
+                opponent=seen.opponent,
+                max_length_ratio=f"{bounds.max_length_ratio:g}",
+            )
         )
     return replace(figures, passed=not reasons, reasons=reasons, blind=seen)
 

@@ -9,6 +9,8 @@ from app.accounts import access
 from app.accounts.principal import ProjectContext
 from app.db.tables import Round, User
 from app.insights.queries import Overview, overview
+from app.language import _, _n
+from app.language.figures import Figure
 from app.projects import forms
 from app.projects.validation import FieldError
 from app.rounds import queries, service
@@ -105,8 +107,8 @@ def cancel(here: Here, number: int, request: Request, db: Db) -> Response:
     """Stop the round."""
     round_ = service.cancel(db, queries.by_number(db, here.project, number), actor=here.principal.user_id)
     ended = round_.state == "cancelled"
-    told = "The round was cancelled." if ended else "The round stops within a few seconds."
-    return see_other(request, _url(here, round_), flash=f"{told} Every vote is kept.", tone="info")
+    told = _("The round was cancelled.") if ended else _("The round stops within a few seconds.")
+    return see_other(request, _url(here, round_), flash=_("%(told)s Every vote is kept.", told=told), tone="info")
 
 
 @router.post("/{number}/retry")
@@ -114,7 +116,7 @@ def retry(here: Here, number: int, request: Request, db: Db) -> Response:
     """Try a failed round again."""
     round_ = service.retry(db, queries.by_number(db, here.project, number), actor=here.principal.user_id)
     return see_other(
-        request, _url(here, round_), flash="The round starts again, from its last checkpoint if there is one."
+        request, _url(here, round_), flash=_("The round starts again, from its last checkpoint if there is one.")
     )
 
 
@@ -134,13 +136,19 @@ def why_not(here: ProjectContext, now: Overview) -> str | None:
     """Why no round can be started now, in words; None where one can."""
     needed = here.project.min_round_votes
     if now.active_round is not None:
-        return f"Round {now.active_round.number} is still {now.active_round.state}."
+        return _("Round %(number)s is still %(state)s.", number=now.active_round.number, state=now.active_round.state)
     if now.current is None:
-        return "There is no model to start from yet."
+        return _("There is no model to start from yet.")
     if now.votes_new < needed:
         missing = needed - now.votes_new
-        more = "1 more new vote is" if missing == 1 else f"{missing:,} more new votes are"
-        return f"{more} needed: {now.votes_new:,} of {needed:,}."
+        return _n(
+            "%(n)s more new vote is needed: %(new)s of %(needed)s.",
+            "%(n)s more new votes are needed: %(new)s of %(needed)s.",
+            missing,
+            n=Figure(missing),
+            new=Figure(now.votes_new),
+            needed=Figure(needed),
+        )
     return None
 
 

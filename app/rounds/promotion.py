@@ -11,6 +11,7 @@ from app.db.tables import Project, Round, Version
 from app.journal import audit
 from app.journal.outbox import enqueue
 from app.journal.queues import REFILL
+from app.language import _
 from app.projects.refilling import gate_of, refilling_of
 from app.rounds import blind, events, leases
 from app.rounds.errors import (
@@ -89,11 +90,19 @@ def promote(
         digest = verify(folder)
         check_base(folder)
     except ManifestError as error:
-        raise VersionDamagedError(str(error), mend="Restore its directory from a backup, or train it again.") from error
+        raise VersionDamagedError(
+            str(error), mend=_("Restore its directory from a backup, or train it again.")
+        ) from error
     if digest != version.digest:
         raise VersionDamagedError(
-            f"{folder} has the digest {digest}, version {version.number} was registered with {version.digest}.",
-            mend="Restore its directory from a backup, or train it again.",
+            _(
+                "%(folder)s has the digest %(digest)s, version %(number)s was registered with %(digest_2)s.",
+                folder=folder,
+                digest=digest,
+                number=version.number,
+                digest_2=version.digest,
+            ),
+            mend=_("Restore its directory from a backup, or train it again."),
         )
     project = db.get_one(Project, version.project_id)
     lock_versions(db, project)
@@ -110,7 +119,8 @@ def roll_back(db: Session, project: Project, *, actor: UUID | None, settings: Se
     earlier = predecessor(db, project)
     if earlier is None:
         raise NothingToRollBackToError(
-            f"{project.name} has no version before the current one.", mend="Train another round instead."
+            _("%(name)s has no version before the current one.", name=project.name),
+            mend=_("Train another round instead."),
         )
     return promote(db, earlier, actor=actor, settings=settings, action="version.roll_back")
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import Project, Round, RoundEvent
 from app.errors import NotFoundError
+from app.language import _
 from app.rounds.spec import METRICS_FILE
 
 _MOST_METRIC_LINES = 20_000
@@ -29,7 +30,7 @@ def get(db: Session, round_id: UUID) -> Round:
     """A round of whichever project; ask for the caller's role in it. Raises NotFoundError."""
     round_ = db.get(Round, round_id)
     if round_ is None:
-        raise NotFoundError("There is no such round in a project of yours.", mend="Check the id.")
+        raise NotFoundError(_("There is no such round in a project of yours."), mend=_("Check the id."))
     return round_
 
 
@@ -37,7 +38,10 @@ def by_number(db: Session, project: Project, number: int) -> Round:
     """A project's round by its number. Raises NotFoundError."""
     round_ = db.scalar(select(Round).where(Round.project_id == project.id, Round.number == number))
     if round_ is None:
-        raise NotFoundError(f"{project.name} has no round {number}.", mend="Look in the list of rounds.")
+        raise NotFoundError(
+            _("%(name)s has no round %(number)s.", name=project.name, number=number),
+            mend=_("Look in the list of rounds."),
+        )
     return round_
 
 

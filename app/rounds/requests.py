@@ -13,6 +13,7 @@ from app.db.tables import Project, Round
 from app.journal import audit
 from app.journal.outbox import enqueue
 from app.journal.queues import RUN_ROUNDS
+from app.language import _
 from app.rounds import events
 from app.rounds.errors import (
     AlreadyImportedError,
@@ -105,7 +106,9 @@ def request_import(db: Session, project: Project, *, requested_by: UUID | None =
     _lock(db, project)
     _refuse_second(db, project)
     if first(db, project) is not None:
-        raise AlreadyImportedError(f"{project.name} has its first version.", mend="Nothing needs to be done.")
+        raise AlreadyImportedError(
+            _("%(name)s has its first version.", name=project.name), mend=_("Nothing needs to be done.")
+        )
     round_ = Round(project_id=project.id, kind="import", trigger="setup", requested_by=requested_by)
     return _queue(db, project, round_, action="round.import", base_model=project.base_model)
 

@@ -9,6 +9,7 @@ from app.accounts import access
 from app.accounts.principal import Principal, ProjectContext
 from app.db.tables import Version
 from app.errors import NotFoundError
+from app.language import _
 from app.rounds import service
 from app.versions import queries
 from app.versions.schemas import RejectIn, VersionOut, VersionPage
@@ -79,5 +80,5 @@ def reject(
 def _version(db: Db, version_id: UUID) -> Version:
     version = queries.get(db, version_id)
     if version is None:
-        raise NotFoundError("There is no such version in a project of yours.", mend="Check the id.")
+        raise NotFoundError(_("There is no such version in a project of yours."), mend=_("Check the id."))
     return version

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.db.tables import Version
+from app.language import _
 
 _Z95 = 1.959964
 
@@ -89,16 +90,28 @@ def _gate(seen: Mapping[str, Any]) -> Gate | None:
     accuracy, pairs, kl = _number(seen, "accuracy"), _number(seen, "held_out_pairs"), _number(seen, "kl")
     least, most = _number(seen, "min_accuracy") or 0.0, _number(seen, "max_kl") or math.inf
     if accuracy is None or not pairs:
-        agrees = Check(False, "There are no votes on held-out prompts to judge it by.")
+        agrees = Check(False, _("There are no votes on held-out prompts to judge it by."))
     else:
-        told = f"It agrees with {accuracy:.0%} of {pairs:,.0f} held-out votes; at least {least:.0%} are asked for."
+        told = _(
+            "It agrees with %(accuracy)s of %(pairs)s held-out votes; at least %(least)s are asked for.",
+            accuracy=f"{accuracy:.0%}",
+            pairs=f"{pairs:,.0f}",
+            least=f"{least:.0%}",
+        )
         agrees = Check(accuracy >= least, told)
     if kl is None:
-        near = Check(False, "Its distance from the reference could not be measured.")
+        near = Check(False, _("Its distance from the reference could not be measured."))
     else:
-        near = Check(kl <= most, f"It is {kl:.2f} nats an answer from the reference; at most {most:g} are allowed.")
+        near = Check(
+            kl <= most,
+            _(
+                "It is %(kl)s nats an answer from the reference; at most %(most)s are allowed.",
+                kl=f"{kl:.2f}",
+                most=f"{most:g}",
+            ),
+        )
     fell = isinstance(seen.get("displacement_alarm"), str)
-    told = "Chosen answers lost likelihood: see the warning." if fell else "Chosen answers kept their likelihood."
+    told = _("Chosen answers lost likelihood: see the warning.") if fell else _("Chosen answers kept their likelihood.")
     holds = Check(not fell, told)
     checks = [agrees, near, holds, *_blind(_part(seen, "blind"))]
     return Gate(bool(seen["passed"]), checks)
@@ -110,14 +123,24 @@ def _blind(seen: Mapping[str, Any]) -> list[Check]:
     if rate is None or low is None or high is None:
         return []
     least, judged = _number(seen, "min_win_rate") or 0.0, _number(seen, "judged") or 0.0
-    told = (
-        f"It won {rate:.0%} of {judged:,.0f} blind comparisons with version {seen.get('opponent')}; the 95 % interval, "
-        f"{low:.0%} to {high:.0%}, must not begin below {least:.0%}."
+    told = _(
+        "It won %(rate)s of %(judged)s blind comparisons with version %(seen)s; the 95 % "
+        "interval, %(low)s to %(high)s, must not begin below %(least)s.",
+        rate=f"{rate:.0%}",
+        judged=f"{judged:,.0f}",
+        seen=seen.get("opponent"),
+        low=f"{low:.0%}",
+        high=f"{high:.0%}",
+        least=f"{least:.0%}",
     )
     checks = [Check(low >= least, told)]
     ratio, most = _number(seen, "length_ratio"), _number(seen, "max_length_ratio") or math.inf
     if ratio is not None:
-        told = f"Its answers there are {ratio:.2f} times as long; at most {most:g} times are allowed."
+        told = _(
+            "Its answers there are %(ratio)s times as long; at most %(most)s times are allowed.",
+            ratio=f"{ratio:.2f}",
+            most=f"{most:g}",
+        )
         checks.append(Check(ratio <= most, told))
     return checks
 

@@ -10,6 +10,7 @@ from app.accounts.principal import ProjectContext
 from app.db.tables import Version
 from app.errors import NotFoundError
 from app.insights.winrates import win_rates
+from app.language import _
 from app.rounds import blind, service
 from app.versions import queries
 from app.versions.figures import figures
@@ -65,7 +66,10 @@ def reject(
 def _version(db: Db, here: ProjectContext, number: int) -> Version:
     version = queries.by_number(db, here.project, number)
     if version is None:
-        raise NotFoundError(f"{here.project.name} has no version {number}.", mend="Look in the list of versions.")
+        raise NotFoundError(
+            _("%(name)s has no version %(number)s.", name=here.project.name, number=number),
+            mend=_("Look in the list of versions."),
+        )
     return version
 
 

@@ -12,6 +12,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from app.errors import ForbiddenError
+from app.language import _
 from app.web.replies import read_cookie, set_cookie
 
 FIELD = "csrf_token"
@@ -25,7 +26,7 @@ class CsrfError(ForbiddenError):
     """The token is missing or another one."""
 
     code = "csrf"
-    title = "This form is out of date"
+    title = _("This form is out of date")
 
 
 async def _submitted(request: Request) -> str | None:
@@ -54,8 +55,8 @@ def check_token(request: Request, submitted: str | None, of_session: str | None)
     expected = of_session or read_cookie(request, ANONYMOUS_COOKIE)
     if not expected or not submitted or not hmac.compare_digest(expected.encode(), submitted.encode()):
         raise CsrfError(
-            "The form's token is missing or belongs to another sign-in.",
-            mend="Reload the page and send it again. In the API, use a token, which needs none.",
+            _("The form's token is missing or belongs to another sign-in."),
+            mend=_("Reload the page and send it again. In the API, use a token, which needs none."),
         )
 
 

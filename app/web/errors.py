@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import DomainError, ForbiddenError, InvalidError, NotFoundError
+from app.language import _
 from app.web.csrf import SAFE_METHODS
 from app.web.rendering import Renderer
 from app.web.replies import is_htmx, path_of, safe_next, see_other
@@ -40,7 +41,7 @@ class DatabaseAwayError(DomainError):
 
     code = "database_unavailable"
     status = 503
-    title = "Back in a moment"
+    title = _("Back in a moment")
 
 
 class UnexpectedError(DomainError):
@@ -48,7 +49,7 @@ class UnexpectedError(DomainError):
 
     code = "unexpected"
     status = 500
-    title = "Something went wrong on our side"
+    title = _("Something went wrong on our side")
 
 
 def install(app: FastAPI) -> None:
@@ -90,15 +91,15 @@ def as_domain_error(error: Exception) -> DomainError:
         return _invalid(error)
     if isinstance(error, OperationalError | InterfaceError | PoolTimeout):
         return DatabaseAwayError(
-            "The database does not answer at this moment.",
-            mend="Wait a few seconds and try again. What was saved before is safe.",
+            _("The database does not answer at this moment."),
+            mend=_("Wait a few seconds and try again. What was saved before is safe."),
             retry_after_seconds=5,
         )
     if isinstance(error, HTTPException):
         return _from_http(error)
     return UnexpectedError(
-        "The request was not carried out, and nothing of it was saved.",
-        mend="Try again. If it happens again, tell whoever runs this installation the request id.",
+        _("The request was not carried out, and nothing of it was saved."),
+        mend=_("Try again. If it happens again, tell whoever runs this installation the request id."),
     )
 
 
@@ -167,9 +168,11 @@ def _to_login(request: Request) -> Response:
     if request.method in SAFE_METHODS:
         response = see_other(request, login)
     else:
-        told = "You were signed out in the meantime, so that was not saved. Sign in and send it again."
+        told = _("You were signed out in the meantime, so that was not saved. Sign in and send it again.")
         if "hone-kept" in request.headers:  # the page keeps what was posted, and posts it again after the sign-in
-            told = "You were signed out in the meantime. Your choice is kept here and is saved when you have signed in."
+            told = _(
+                "You were signed out in the meantime. Your choice is kept here and is saved when you have signed in."
+            )
         response = see_other(request, login, flash=told, tone="info")
     if is_htmx(request):
         response.status_code = HTTPStatus.UNAUTHORIZED
@@ -192,12 +195,12 @@ def _invalid(error: RequestValidationError) -> DomainError:
         for item in error.errors()
     ]
     told = "; ".join(f"{item['field']}: {item['message']}" for item in errors[:5])
-    return InvalidError(f"{told}.", mend="Correct it and send it again.", errors=errors)
+    return InvalidError(f"{told}.", mend=_("Correct it and send it again."), errors=errors)
 
 
 def _from_http(error: HTTPException) -> DomainError:
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return NotFoundError("There is nothing at this address.", mend="Check it, or start from the first page.")
+        return NotFoundError(_("There is nothing at this address."), mend=_("Check it, or start from the first page."))
     if error.status_code == HTTPStatus.FORBIDDEN:
         return ForbiddenError(str(error.detail))
     phrase = HTTPStatus(error.status_code).phrase

@@ -7,6 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import DomainError, ForbiddenError
+from app.language import _
 from app.web.csrf import SAFE_METHODS
 
 
@@ -15,14 +16,14 @@ class BodyTooLargeError(DomainError):
 
     code = "body_too_large"
     status = 413
-    title = "Too large"
+    title = _("Too large")
 
 
 class CrossSiteError(ForbiddenError):
     """A browser says that another site made it send this."""
 
     code = "cross_site"
-    title = "Sent from another site"
+    title = _("Sent from another site")
 
 
 class BodyCap:
@@ -84,8 +85,12 @@ class SameOrigin:
         )  # fmt: skip
         if foreign:
             raise CrossSiteError(
-                f"This came from {origin or 'another site'}, not from {headers.get('host', 'here')}.",
-                mend="Open this site directly and do it there. Behind a proxy, set HONE_TRUSTED_ORIGINS.",
+                _(
+                    "This came from %(origin)s, not from %(headers)s.",
+                    origin=origin or "another site",
+                    headers=headers.get("host", "here"),
+                ),
+                mend=_("Open this site directly and do it there. Behind a proxy, set HONE_TRUSTED_ORIGINS."),
             )
 
     def _own(self, origin: str, host: str) -> bool:
@@ -98,8 +103,12 @@ class SameOrigin:
 
 def _refusal(size: int, limit: int, setting: str) -> BodyTooLargeError:
     return BodyTooLargeError(
-        f"What was sent has {_mebibytes(size)} or more; {_mebibytes(limit)} is the limit.",
-        mend=f"Send it in parts. Whoever runs this installation can raise {setting}.",
+        _(
+            "What was sent has %(size)s or more; %(limit)s is the limit.",
+            size=_mebibytes(size),
+            limit=_mebibytes(limit),
+        ),
+        mend=_("Send it in parts. Whoever runs this installation can raise %(setting)s.", setting=setting),
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from app.language import _
+
 
 class SpecError(ValueError):
     """A setting that cannot be used. ``field`` is its name, ``message`` says both values and the mend."""
@@ -19,28 +21,28 @@ class SpecError(ValueError):
 def number(name: str, value: object) -> float:
     """A finite number, no boolean; else SpecError."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise SpecError(name, f"{value!r} is not a finite number")
+        raise SpecError(name, _("%(value)s is not a finite number", value=repr(value)))
     return float(value)
 
 
 def text(name: str, value: object) -> str:
     """A text that is not empty; else SpecError."""
     if not isinstance(value, str) or not value:
-        raise SpecError(name, f"{value!r} is not a text")
+        raise SpecError(name, _("%(value)s is not a text", value=repr(value)))
     return value
 
 
 def one_of(name: str, value: object, known: tuple[str, ...]) -> str:
     """One of the ``known`` texts; else SpecError, which lists them."""
     if not isinstance(value, str) or value not in known:
-        raise SpecError(name, f"{value!r} is unknown; known are {', '.join(known)}")
+        raise SpecError(name, _("%(value)s is unknown; known are %(known)s", value=repr(value), known=", ".join(known)))
     return value
 
 
 def flag(name: str, value: object) -> bool:
     """True or false; else SpecError."""
     if not isinstance(value, bool):
-        raise SpecError(name, f"{value!r} is neither true nor false")
+        raise SpecError(name, _("%(value)s is neither true nor false", value=repr(value)))
     return value
 
 
@@ -52,7 +54,7 @@ def address(name: str, value: object) -> str:
     given = text(name, value)
     found = _ADDRESS.fullmatch(given)
     if found is None or not 0 < int(found[1]) < 65536:
-        raise SpecError(name, f"{given!r} is no address; write host:port, such as 10.0.0.5:29500")
+        raise SpecError(name, _("%(given)s is no address; write host:port, such as 10.0.0.5:29500", given=repr(given)))
     return given
 
 
@@ -75,7 +77,10 @@ def whole(low: int, high: int) -> Check:
     def rule(name: str, value: object) -> int:
         given = number(name, value)
         if given != int(given) or not low <= given <= high:
-            raise SpecError(name, f"{given:g} must be a whole number from {low} to {high}")
+            raise SpecError(
+                name,
+                _("%(given)s must be a whole number from %(low)s to %(high)s", given=f"{given:g}", low=low, high=high),
+            )
         return int(given)
 
     return Check(rule, {"type": "integer", "minimum": low, "maximum": high})
@@ -88,7 +93,15 @@ def real(low: float, high: float, *, positive: bool = False) -> Check:
         given = number(name, value)
         if not low <= given <= high or (positive and given <= 0):
             start = f"above {low:g}" if positive else f"from {low:g}"
-            raise SpecError(name, f"{given:g} must be a number {start} to {high:g}")
+            raise SpecError(
+                name,
+                _(
+                    "%(given)s must be a number %(start)s to %(high)s",
+                    given=f"{given:g}",
+                    start=start,
+                    high=f"{high:g}",
+                ),
+            )
         return given
 
     return Check(rule, {"type": "number", "exclusiveMinimum" if positive else "minimum": low, "maximum": high})

@@ -7,6 +7,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
+from app.language import _
 from app.rounds.spec.checks import SpecError, text
 from app.rounds.spec.settings import TrainingSettings
 
@@ -41,10 +42,10 @@ class ModelRef:
     def from_dict(cls, name: str, data: object) -> "ModelRef":
         """Raises SpecError unless ``data`` is an object with a path and a digest."""
         if not isinstance(data, Mapping) or not {"path", "digest"} <= data.keys():
-            raise SpecError(name, "must be an object with 'path', 'digest' and, in a project, 'version'")
+            raise SpecError(name, _("must be an object with 'path', 'digest' and, in a project, 'version'"))
         unknown = sorted(data.keys() - {"path", "digest", "version"})
         if unknown:
-            raise SpecError(f"{name}.{unknown[0]}", "unknown; known are path, digest, version")
+            raise SpecError(f"{name}.{unknown[0]}", _("unknown; known are path, digest, version"))
         version = data.get("version")
         return cls(
             path=text(f"{name}.path", data["path"]),
@@ -71,13 +72,15 @@ class Spec:
     def from_dict(cls, data: object) -> "Spec":
         """Raises SpecError, naming the field."""
         if not isinstance(data, Mapping):
-            raise SpecError("spec", f"must be an object, not {type(data).__name__}")
+            raise SpecError("spec", _("must be an object, not %(name)s", name=type(data).__name__))
         if data.get("schema") != SCHEMA:
-            raise SpecError("schema", f"{data.get('schema')!r}, this program reads {SCHEMA}")
+            raise SpecError(
+                "schema", _("%(data)s, this program reads %(schema)s", data=repr(data.get("schema")), schema=SCHEMA)
+            )
         names = {f.name for f in fields(cls)}
         for name in data:
             if name not in names:
-                raise SpecError(str(name), f"unknown; known are {', '.join(sorted(names))}")
+                raise SpecError(str(name), _("unknown; known are %(names)s", names=", ".join(sorted(names))))
         snapshot, store = data.get("snapshot_hash"), data.get("reference_store")
         return cls(
             settings=TrainingSettings.from_dict(data.get("settings", {})),
@@ -98,7 +101,7 @@ class Spec:
         try:
             data = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise SpecError("spec", f"{file} cannot be read: {error}") from error
+            raise SpecError("spec", _("%(file)s cannot be read: %(error)s", file=file, error=error)) from error
         return cls.from_dict(data)
 
     def write(self, job: Path) -> None:

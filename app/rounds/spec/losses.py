@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from app.language import _
 from app.rounds.spec.checks import SpecError, number
 
 Shape = Literal["pairs", "labels", "rankings"]
@@ -41,7 +42,15 @@ class LossSetting:
         given = number(name, value)
         too_low = given < self.low or (self.above and given == self.low)
         if too_low or given > self.high or (self.below and given == self.high):
-            raise SpecError(name, f"{given:g} is out of range; use {self.range} ({self.meaning})")
+            raise SpecError(
+                name,
+                _(
+                    "%(given)s is out of range; use %(range)s (%(meaning)s)",
+                    given=f"{given:g}",
+                    range=self.range,
+                    meaning=self.meaning,
+                ),
+            )
         return given
 
     @property
@@ -210,14 +219,21 @@ def checked_loss(name: object, given: object) -> tuple[str, dict[str, float]]:
     """Canonical name of the loss and all the settings it reads, defaults filled in."""
     loss = LOSS_ALIASES.get(name, name) if isinstance(name, str) else name
     if not isinstance(loss, str) or loss not in LOSSES:
-        raise SpecError("loss", f"{name!r} is unknown; known are {', '.join(LOSSES)}")
+        raise SpecError(
+            "loss", _("%(name)s is unknown; known are %(losses)s", name=repr(name), losses=", ".join(LOSSES))
+        )
     if not isinstance(given, Mapping):
-        raise SpecError("loss_settings", f"must be an object, not {type(given).__name__}")
+        raise SpecError("loss_settings", _("must be an object, not %(name)s", name=type(given).__name__))
     reads = LOSSES[loss].settings
     for setting in given:
         if setting not in reads:
             raise SpecError(
-                f"loss_settings.{setting}", f"loss {loss!r} does not read it; it reads {', '.join(reads) or 'none'}"
+                f"loss_settings.{setting}",
+                _(
+                    "loss %(loss)s does not read it; it reads %(reads)s",
+                    loss=repr(loss),
+                    reads=", ".join(reads) or "none",
+                ),
             )
     return loss, {
         setting: rule.check(f"loss_settings.{setting}", given.get(setting, rule.default))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from app.language import _
 from app.rounds.spec.checks import (
     Check,
     SpecError,
@@ -107,17 +108,20 @@ class TrainingSettings:
             SpecError: an unknown name, a wrong type or range, or a setting the chosen loss or method does not read.
         """
         if not isinstance(data, Mapping):
-            raise SpecError("settings", f"must be an object, not {type(data).__name__}")
+            raise SpecError("settings", _("must be an object, not %(name)s", name=type(data).__name__))
         names = {f.name for f in fields(cls)}
         for name in data:
             if name not in names:
-                raise SpecError(str(name), f"unknown setting; known are {', '.join(sorted(names))}")
+                raise SpecError(str(name), _("unknown setting; known are %(names)s", names=", ".join(sorted(names))))
         values = dict(data)
         method = one_of("method", values.get("method", "lora"), METHODS)
         if method not in ADAPTER_METHODS:
             for name in values:
                 if name.startswith("lora_"):
-                    raise SpecError(name, f"means nothing for method {method!r}; remove it or use method 'lora'")
+                    raise SpecError(
+                        name,
+                        _("means nothing for method %(method)s; remove it or use method 'lora'", method=repr(method)),
+                    )
         values.setdefault("learning_rate", DEFAULT_LEARNING_RATES[method])
         if values.get("loss") == TR_DPO:
             values["loss"] = "sigmoid"
@@ -137,20 +141,25 @@ class TrainingSettings:
         """Raises SpecError for settings that mean nothing without another."""
         if self.early_stop_evaluations is not None and self.eval_every_steps is None:
             raise SpecError(
-                "early_stop_evaluations", "means nothing without evaluations in between; set eval_every_steps"
+                "early_stop_evaluations", _("means nothing without evaluations in between; set eval_every_steps")
             )
         if self.nodes > 1 and self.rendezvous is None:
-            raise SpecError("rendezvous", f"{self.nodes} nodes need an address to meet at; give host:port of this one")
+            raise SpecError(
+                "rendezvous",
+                _("%(nodes)s nodes need an address to meet at; give host:port of this one", nodes=self.nodes),
+            )
         if self.nodes == 1 and self.rendezvous is not None:
-            raise SpecError("rendezvous", "means nothing for one node; set nodes, or remove it")
+            raise SpecError("rendezvous", _("means nothing for one node; set nodes, or remove it"))
         if self.reference_sync_steps is not None and self.processes * self.nodes > 1:
-            raise SpecError("processes", "a reference that moves trains in one process; remove reference_sync_steps")
+            raise SpecError("processes", _("a reference that moves trains in one process; remove reference_sync_steps"))
         if self.reference_sync_steps is not None and self.method == "qlora":
             raise SpecError(
-                "reference_sync_steps", "weights of 4 bits cannot move by a share; use method 'lora', or remove it"
+                "reference_sync_steps", _("weights of 4 bits cannot move by a share; use method 'lora', or remove it")
             )
         if self.method == "qlora" and self.processes * self.nodes > 1:
-            raise SpecError("processes", "method 'qlora' trains in one process; use method 'lora' to shard the model")
+            raise SpecError(
+                "processes", _("method 'qlora' trains in one process; use method 'lora' to shard the model")
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; ``from_dict`` of it gives equal settings. What loss or method does not read is left out."""
@@ -199,9 +208,12 @@ def _refuse_unread(values: Mapping[str, Any]) -> None:
     for name in OPTIONS_OF_LOSSES:
         if values.get(name) is not None and name not in reads:
             known_to_it = ", ".join([*values["loss_settings"], *reads])
-            raise SpecError(name, f"loss {loss!r} does not read it; it reads {known_to_it}")
+            raise SpecError(
+                name,
+                _("loss %(loss)s does not read it; it reads %(known_to_it)s", loss=repr(loss), known_to_it=known_to_it),
+            )
     if values.get("reference_sync_alpha") is not None and values.get("reference_sync_steps") is None:
-        raise SpecError("reference_sync_alpha", "means nothing while reference_sync_steps is unset; set that, too")
+        raise SpecError("reference_sync_alpha", _("means nothing while reference_sync_steps is unset; set that, too"))
 
 
 def _targets(name: str, value: object) -> str | list[str]:
@@ -209,7 +221,14 @@ def _targets(name: str, value: object) -> str | list[str]:
         return ALL_LINEAR
     if isinstance(value, list) and value and all(isinstance(item, str) and item for item in value):
         return list(value)
-    raise SpecError(name, f"{value!r} is neither {ALL_LINEAR!r} nor a list of module names")
+    raise SpecError(
+        name,
+        _(
+            "%(value)s is neither %(all_linear)s nor a list of module names",
+            value=repr(value),
+            all_linear=repr(ALL_LINEAR),
+        ),
+    )
 
 
 CHECKS: dict[str, Check] = {

@@ -1,6 +1,8 @@
 // What every page has: messages in the live region, menus that close, times in the reader's zone, copying, and drafts
 // that survive a sign-in. Everything works without this file, only with less comfort.
 
+import { _, localMoment } from "./words.js";
+
 const DRAFTS = "hone:drafts";
 
 document.documentElement.classList.add("js");
@@ -16,7 +18,7 @@ export function notify(text, tone = "info") {
   close.type = "button";
   close.className = "close";
   close.dataset.dismiss = "";
-  close.setAttribute("aria-label", "Dismiss");
+  close.setAttribute("aria-label", _("Dismiss"));
   close.textContent = "×";
   notice.append(line, close);
   box.replaceChildren(notice);
@@ -26,7 +28,7 @@ function prepare(root) {
   for (const time of root.querySelectorAll("time[data-local]")) {
     const moment = new Date(time.dateTime);
     time.title = time.textContent;
-    time.textContent = moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+    time.textContent = localMoment(moment);
     time.removeAttribute("data-local");
   }
   if (navigator.clipboard) {
@@ -39,12 +41,12 @@ async function copy(button) {
   try {
     await navigator.clipboard.writeText(field.value);
     const label = button.textContent;
-    button.textContent = "Copied";
+    button.textContent = _("Copied");
     setTimeout(() => { button.textContent = label; }, 2000);
   } catch {
     field.focus();
     field.select();
-    notify("Copying is not allowed here: the text is selected, press Ctrl+C.");
+    notify(_("Copying is not allowed here: the text is selected, press Ctrl+C."));
   }
 }
 
@@ -81,7 +83,7 @@ function restoreDraft() {
       restored += 1;
     }
   }
-  if (restored) notify("What you had typed before signing in again is back in the form.", "good");
+  if (restored) notify(_("What you had typed before signing in again is back in the form."), "good");
 }
 
 document.addEventListener("click", (event) => {
@@ -108,9 +110,9 @@ document.addEventListener("htmx:beforeOnLoad", (event) => {
   if (event.detail.xhr.status === 401) keepDraft(event.detail.elt);
 });
 document.addEventListener("htmx:sendError", () => {
-  notify("The server cannot be reached. Nothing was lost on this page: check your connection and try again.", "bad");
+  notify(_("The server cannot be reached. Nothing was lost on this page: check your connection and try again."), "bad");
 });
-document.addEventListener("htmx:timeout", () => notify("The server took too long to answer. Try again.", "bad"));
+document.addEventListener("htmx:timeout", () => notify(_("The server took too long to answer. Try again."), "bad"));
 document.addEventListener("htmx:afterSettle", (event) => prepare(event.detail.elt));
 
 prepare(document);

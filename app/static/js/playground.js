@@ -1,7 +1,10 @@
 // The playground: fetches the stream of a turn's two answers and shows them; keys for choosing and sending.
 // The HTML of an answer comes from the server, sanitised there; nothing here builds HTML from text.
 
-const CHOICES = { a: "a", 1: "a", arrowleft: "a", b: "b", 2: "b", arrowright: "b", t: "tie", 3: "tie", x: "both_bad", 4: "both_bad" };
+import { _ } from "./words.js";
+
+const [TO_A, TO_B] = document.dir === "rtl" ? ["arrowright", "arrowleft"] : ["arrowleft", "arrowright"];
+const CHOICES = { a: "a", 1: "a", [TO_A]: "a", b: "b", 2: "b", [TO_B]: "b", t: "tie", 3: "tie", x: "both_bad", 4: "both_bad" };
 const AGAIN_MS = 350; // a key pressed in the instant after the answers appear is not an opinion on them
 
 const notify = (text, tone) => document.dispatchEvent(new CustomEvent("hone:notice", { detail: { text, tone } }));
@@ -35,9 +38,9 @@ function end({ side, error }) {
     cut.textContent = error;
     cut.hidden = false;
   } else if (!words.textContent.trim()) {
-    words.textContent = "This answer is empty.";
+    words.textContent = _("This answer is empty.");
   } else {
-    say(`Answer ${side.toUpperCase()} is complete.`);
+    say(_("Answer %(letter)s is complete.", { letter: side.toUpperCase() }));
   }
 }
 
@@ -64,7 +67,7 @@ function offerAgain() {
   const link = document.createElement("a");
   link.href = location.href;
   link.className = "button secondary";
-  link.textContent = "Look again";
+  link.textContent = _("Look again");
   document.getElementById("verdict").append(link);
 }
 
@@ -79,7 +82,7 @@ async function read(url) {
   cancel = new AbortController();
   const answer = await fetch(url, { method: "POST", headers, signal: cancel.signal });
   if (!answer.ok || !answer.headers.get("content-type")?.startsWith("text/event-stream")) {
-    throw new Error(answer.status === 429 ? "That was too much at once. Wait a minute, then ask again." : "The answers cannot be written now. Try again in a moment.");
+    throw new Error(answer.status === 429 ? _("That was too much at once. Wait a minute, then ask again.") : _("The answers cannot be written now. Try again in a moment."));
   }
   const handlers = { text, end, done: ({ state }) => settle(state) };
   let rest = "";
@@ -91,7 +94,7 @@ async function read(url) {
       handlers[name](JSON.parse(data));
     }
   }
-  if (stage().dataset.state === "streaming") throw new Error("The connection was lost before the answers were whole.");
+  if (stage().dataset.state === "streaming") throw new Error(_("The connection was lost before the answers were whole."));
 }
 
 async function* chunks(reader) {
@@ -133,15 +136,15 @@ document.addEventListener("htmx:afterSettle", (event) => {
     cancel?.abort();
     start();
     stage().querySelector(".error") ? stage().querySelector("textarea").focus() : stage().querySelector(".pair-title").focus();
-    say("Both answers are being written.");
+    say(_("Both answers are being written."));
   }
   if (id === "verdict") {
     lockAsking();
     const chosen = document.querySelector(".revealed h2");
     if (!chosen) return;
-    const side = stage().querySelector(`[data-side="${/: (A|B) /.exec(chosen.textContent)?.[1]?.toLowerCase()}"]`);
+    const side = stage().querySelector(`[data-side="${chosen.dataset.choice}"]`);
     side?.classList.add("chosen");
-    stage().querySelector(".pair-title").textContent = "Playground";
+    stage().querySelector(".pair-title").textContent = _("Playground");
     chosen.focus({ preventScroll: true });
     chosen.scrollIntoView({ block: "nearest" });
     say(document.querySelector(".revealed").textContent.replace(/\s+/g, " ").trim());

@@ -1,6 +1,7 @@
 // Reading the ballot: what a press of a button means, and what is still missing.
 
 import * as watch from "./watch.js";
+import { _, _n } from "../words.js";
 
 const LETTERS = "ABCDEFGH";
 
@@ -10,18 +11,18 @@ export function missing(desk, button) {
   if (choice === "skip" || choice === "flag") return null;
   const needed = Number(desk.dataset.minSeconds || 0);
   if (needed && watch.seconds() < needed) {
-    return { text: `Have a longer look first: this project asks for ${needed} seconds.`, at: null };
+    return { text: _n("Have a longer look first: this project asks for %(n)s second.", "Have a longer look first: this project asks for %(n)s seconds.", needed), at: null };
   }
   if (choice === "ranked") {
     const open = [...desk.querySelectorAll("select[name^=place-]")].findIndex((field) => !field.value);
-    if (open >= 0) return { text: `Place every answer first: ${LETTERS[open]} has no place yet.`, at: desk.querySelector(".pool .chip, .place-fields select") };
+    if (open >= 0) return { text: _("Place every answer first: %(letter)s has no place yet.", { letter: LETTERS[open] }), at: desk.querySelector(".pool .chip, .place-fields select") };
   }
   const best = bestOf(desk, choice);
   for (const field of desk.querySelectorAll("textarea[data-original]")) {
     const place = Number(field.name.split("-")[1]);
     if (field.value.trim() === field.closest(".answer").querySelector(".raw").textContent.trim() || !field.value.trim()) continue;
     if (place !== best) {
-      return { text: `You corrected ${LETTERS[place]}, but did not choose it. Choose ${LETTERS[place]}, or undo the correction.`, at: field };
+      return { text: _("You corrected %(letter)s, but did not choose it. Choose %(letter)s, or undo the correction.", { letter: LETTERS[place] }), at: field };
     }
   }
   return null;

@@ -1,15 +1,18 @@
 // Keys: what each does, shown on the buttons, each to be changed, all to be switched off (WCAG 2.1.4).
 
+import { _ } from "../words.js";
+
 const OFF = "hone:keys";
 const OWN = "hone:own-keys";
 const COMMON = {
   skip: ["s"], why: ["w"], flag: ["f"], comment: ["c"], about: ["k"], edit0: ["q"], edit1: ["p"], raw: ["r"], diff: ["d"],
   whole: ["m"], guidelines: ["g"], undo: ["u", "z"], help: ["?"],
 };
-const PAIR = { a: ["a", "1", "arrowleft"], b: ["b", "2", "arrowright"], tie: ["t", "3"], both_bad: ["x", "4"] };
+const [TO_A, TO_B] = document.dir === "rtl" ? ["arrowright", "arrowleft"] : ["arrowleft", "arrowright"];
+const PAIR = { a: ["a", "1", TO_A], b: ["b", "2", TO_B], tie: ["t", "3"], both_bad: ["x", "4"] };
 const STRENGTH = { a3: ["1"], a2: ["2"], a1: ["3"], tie: ["t", "4"], b1: ["5"], b2: ["6"], b3: ["7"], both_bad: ["x"] };
 const RANKING = { ranked: ["enter"], tieup: ["="], takeout: ["backspace"], ...Object.fromEntries([..."12345678"].map((key, place) => [`item${place}`, [key]])) };
-const NAMES = { arrowleft: "←", arrowright: "→", arrowup: "↑", arrowdown: "↓", enter: "↵", backspace: "⌫", " ": "space" };
+const NAMES = { arrowleft: "←", arrowright: "→", arrowup: "↑", arrowdown: "↓", enter: "↵", backspace: "⌫", " ": _("space") };
 
 const nameOf = (key) => NAMES[key] ?? (key.length === 1 ? key.toUpperCase() : key);
 const element = (action) => document.querySelector(`[data-key="${action}"]`);
@@ -65,7 +68,7 @@ export function setUpKeys(desk) {
   }
   for (const row of document.querySelectorAll("[data-action]")) {
     row.hidden = !element(row.dataset.action);
-    row.querySelector("[data-keys]").textContent = (bindings[row.dataset.action] ?? []).map(nameOf).join("  ") || "none";
+    row.querySelector("[data-keys]").textContent = (bindings[row.dataset.action] ?? []).map(nameOf).join("  ") || _("none");
   }
 }
 
@@ -100,7 +103,7 @@ function rebind(event) {
   waitingFor = null;
   document.querySelector(".listening")?.classList.remove("listening");
   if (key === "escape") {
-    told.textContent = "Nothing was changed.";
+    told.textContent = _("Nothing was changed.");
     return;
   }
   const lost = Object.keys(bindings).find((other) => other !== action && bindings[other].includes(key) && element(other));
@@ -108,8 +111,8 @@ function rebind(event) {
   store(OWN, JSON.stringify({ ...own, [action]: key }));
   setUpKeys(document.getElementById("desk"));
   told.textContent = lost && !bindings[lost].length
-    ? `${nameOf(key)} is set. What had it before has no key now: choose one for it.`
-    : `${nameOf(key)} is set.`;
+    ? _("%(key)s is set. What had it before has no key now: choose one for it.", { key: nameOf(key) })
+    : _("%(key)s is set.", { key: nameOf(key) });
 }
 
 document.addEventListener("keydown", (event) => {
@@ -147,12 +150,12 @@ document.addEventListener("click", (event) => {
     waitingFor = change.dataset.rebind;
     document.querySelector(".listening")?.classList.remove("listening");
     change.classList.add("listening");
-    document.querySelector("[data-keys-told]").textContent = "Press the new key.";
+    document.querySelector("[data-keys-told]").textContent = _("Press the new key.");
   }
   if (event.target.closest("[data-reset-keys]")) {
     store(OWN, null);
     setUpKeys(document.getElementById("desk"));
-    document.querySelector("[data-keys-told]").textContent = "All keys are as they were.";
+    document.querySelector("[data-keys-told]").textContent = _("All keys are as they were.");
   }
   const open = document.querySelector("details.pop[open]");
   if (open && !open.contains(event.target)) open.open = false;

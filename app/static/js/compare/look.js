@@ -2,6 +2,7 @@
 
 import { markDifferences, unmark } from "./diff.js";
 import { say } from "./requests.js";
+import { _ } from "../words.js";
 
 const LOOKS = "hone:looks"; // as written and differences stay from pair to pair; whole answers are for one pair
 
@@ -28,7 +29,7 @@ function differences(desk, announce) {
   const raw = desk.querySelector("[data-look=raw]").checked;
   const [left, right] = desk.querySelectorAll(raw ? ".answer .raw" : ".answer .rendered");
   const [inA, inB] = markDifferences(left, right);
-  if (announce) say(`Differences marked: ${inA} in A, ${inB} in B.`);
+  if (announce) say(_("Differences marked: %(a)s in A, %(b)s in B.", { a: inA, b: inB }));
 }
 
 /** A new desk: as the reviewer likes to see it. */

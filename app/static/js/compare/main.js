@@ -9,6 +9,7 @@ import { setUpLook } from "./look.js";
 import { setUpRanking } from "./ranking.js";
 import { deskIn, get, notify, post, say, showRefusal, tell } from "./requests.js";
 import * as watch from "./watch.js";
+import { _ } from "../words.js";
 
 const AGAIN_MS = 350; // a second press within this is a double click, not an opinion on the next pair
 const RETRY_MS = [1000, 2000, 4000, 8000, 15000];
@@ -60,7 +61,7 @@ function arrive(said) {
   if (top < 0) window.scrollTo(0, window.scrollY + top - 16);
   title.focus({ preventScroll: true });
   const asked = desk().querySelector(".talk > .turn:last-child .prose");
-  say([said, asked ? `Next pair: ${asked.textContent.trim().slice(0, 200)}` : title.textContent].filter(Boolean).join(". "));
+  say([said, asked ? _("Next pair: %(prompt)s", { prompt: asked.textContent.trim().slice(0, 200) }) : title.textContent].filter(Boolean).join(". "));
 }
 
 function show(next, said = next.dataset.told) {
@@ -204,7 +205,7 @@ function acknowledged(entry, showing, answer, html) {
   failures = 0;
   connection(false);
   tell(answer);
-  if (entry.signedOut) notify({ text: "The choice you made before signing in is saved.", tone: "good" });
+  if (entry.signedOut) notify({ text: _("The choice you made before signing in is saved."), tone: "good" });
   if (showing) {
     keepAhead(next);
     const numbers = next?.querySelector(".numbers");
@@ -273,7 +274,7 @@ async function undo(form) {
     fetchAhead();
   } else {
     if (answer) showRefusal(await answer.text());
-    else notify({ text: "The server cannot be reached. Nothing was taken back; try again.", tone: "bad" });
+    else notify({ text: _("The server cannot be reached. Nothing was taken back; try again."), tone: "bad" });
     lock(false);
   }
 }

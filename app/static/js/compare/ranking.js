@@ -1,9 +1,12 @@
 // Putting answers in order: tapped from best to worst, dragged, or moved with keys; written into the form's own fields.
 
 import { say } from "./requests.js";
+import { _ } from "../words.js";
 
 const LETTERS = "ABCDEFGH";
-const ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth"];
+const ORDINALS = [_("first"), _("second"), _("third"), _("fourth"), _("fifth"), _("sixth"), _("seventh"), _("eighth")];
+const BACK = document.dir === "rtl" ? "ArrowRight" : "ArrowLeft";
+const ON = document.dir === "rtl" ? "ArrowLeft" : "ArrowRight";
 const DRAG_PX = 6;
 
 /** Set up the board of a desk that has one. */
@@ -37,7 +40,10 @@ export function setUpRanking(desk) {
     draw();
     if (focus && inside) chips[item].focus();
     const at = tierOf(item);
-    say(at < 0 ? `${LETTERS[item]} is taken out` : `${LETTERS[item]} is ${ORDINALS[at]}${tiers[at].length > 1 ? `, tied with ${tiers[at].filter((other) => other !== item).map((other) => LETTERS[other]).join(" and ")}` : ""}`);
+    const tied = at < 0 ? [] : tiers[at].filter((other) => other !== item).map((other) => LETTERS[other]);
+    const values = { letter: LETTERS[item], place: ORDINALS[at], others: tied.join(", ") };
+    if (at < 0) say(_("%(letter)s is taken out", values));
+    else say(tied.length ? _("%(letter)s: %(place)s, tied with %(others)s", values) : _("%(letter)s: %(place)s", values));
   }
 
   function draw() {
@@ -53,7 +59,7 @@ export function setUpRanking(desk) {
     pool.hidden = !pool.children.length;
     chips.forEach((chip, item) => {
       const at = tierOf(item);
-      chip.setAttribute("aria-label", at < 0 ? `${LETTERS[item]}, not placed` : `${LETTERS[item]}, ${ORDINALS[at]}`);
+      chip.setAttribute("aria-label", at < 0 ? _("%(letter)s, not placed", { letter: LETTERS[item] }) : _("%(letter)s: %(place)s", { letter: LETTERS[item], place: ORDINALS[at] }));
       chip.setAttribute("aria-pressed", String(item === chosen));
     });
     const at = chosen === null ? -1 : tierOf(chosen);
@@ -91,7 +97,7 @@ export function setUpRanking(desk) {
 
   board.addEventListener("keydown", (event) => {
     const chip = event.target.closest(".chip");
-    const kind = { ArrowLeft: "better", ArrowUp: "better", ArrowRight: "worse", ArrowDown: "worse" }[event.key];
+    const kind = { [BACK]: "better", ArrowUp: "better", [ON]: "worse", ArrowDown: "worse" }[event.key];
     if (!chip || !kind || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     move(kind, +chip.dataset.item);
