@@ -30,7 +30,7 @@ class NotFoundError(DomainError):
 
     code = "not_found"
     status = 404
-    title = _("Not found")
+    title: str = _("Not found")
 
 
 class ForbiddenError(DomainError):
@@ -38,7 +38,7 @@ class ForbiddenError(DomainError):
 
     code = "forbidden"
     status = 403
-    title = _("Not allowed")
+    title: str = _("Not allowed")
 
 
 class ConflictError(DomainError):
@@ -46,7 +46,7 @@ class ConflictError(DomainError):
 
     code = "conflict"
     status = 409
-    title = _("Not possible now")
+    title: str = _("Not possible now")
 
 
 class InvalidError(DomainError):
@@ -54,4 +54,4 @@ class InvalidError(DomainError):
 
     code = "invalid"
     status = 422
-    title = _("Not valid")
+    title: str = _("Not valid")

@@ -1,6 +1,6 @@
 """The fields of a form that choose a loss and set what it reads."""
 
-from app.language import _, listed
+from app.language import _, listed, sentence
 from app.projects.form_fields import Field
 from app.rounds.spec import LOSS_SETTINGS, LOSSES, LossSpec, TrainingSettings, loss_options
 
@@ -91,17 +91,23 @@ def _note(loss: LossSpec) -> str:
 def _setting(name: str) -> Field:
     """A field for ``name``, shown for the losses that read it."""
     reading = {loss: reads[name] for loss, reads in LOSS_SETTINGS.items() if name in reads}
-    meanings = dict.fromkeys(rule.meaning.partition(": ")[2] for rule in reading.values())
+    abouts = dict.fromkeys(rule.about for rule in reading.values())
     # What most of them share is said once: 'Default 0.1; 0.3 for dpop'.
     values = [rule.default for rule in reading.values()]
     usual = max(values, key=values.count)
-    others = [f"{rule.default:g} for {LOSSES[loss].title}" for loss, rule in reading.items() if rule.default != usual]
-    defaults = "; ".join([f"{usual:g}", *others])
-    about = "; ".join(meanings)
+    others = [
+        _("%(value)s for %(loss)s", value=f"{rule.default:g}", loss=LOSSES[loss].title)
+        for loss, rule in reading.items()
+        if rule.default != usual
+    ]
     return Field(
         f"training.loss_settings.{name}",
         _SETTING_NAMES[name],
-        _("%(upper)s%(about)s. Default %(defaults)s.", upper=about[:1].upper(), about=about[1:], defaults=defaults),
+        _(
+            "%(about)s Default %(defaults)s.",
+            about=sentence(listed(abouts)),
+            defaults=listed([f"{usual:g}", *others]),
+        ),
         only=("training.loss", " ".join(reading)),
     )
 

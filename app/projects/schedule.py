@@ -5,7 +5,7 @@ from typing import Any
 
 from celery.schedules import ParseException, crontab
 
-from app.language import _
+from app.language import _, _n
 
 _FIELDS = 5
 _LONGEST_DAYS = 8 * 366
@@ -21,11 +21,14 @@ def parse(text: str) -> crontab:
     parts = text.split()
     if len(parts) != _FIELDS:
         raise ValueError(
-            _(
-                "%(text)s is no crontab: it has five fields (minute, hour, day, month, day of week), not %(n)s; "
+            _n(
+                "%(text)s has %(n)s field, a crontab has %(fields)s: minute, hour, day of month, month, day of week; "
                 "'0 3 * * *' is every night at 3:00 UTC",
+                "%(text)s has %(n)s fields, a crontab has %(fields)s: minute, hour, day of month, month, day of week; "
+                "'0 3 * * *' is every night at 3:00 UTC",
+                len(parts),
                 text=repr(text),
-                n=len(parts),
+                fields=_FIELDS,
             )
         )
     try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from app.language import _
+from app.language.texts import Message
 from app.rounds.spec.checks import SpecError, number
 
 Shape = Literal["pairs", "labels", "rankings"]
@@ -26,8 +27,9 @@ class LossSetting:
     default: float
     low: float
     high: float
-    meaning: str
-    """'SYMBOL: what it does'."""
+    symbol: str
+    about: str
+    """What it does."""
     above: bool = False
     """``low`` itself is out of range."""
     below: bool = False
@@ -54,10 +56,19 @@ class LossSetting:
         return given
 
     @property
+    def meaning(self) -> str:
+        """'SYMBOL: what it does'."""
+        return Message("%(symbol)s: %(about)s", {"symbol": self.symbol, "about": self.about})
+
+    @property
     def range(self) -> str:
         """In words."""
-        low = f"{'above' if self.above else 'at least'} {self.low:g}"
-        return f"{low} and {'below' if self.below else 'at most'} {self.high:g}"
+        low, high = f"{self.low:g}", f"{self.high:g}"
+        if self.above:
+            return _("above %(low)s and at most %(high)s", low=low, high=high)
+        if self.below:
+            return _("at least %(low)s and below %(high)s", low=low, high=high)
+        return _("at least %(low)s and at most %(high)s", low=low, high=high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,115 +87,137 @@ class LossSpec:
 
 
 def _beta(default: float = 0.1) -> LossSetting:
-    return LossSetting(default, 0.0, 100.0, "β: how strongly the policy is held to the reference", above=True)
+    return LossSetting(default, 0.0, 100.0, "β", _("how strongly the policy is held to the reference"), above=True)
 
 
 def _tau() -> LossSetting:
-    return LossSetting(0.1, 0.0, 100.0, "τ: the target is a difference of 1/(2τ)", above=True)
+    return LossSetting(0.1, 0.0, 100.0, "τ", _("the target is a difference of 1/(2τ)"), above=True)
 
 
 def _flips() -> LossSetting:
-    return LossSetting(0.1, 0.0, 0.5, "ε: share of preferences that are the wrong way round", below=True)
+    return LossSetting(0.1, 0.0, 0.5, "ε", _("share of preferences that are the wrong way round"), below=True)
 
-
-_NU = "ν: how readily people call a tie"
 
 LOSSES: dict[str, LossSpec] = {
-    "sigmoid": LossSpec("DPO", "The default: clear choices between sampled answers.", {"beta": _beta()}),
+    "sigmoid": LossSpec("DPO", _("The default: clear choices between sampled answers."), {"beta": _beta()}),
     "dpop": LossSpec(
         "DPO-Positive",
-        "Pairs that differ in few tokens, where DPO lowers the chosen answer too.",
+        _("Pairs that differ in few tokens, where DPO lowers the chosen answer too."),
         {
             "beta": _beta(0.3),
-            "dpop_lambda": LossSetting(50.0, 0.0, 10_000.0, "λ: weight of the penalty on a chosen answer that falls"),
+            "dpop_lambda": LossSetting(
+                50.0, 0.0, 10_000.0, "λ", _("weight of the penalty on a chosen answer that falls")
+            ),
         },
     ),
-    "ipo": LossSpec("IPO, averaged over tokens", "Few or deterministic votes that DPO would overfit.", {"tau": _tau()}),
+    "ipo": LossSpec(
+        _("IPO, averaged over tokens"), _("Few or deterministic votes that DPO would overfit."), {"tau": _tau()}
+    ),
     "ipo_sum": LossSpec(
-        "IPO, summed over tokens",
-        "The same with the sum of the printed formula; answers of one length.",
+        _("IPO, summed over tokens"),
+        _("The same with the sum of the printed formula; answers of one length."),
         {"tau": _tau()},
     ),
-    "hinge": LossSpec("Hinge (SLiC)", "Stop learning from a pair once it is apart far enough.", {"beta": _beta()}),
+    "hinge": LossSpec("Hinge (SLiC)", _("Stop learning from a pair once it is apart far enough."), {"beta": _beta()}),
     "cdpo": LossSpec(
-        "Conservative DPO", "Votes of which a known share is wrong.", {"beta": _beta(), "label_smoothing": _flips()}
+        _("Conservative DPO"),
+        _("Votes of which a known share is wrong."),
+        {"beta": _beta(), "label_smoothing": _flips()},
     ),
     "robust": LossSpec(
-        "Robust DPO",
-        "Votes flipped at random at a known rate, with many pairs to average over.",
+        _("Robust DPO"),
+        _("Votes flipped at random at a known rate, with many pairs to average over."),
         {"beta": _beta(), "label_smoothing": _flips()},
     ),
     "length_normalised": LossSpec(
-        "Length-normalised DPO", "Answers that grow longer round by round.", {"beta": _beta(5.0)}
+        _("Length-normalised DPO"), _("Answers that grow longer round by round."), {"beta": _beta(5.0)}
     ),
     "ld_dpo": LossSpec(
         "LD-DPO",
-        "Longer answers win although their extra length is no merit.",
+        _("Longer answers win although their extra length is no merit."),
         {
             "beta": _beta(),
-            "ld_alpha": LossSetting(0.5, 0.0, 1.0, "α: weight of tokens beyond the shorter answer's length; 1 is DPO"),
+            "ld_alpha": LossSetting(
+                0.5, 0.0, 1.0, "α", _("weight of tokens beyond the shorter answer's length; 1 is DPO")
+            ),
         },
     ),
     "rdpo": LossSpec(
-        "R-DPO, length penalty",
-        "Length bias with a price per token of your own.",
+        _("R-DPO, length penalty"),
+        _("Length bias with a price per token of your own."),
         {
             "beta": _beta(),
-            "length_alpha": LossSetting(0.01, 0.0, 10.0, "α: price of a token of extra length; 0 is DPO"),
+            "length_alpha": LossSetting(0.01, 0.0, 10.0, "α", _("price of a token of extra length; 0 is DPO")),
         },
     ),
     "dpo_nll": LossSpec(
         "DPO + NLL",
-        "Hold up good chosen answers: reasoning, or answers that people wrote.",
+        _("Hold up good chosen answers: reasoning, or answers that people wrote."),
         {
             "beta": _beta(),
-            "nll_alpha": LossSetting(1.0, 0.0, 1000.0, "α: weight of the chosen answer's loss per token; 0 is DPO"),
+            "nll_alpha": LossSetting(
+                1.0, 0.0, 1000.0, "α", _("weight of the chosen answer's loss per token; 0 is DPO")
+            ),
         },
     ),
     "simpo": LossSpec(
-        "SimPO, no reference",
-        "No reference model wanted, and length kept in check.",
+        _("SimPO, no reference"),
+        _("No reference model wanted, and length kept in check."),
         {
-            "beta": LossSetting(2.0, 0.0, 100.0, "β: scale of the difference of mean log-probs", above=True),
-            "gamma": LossSetting(1.0, 0.0, 100.0, "γ: margin that the chosen answer has to win by"),
+            "beta": LossSetting(2.0, 0.0, 100.0, "β", _("scale of the difference of mean log-probs"), above=True),
+            "gamma": LossSetting(1.0, 0.0, 100.0, "γ", _("margin that the chosen answer has to win by")),
         },
         reference=False,
     ),
     "orpo": LossSpec(
-        "ORPO, no reference",
-        "From a base model in one stage: it learns the chosen answers and the preference together.",
-        {"orpo_lambda": LossSetting(0.1, 0.0, 1000.0, "λ: weight of the preference beside the chosen answer's loss")},
+        _("ORPO, no reference"),
+        _("From a base model in one stage: it learns the chosen answers and the preference together."),
+        {
+            "orpo_lambda": LossSetting(
+                0.1, 0.0, 1000.0, "λ", _("weight of the preference beside the chosen answer's loss")
+            )
+        },
         reference=False,
     ),
     "kto": LossSpec(
         "KTO",
-        "Thumbs up or down on single answers, or many votes of 'both bad'.",
+        _("Thumbs up or down on single answers, or many votes of 'both bad'."),
         {
             "beta": _beta(),
-            "desirable_weight": LossSetting(1.0, 0.0, 1000.0, "λ_D: weight of good answers", above=True),
-            "undesirable_weight": LossSetting(1.0, 0.0, 1000.0, "λ_U: weight of bad answers", above=True),
+            "desirable_weight": LossSetting(1.0, 0.0, 1000.0, "λ_D", _("weight of good answers"), above=True),
+            "undesirable_weight": LossSetting(1.0, 0.0, 1000.0, "λ_U", _("weight of bad answers"), above=True),
         },
         shape="labels",
         signals=frozenset({"choice", "both_bad", "label"}),
     ),
     "apo_zero": LossSpec(
-        "APO-zero", "Chosen answers that are better than what the model writes now.", {"beta": _beta()}
+        "APO-zero", _("Chosen answers that are better than what the model writes now."), {"beta": _beta()}
     ),
     "rao_kupper": LossSpec(
-        "DPO with ties (Rao-Kupper)",
-        "Reviewers call ties, and a tie means that they could not tell.",
-        {"beta": _beta(), "nu": LossSetting(3.0, 1.0, 1e6, f"{_NU}; towards 1 it becomes DPO", above=True)},
+        _("DPO with ties (Rao-Kupper)"),
+        _("Reviewers call ties, and a tie means that they could not tell."),
+        {
+            "beta": _beta(),
+            "nu": LossSetting(
+                3.0, 1.0, 1e6, "ν", _("how readily people call a tie; towards 1 it becomes DPO"), above=True
+            ),
+        },
         signals=_PAIRWISE | {"tie"},
     ),
     "davidson": LossSpec(
-        "DPO with ties (Davidson)",
-        "Reviewers call ties, and closeness to the reference matters.",
-        {"beta": _beta(), "nu": LossSetting(1.0, 0.0, 1e6, f"{_NU}; towards 0 it becomes DPO", above=True)},
+        _("DPO with ties (Davidson)"),
+        _("Reviewers call ties, and closeness to the reference matters."),
+        {
+            "beta": _beta(),
+            "nu": LossSetting(
+                1.0, 0.0, 1e6, "ν", _("how readily people call a tie; towards 0 it becomes DPO"), above=True
+            ),
+        },
         signals=_PAIRWISE | {"tie"},
     ),
     "plackett_luce": LossSpec(
         "Plackett-Luce",
-        "Whole rankings of three or more answers.",
+        _("Whole rankings of three or more answers."),
         {"beta": _beta()},
         shape="rankings",
         signals=frozenset({"choice", "ranking"}),
