@@ -109,7 +109,7 @@ class _InProject(_SignedIn):
         return context
 
 
-_NOT_YOURS = "Check the address. If somebody shared it with you, ask a project admin to add you."
+_NOT_YOURS = _("Check the address. If somebody shared it with you, ask a project admin to add you.")
 
 
 def require_role(db: Session, principal: Principal, project_id: UUID, role: Role) -> ProjectContext:

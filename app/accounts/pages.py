@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from app.accounts import access, identity, passwords, queries, service
 from app.accounts.principal import Principal
-from app.accounts.scopes import KEEPS, SCOPES
+from app.accounts.scopes import KEEPS, KEPT_FROM_NOW, SCOPES
 from app.accounts.throttle import TooManyAttemptsError
 from app.db.base import utcnow
 from app.errors import DomainError, InvalidError
@@ -162,7 +162,7 @@ def set_keeps(token_id: UUID, me: Me, request: Request, db: Db, keeps: Text = ""
     service.set_keeps(db, user_id=me.user_id, token_id=token_id, keeps=keeps)
     subject = f"token:{token_id}"
     audit.record(db, actor_id=me.user_id, project_id=None, action="token.keeps", subject=subject, keeps=keeps)
-    return see_other(request, "/account", flash=_("From now on: %(keeps)s.", keeps=KEEPS[keeps]))
+    return see_other(request, "/account", flash=KEPT_FROM_NOW[keeps])
 
 
 @router.post("/account/tokens/{token_id}/revoke")

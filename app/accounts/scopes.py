@@ -23,3 +23,10 @@ KEEPS: dict[str, str] = {
     "answers": _("Conversations become prompts, answers can be compared and rated"),
 }
 """What a project keeps of the chats that are held with a token → in words for the page where tokens are made."""
+
+KEPT_FROM_NOW: dict[str, str] = {
+    "nothing": _("From now on: nothing of its chats is kept."),
+    "prompts": _("From now on: conversations become prompts."),
+    "answers": _("From now on: conversations become prompts, answers can be compared and rated."),
+}
+"""The same, as it is told when it was changed."""

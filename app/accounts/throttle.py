@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from app.db.base import utcnow
 from app.db.tables import LoginFailure
 from app.errors import DomainError
-from app.language import _
+from app.language import _, _n
 
 WINDOW = timedelta(minutes=15)
 PAIR_LIMIT = 5
@@ -106,14 +106,14 @@ class Attempts:
         if count >= limit:
             raise TooManyAttemptsError(
                 _(
-                    "Signing in failed %(count)s times within %(seconds)s minutes; %(limit)s is the limit.",
+                    "Signing in failed %(count)s times within %(minutes)s minutes; %(limit)s is the limit.",
                     count=count,
-                    seconds=WINDOW.seconds // 60,
+                    minutes=WINDOW.seconds // 60,
                     limit=limit,
                 ),
                 mend=_(
-                    "Wait %(now)s, then try again. An admin can give you a new password.",
-                    now=_minutes(oldest + WINDOW, now),
+                    "Wait %(time)s, then try again. An admin can give you a new password.",
+                    time=_minutes(oldest + WINDOW, now),
                 ),
                 retry_after_seconds=max(1, int((oldest + WINDOW - now).total_seconds())),
             )
@@ -137,4 +137,4 @@ class Attempts:
 
 def _minutes(until: datetime, now: datetime) -> str:
     minutes = max(1, round((until - now).total_seconds() / 60))
-    return "a minute" if minutes == 1 else f"{minutes} minutes"
+    return _n("a minute", "%(n)s minutes", minutes)

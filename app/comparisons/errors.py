@@ -2,6 +2,7 @@
 
 from app.errors import ConflictError, InvalidError, NotFoundError
 from app.language import _
+from app.language.figures import Figure
 
 
 class LeaseNotFoundError(NotFoundError):
@@ -21,12 +22,12 @@ class LeaseEndedError(ConflictError):
     """The lease ran out, was voted on, or cannot be kept any longer."""
 
     code = "lease_ended"
-    title = "That comparison is not kept for you any more"
+    title = _("That comparison is not kept for you any more")
 
     def __init__(self) -> None:
         super().__init__(
-            "The time of this comparison is over, or you have judged it.",
-            mend="Vote all the same: it counts if a place is free. Or ask for the next comparison.",
+            _("The time of this comparison is over, or you have judged it."),
+            mend=_("Vote all the same: it counts if a place is free. Or ask for the next comparison."),
         )
 
 
@@ -53,7 +54,7 @@ class VoteTooFastError(InvalidError):
         super().__init__(
             _(
                 "The pair was before you for %(seconds)s seconds; this project asks for %(needed)s.",
-                seconds=f"{seconds:.1f}",
+                seconds=Figure(seconds, 1),
                 needed=f"{needed:g}",
             ),
             mend=_("Read both answers, then choose again. The pair is still yours."),

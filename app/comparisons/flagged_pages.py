@@ -11,6 +11,7 @@ from app.accounts.principal import ProjectContext
 from app.comparisons import flagging
 from app.comparisons.desk import shown_answers
 from app.comparisons.records import FLAG_REASONS
+from app.language import _
 from app.web.deps import Db, Render, see_other
 
 router = APIRouter(prefix="/p/{slug}/flagged", include_in_schema=False)
@@ -35,21 +36,21 @@ def flagged(here: Here, db: Db, render: Render) -> HTMLResponse:
 def restore(here: Here, request: Request, db: Db, comparison_id: UUID) -> Response:
     """Put a pair back in the queue."""
     flagging.restore(db, here.project, comparison_id, actor=here.principal.user_id)
-    return _back(request, here, "The pair is back in the queue.")
+    return _back(request, here, _("The pair is back in the queue."))
 
 
 @router.post("/{comparison_id}/withdraw")
 def withdraw(here: Here, request: Request, db: Db, comparison_id: UUID) -> Response:
     """Take a pair out for good."""
     flagging.withdraw(db, here.project, comparison_id, actor=here.principal.user_id)
-    return _back(request, here, "The pair is out for good.")
+    return _back(request, here, _("The pair is out for good."))
 
 
 @router.post("/{comparison_id}/keep")
 def keep(here: Here, request: Request, db: Db, comparison_id: UUID) -> Response:
     """An answer that seems to say what wrote it does not."""
     flagging.clear_tells(db, here.project, comparison_id, actor=here.principal.user_id)
-    return _back(request, here, "The pair stays in the queue.")
+    return _back(request, here, _("The pair stays in the queue."))
 
 
 def _back(request: Request, here: ProjectContext, told: str) -> Response:

@@ -14,6 +14,7 @@ from app.comparisons.errors import LeaseNotFoundError, VoteFrozenError
 from app.comparisons.records import Leased
 from app.comparisons.waiting import why_empty
 from app.db.base import utcnow
+from app.language import _
 from app.projects.reviewing import reviewing_of
 from app.web.deps import Db, Fields, Render, is_htmx, see_other
 
@@ -21,10 +22,10 @@ router = APIRouter(include_in_schema=False)
 
 Reviewing = Annotated[ProjectContext, access.reviewer()]
 
-NOT_COUNTED = (
+NOT_COUNTED = _(
     "Your choice is kept. It does not count, because others had judged this pair or it was withdrawn meanwhile."
 )
-TAKEN_BACK = "Taken back. Choose again."
+TAKEN_BACK = _("Taken back. Choose again.")
 
 
 @router.get("/p/{slug}/compare")
@@ -47,7 +48,7 @@ def compare(
     still = leased is None and waiting is not None and waiting == why_empty(db, here.project, me)
     if still and is_htmx(request):
         return Response(status_code=204)
-    return _desk(here, db, render, leased, told="A new pair is ready." if waiting else "")
+    return _desk(here, db, render, leased, told=_("A new pair is ready.") if waiting else "")
 
 
 @router.post("/p/{slug}/compare")

@@ -15,23 +15,50 @@ from app.language.texts import Text, _, _n
 class Figure(Text):
     """A number that stands in a text: '1,234' for programs, and as their language writes it for people."""
 
-    __slots__ = ("_number",)
+    __slots__ = ("_digits", "_number")
 
     _number: float
+    _digits: int | None
 
-    def __new__(cls, number: float) -> Self:
-        """The number with its thousands apart."""
-        made = super().__new__(cls, f"{number:,}")
-        made._number = number
+    def __new__(cls, number: float, digits: int | None = None) -> Self:
+        """The number with its thousands apart, or with so many ``digits`` after its point."""
+        made = super().__new__(cls, f"{number:,}" if digits is None else f"{number:.{digits}f}")
+        made._number, made._digits = number, digits
         return made
 
     def __getnewargs__(self) -> tuple[Any, ...]:
         """For copies and pickles."""
-        return (self._number,)
+        return (self._number, self._digits)
 
     def into(self, tag: str) -> str:
         """The number as that language writes it."""
-        return str(self) if tag == DEFAULT else str(format_decimal(self._number, locale=tag))
+        if tag == DEFAULT:
+            return str(self)
+        if self._digits is None:
+            return str(format_decimal(self._number, locale=tag))
+        return _decimal(self._number, self._digits, tag)
+
+
+class Percent(Text):
+    """A share that stands in a text: '52%' for programs, and as their language writes it for people."""
+
+    __slots__ = ("_share",)
+
+    _share: float
+
+    def __new__(cls, share: float) -> Self:
+        """0.52 as '52%'."""
+        made = super().__new__(cls, f"{share:.0%}")
+        made._share = share
+        return made
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """For copies and pickles."""
+        return (self._share,)
+
+    def into(self, tag: str) -> str:
+        """The share as that language writes it."""
+        return str(self) if tag == DEFAULT else f"{_decimal(self._share * 100, 0, tag)}\N{NO-BREAK SPACE}%"
 
 
 def thousands(number: float) -> str:
@@ -41,11 +68,18 @@ def thousands(number: float) -> str:
 
 def decimal(number: float, digits: int) -> str:
     """A number with so many digits after its point."""
-    tag = current()
-    if tag == DEFAULT:
-        return f"{number:.{digits}f}"
-    places = "0" * digits
-    return str(format_decimal(number, format=f"0.{places}" if digits else "0", locale=tag))
+    return _decimal(number, digits, current())
+
+
+def signed(number: float, digits: int) -> str:
+    """A difference, its sign before it even where it is above 0."""
+    return f"{'+' if number >= 0 else ''}{decimal(number, digits)}"
+
+
+def plain(number: float) -> str:
+    """A setting as people would type it: 30, or 2.5."""
+    text = f"{number:g}"
+    return text if current() == DEFAULT else text.replace(".", decimal(0.5, 1)[1])
 
 
 def significant(number: float, digits: int = 2) -> str:
@@ -91,3 +125,10 @@ def distance(seconds: float) -> Text:
         return _n("in %(n)s month", "in %(n)s months", n) if ahead else _n("%(n)s month ago", "%(n)s months ago", n)
     n = round(n / 12)
     return _n("in %(n)s year", "in %(n)s years", n) if ahead else _n("%(n)s year ago", "%(n)s years ago", n)
+
+
+def _decimal(number: float, digits: int, tag: str) -> str:
+    if tag == DEFAULT:
+        return f"{number:.{digits}f}"
+    places = "0" * digits
+    return str(format_decimal(number, format=f"0.{places}" if digits else "0", locale=tag))

@@ -16,6 +16,7 @@ from app.chat.asking import ConversationTooLongError, Engines, Question, ask
 from app.engine.client import Choice
 from app.engine.record import drawn, end_of, is_storable
 from app.errors import DomainError
+from app.language import _
 from app.versions.files import directory, end_tokens
 
 log = logging.getLogger("hone.playground")
@@ -23,8 +24,8 @@ log = logging.getLogger("hone.playground")
 TICK_SECONDS = 0.1
 PIECES_A_TICK = 8
 STALL_SECONDS = 20.0
-CUT_OFF = "This answer could not be written to its end. The other one is not affected."
-TOO_LONG = "The conversation is too long for the model. Start a new one, or ask something shorter."
+CUT_OFF = _("This answer could not be written to its end. The other one is not affected.")
+TOO_LONG = _("The conversation is too long for the model. Start a new one, or ask something shorter.")
 
 SideName = Literal["a", "b"]
 

@@ -30,7 +30,12 @@ from app.web.deps import AppSettings, Db, Render, is_htmx, see_other
 router = APIRouter(prefix="/p/{slug}/playground", include_in_schema=False)
 
 Here = Annotated[ProjectContext, access.reviewer()]
-_OFFERED: dict[Choice, str] = {"a": "A is better", "tie": "Tie", "both_bad": "Both bad", "b": "B is better"}
+_OFFERED: dict[Choice, str] = {
+    "a": _("A is better"),
+    "tie": _("Tie"),
+    "both_bad": _("Both bad"),
+    "b": _("B is better"),
+}
 _CHARS_PER_TOKEN = 4
 
 

@@ -7,6 +7,7 @@ from starlette.responses import HTMLResponse
 
 from app.accounts import access
 from app.accounts.principal import ProjectContext
+from app.language import _
 from app.preferences.contradictions import contradictions
 from app.preferences.drift import AGO_DAYS, RECENT_DAYS, drift
 from app.preferences.service import preview
@@ -18,22 +19,22 @@ router = APIRouter(prefix="/p/{slug}", include_in_schema=False)
 PAGE_SIZE = 10
 
 LEFT_OUT = {
-    "skip": "skipped",
-    "flag": "flagged by the vote itself",
-    "undone": "taken back",
-    "surplus": "surplus: others had filled the place",
-    "set_aside": "set aside: their reviewer is in quarantine",
-    "feedback": "feedback of API clients, which is not used",
-    "flagged": "on a flagged pair",
-    "identical": "on answers that read the same",
-    "other_prompt": "on answers to differently tokenised prompts",
-    "empty": "on an answer without tokens",
-    "window": "older than the window",
-    "replay": "learned before, and not drawn again",
-    "no_criterion": "without the criterion that is trained on",
-    "tie": "ties",
-    "both_bad": "both bad",
-    "undecided": "on undecided pairs",
+    "skip": _("skipped"),
+    "flag": _("flagged by the vote itself"),
+    "undone": _("taken back"),
+    "surplus": _("surplus: others had filled the place"),
+    "set_aside": _("set aside: their reviewer is in quarantine"),
+    "feedback": _("feedback of API clients, which is not used"),
+    "flagged": _("on a flagged pair"),
+    "identical": _("on answers that read the same"),
+    "other_prompt": _("on answers to differently tokenised prompts"),
+    "empty": _("on an answer without tokens"),
+    "window": _("older than the window"),
+    "replay": _("learned before, and not drawn again"),
+    "no_criterion": _("without the criterion that is trained on"),
+    "tie": _("ties"),
+    "both_bad": _("both bad"),
+    "undecided": _("on undecided pairs"),
 }
 """How the reasons are said; see ``app.preferences.records.REASONS``."""
 

@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, Response
 from app.accounts import access
 from app.accounts.principal import ProjectContext
 from app.errors import DomainError
-from app.language import listed
+from app.language import _, listed, sentence
 from app.projects import queries, service
 from app.projects.schemas import Role
 from app.web.deps import Db, Render, see_other
@@ -40,9 +40,20 @@ def add(
         service.set_member(db, here.project, user, role, actor=here.principal.user_id)
     except DomainError as error:
         return _page(
-            render, db, here, status=422, email=email, role=role, problem=listed((error.message, error.mend), ". ")
+            render,
+            db,
+            here,
+            status=422,
+            email=email,
+            role=role,
+            problem=listed((sentence(error.message), error.mend), " "),
         )
-    return _back(request, here, f"{user.email} is {'an admin' if role == 'admin' else 'a reviewer'} of this project.")
+    told = (
+        _("%(email)s is an admin of this project.", email=user.email)
+        if role == "admin"
+        else _("%(email)s is a reviewer of this project.", email=user.email)
+    )
+    return _back(request, here, told)
 
 
 @router.post("/{user_id}/role")
@@ -50,7 +61,12 @@ def change_role(here: Here, request: Request, db: Db, user_id: UUID, role: Annot
     """Make somebody an admin or a reviewer."""
     user = queries.member(db, here.project, user_id).user
     service.set_member(db, here.project, user, role, actor=here.principal.user_id)
-    return _back(request, here, f"{user.email} is {'an admin' if role == 'admin' else 'a reviewer'} now.")
+    told = (
+        _("%(email)s is an admin now.", email=user.email)
+        if role == "admin"
+        else _("%(email)s is a reviewer now.", email=user.email)
+    )
+    return _back(request, here, told)
 
 
 @router.post("/{user_id}/remove")
@@ -58,7 +74,7 @@ def remove(here: Here, request: Request, db: Db, user_id: UUID) -> Response:
     """End somebody's membership."""
     user = queries.member(db, here.project, user_id).user
     service.remove_member(db, here.project, user, actor=here.principal.user_id)
-    return _back(request, here, f"{user.email} was removed. Their votes stay.")
+    return _back(request, here, _("%(email)s was removed. Their votes stay.", email=user.email))
 
 
 def _page(

@@ -19,9 +19,9 @@ from app.web.deps import Db, Render, see_other
 router = APIRouter(include_in_schema=False)
 
 EXPORT_NAMES = {
-    "trl": "TRL (prompt, chosen, rejected)",
-    "arena": "Arena battles, ties included",
-    "groups": "Hone's trainer, token ids included",
+    "trl": _("TRL (prompt, chosen, rejected)"),
+    "arena": _("Arena battles, ties included"),
+    "groups": _("Hone's trainer, token ids included"),
 }
 
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+
+from app.language import _
 
 StrategyName = Literal["random", "uncertainty", "information", "diversity"]
 STRATEGIES: tuple[StrategyName, ...] = get_args(StrategyName)
@@ -81,7 +82,7 @@ class RefillSettings(BaseModel):
     def _only_where_read(cls, value: Any, info: ValidationInfo) -> Any:
         strategy = info.data.get("strategy")
         if strategy == "random" and value is not None:
-            raise PydanticCustomError("not_read", "strategy 'random' does not read it; leave it out")
+            raise ValueError(_("strategy 'random' does not read it; leave it out"))
         if value is None and strategy not in (None, "random"):
             return {"exploration": DEFAULT_EXPLORATION, "pool_factor": DEFAULT_POOL_FACTOR}[str(info.field_name)]
         return value
@@ -89,11 +90,13 @@ class RefillSettings(BaseModel):
     @model_validator(mode="after")
     def _whole(self) -> "RefillSettings":
         if self.previous_percent + self.candidate_percent > 90:
-            raise PydanticCustomError(
-                "shares_too_large",
-                "{previous} percent against the version before and {candidate} against the candidate leave too little "
-                "for the current version alone: at most 90 together",
-                {"previous": self.previous_percent, "candidate": self.candidate_percent},
+            raise ValueError(
+                _(
+                    "%(previous)s percent against the version before and %(candidate)s against the candidate leave too "
+                    "little for the current version alone: at most 90 together",
+                    previous=self.previous_percent,
+                    candidate=self.candidate_percent,
+                )
             )
         return self
 

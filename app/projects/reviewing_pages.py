@@ -93,9 +93,9 @@ def _by_field(error: ProjectInvalidError) -> tuple[dict[str, str], list[str]]:
     for item in error.errors:
         parts = item.field.split(".")
         if len(parts) > 1 and parts[0] == "reviewing":
-            errors.setdefault(parts[1], item.message.removeprefix("Value error, "))
+            errors.setdefault(parts[1], item.message)
         else:
-            general.append(item.message.removeprefix("Value error, "))
+            general.append(item.message)
     return errors, general
 
 

@@ -7,7 +7,7 @@ from starlette.responses import HTMLResponse, Response
 
 from app.accounts import access
 from app.accounts.principal import Principal, ProjectContext
-from app.language import _, listed
+from app.language import _, listed, sentence
 from app.projects import forms, service
 from app.projects.validation import FieldError, ProjectInvalidError
 from app.rounds.service import request_import
@@ -56,7 +56,7 @@ def change(
     except ProjectInvalidError as error:
         form.add_errors(error.errors)
     except service.BaseModelFixedError as error:
-        form.add_errors([FieldError("base_model", listed((error.message, error.mend), ". "))])
+        form.add_errors([FieldError("base_model", listed((sentence(error.message), error.mend), " "))])
     else:
         told = _("Saved. Rounds that start from now on use these settings.")
         return see_other(request, f"/p/{project.slug}/settings", flash=told)

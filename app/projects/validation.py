@@ -86,8 +86,12 @@ def _fits_together(checked: ProjectIn | ProjectEdit) -> list[FieldError]:
     """What is in range alone, but not beside another setting."""
     trained_on, asked = checked.aggregation.criteria, checked.reviewing.criteria_by_key
     if trained_on not in (OVERALL, WEIGHTED, *asked):
-        told = f"rounds would learn from {trained_on!r} alone, which reviewers are not asked for"
-        return [FieldError("aggregation.criteria", f"{told}; ask for it, or train on the choice itself")]
+        told = _(
+            "rounds would learn from %(criterion)s alone, which reviewers are not asked for; ask for it, "
+            "or train on the choice itself",
+            criterion=repr(trained_on),
+        )
+        return [FieldError("aggregation.criteria", told)]
     wanted, answers = checked.refilling.pairs_per_prompt, checked.reviewing.answers
     if checked.reviewing.mode == "ranking" and wanted > 1:
         told = _("a ranking has all answers in it and forms no pairs; leave it at 1, not %(wanted)s", wanted=wanted)

@@ -58,7 +58,7 @@ def save_queue(here: Here, request: Request, fields: Fields, db: Db, render: Ren
     except ProjectInvalidError as error:
         errors, general = _by_field(error, "queue")
         return _queue_page(render, here, values, errors=errors, general=general, status=422)
-    return _saved(request, here, "queue", "Saved. Pairs handed out from now on follow this.")
+    return _saved(request, here, "queue", _("Saved. Pairs handed out from now on follow this."))
 
 
 @router.get("/preferences")
@@ -83,7 +83,7 @@ def save_preferences(here: Here, request: Request, fields: Fields, db: Db, rende
     except ProjectInvalidError as error:
         errors, general = _by_field(error, "aggregation")
         return _preferences_page(render, here, values, errors=errors, general=general, status=422)
-    return _saved(request, here, "preferences", "Saved. Rounds that start from now on read votes this way.")
+    return _saved(request, here, "preferences", _("Saved. Rounds that start from now on read votes this way."))
 
 
 def _text(fields: FormData, name: str) -> str:
@@ -100,12 +100,11 @@ def _by_field(error: ProjectInvalidError, setting: str) -> tuple[dict[str, str],
     errors: dict[str, str] = {}
     general: list[str] = []
     for item in error.errors:
-        first, _, rest = item.field.partition(".")
-        message = item.message.removeprefix("Value error, ")
+        first, _dot, rest = item.field.partition(".")
         if first == setting and rest:
-            errors.setdefault(rest, message)
+            errors.setdefault(rest, item.message)
         else:
-            general.append(message)
+            general.append(item.message)
     return errors, general
 
 
@@ -144,10 +143,10 @@ def _preferences_page(
     status: int = 200,
 ) -> HTMLResponse:
     criteria = reviewing_of(here.project.reviewing).criteria
-    choices = [(OVERALL, "The choice itself"), (WEIGHTED, "All criteria, weighed into one")]
-    choices += [(item.key, f"{item.label} alone") for item in criteria]
+    choices = [(OVERALL, _("The choice itself")), (WEIGHTED, _("All criteria, weighed into one"))]
+    choices += [(item.key, _("%(name)s alone", name=item.label)) for item in criteria]
     if values["criteria"] not in dict(choices):  # asked for earlier, and no longer
-        choices.append((values["criteria"], f"{values['criteria']} alone"))
+        choices.append((values["criteria"], _("%(name)s alone", name=values["criteria"])))
     return render(
         "projects/aggregation.html",
         status=status,

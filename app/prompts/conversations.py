@@ -79,7 +79,7 @@ def is_held_out(project_id: UUID, prompt_digest: bytes, percent: int) -> bool:
 
 
 def _turn(number: int, message: Any) -> dict[str, str]:
-    where = f"message {number}"
+    where = _("message %(number)s", number=number)
     if not isinstance(message, dict):
         raise ConversationError(
             _("%(where)s must be an object with role and content, not %(message)s", where=where, message=_kind(message))
@@ -146,5 +146,11 @@ def _check_order(roles: list[str]) -> None:
 
 
 def _kind(value: object) -> str:
-    names = {type(None): "nothing", bool: "true or false", int: "a number", float: "a number", str: "a text"}
-    return names.get(type(value), "a list" if isinstance(value, list) else "an object")
+    names = {
+        type(None): _("nothing"),
+        bool: _("true or false"),
+        int: _("a number"),
+        float: _("a number"),
+        str: _("a text"),
+    }
+    return names.get(type(value), _("a list") if isinstance(value, list) else _("an object"))

@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, Response
 from app.accounts import access
 from app.accounts.principal import ProjectContext
 from app.errors import DomainError
-from app.language import _, sentence
+from app.language import _, listed, sentence
 from app.prompts import queries, service
 from app.prompts.conversations import ConversationError, normalise
 from app.prompts.upload import MAX_ROWS
@@ -96,7 +96,9 @@ def upload(
 ) -> Response:
     """Add the prompts of a file, and go and see what became of its rows."""
     if not isinstance(file, ReceivedFile) or not file.filename:
-        return render("prompts/add.html", status=422, **_add(here, settings, keep=keep, refused="Choose a file first."))
+        return render(
+            "prompts/add.html", status=422, **_add(here, settings, keep=keep, refused=_("Choose a file first."))
+        )
     try:
         kept = service.keep_upload(
             db,
@@ -109,7 +111,7 @@ def upload(
             created_by=here.principal.user_id,
         )
     except DomainError as error:
-        refused = " ".join(sentence(text) for text in (error.message, error.mend) if text)
+        refused = listed((sentence(text) for text in (error.message, error.mend) if text), " ")
         return render("prompts/add.html", status=error.status, **_add(here, settings, keep=keep, refused=refused))
     return see_other(request, f"{_url(here)}/uploads/{kept.id}")
 

@@ -14,7 +14,7 @@ from app.language import _
 
 Show = Literal["active", "held_out", "problem", "archived", "all"]
 SHOWN: tuple[Show, ...] = ("active", "held_out", "problem", "archived", "all")
-_ELSEWHERE = "Check the id; it may belong to another project."
+_ELSEWHERE = _("Check the id; it may belong to another project.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ from pathlib import PurePath
 from typing import Any, BinaryIO
 
 from app.errors import InvalidError
-from app.language import _
+from app.language import _, listed
 from app.language.figures import Figure
 from app.prompts.conversations import Conversation, ConversationError, from_text, normalise
 
 MAX_ROWS = 50_000
 MAX_LINE_BYTES = 2**20
-_MOJIBAKE_HINT = "save the file as UTF-8 (in a spreadsheet: 'CSV UTF-8')"
+_MOJIBAKE_HINT = _("Save the file as UTF-8 (in a spreadsheet: 'CSV UTF-8').")
 _KEYS = ("prompt", "messages")
 
 
@@ -111,15 +111,19 @@ def _json_row(line: int, text: str, max_chars: int) -> Row | RowError:
     except RecursionError:
         return RowError(line, _("this is not a prompt: it is nested too deeply"))
     except ValueError as error:
-        hint = "; a .jsonl file has one object on each line, not one list" if text.lstrip().startswith("[") else ""
-        return RowError(line, _("this is not JSON (%(error)s)%(hint)s", error=error, hint=hint))
+        told = (
+            _("this is not JSON (%(error)s); a .jsonl file has one object on each line, not one list", error=error)
+            if text.lstrip().startswith("[")
+            else _("this is not JSON (%(error)s)", error=error)
+        )
+        return RowError(line, told)
     if not isinstance(value, dict):
         return RowError(
             line, _('each line must be an object such as {"prompt": "…"}, not %(value)s', value=json.dumps(value)[:40])
         )
     keys = [key for key in _KEYS if key in value]
     if len(keys) != 1:
-        found = ", ".join(sorted(map(str, value))[:6]) or "no key at all"
+        found = ", ".join(sorted(map(str, value))[:6]) or _("no key at all")
         return RowError(
             line, _("needs either 'prompt' or 'messages', and only one of them; it has %(found)s", found=found)
         )
@@ -176,17 +180,19 @@ def _csv_row(line: int, cells: list[str], column: int, max_chars: int) -> Row | 
 
 
 def _broken_record(start: int, end: int, error: csv.Error) -> RowError:
-    lost = f"; lines {start:,} to {end:,} were read as one row and are not kept" if end > start else ""
-    return RowError(
-        start,
-        _("this is not CSV (%(error)s); a quote inside a quoted text is written twice%(lost)s", error=error, lost=lost),
-    )
+    told = _("this is not CSV (%(error)s); a quote inside a quoted text is written twice", error=error)
+    if end > start:
+        lost = _(
+            "lines %(start)s to %(end)s were read as one row and are not kept", start=Figure(start), end=Figure(end)
+        )
+        told = listed((told, lost))
+    return RowError(start, told)
 
 
 def _prompt_column(header: list[str]) -> int:
     names = [name.strip().lower() for name in header]
     if names.count("prompt") != 1:
-        found = ", ".join(repr(name) for name in header[:8]) or "nothing"
+        found = ", ".join(repr(name) for name in header[:8]) or _("nothing")
         raise UploadInvalidError(
             _("the first line must name one column 'prompt'; it has %(found)s", found=found),
             mend=_("Add a first line with the columns' names, the prompts under 'prompt', separated by commas."),
@@ -227,9 +233,9 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[int, str | RowError]]:
                 RowError(
                     line,
                     _(
-                        "byte %(start)s of this line is not UTF-8; %(mojibake_hint)s",
+                        "byte %(start)s of this line is not UTF-8; save the file as UTF-8 "
+                        "(in a spreadsheet: 'CSV UTF-8')",
                         start=error.start + 1,
-                        mojibake_hint=_MOJIBAKE_HINT,
                     ),
                 ),
             )
@@ -237,7 +243,7 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[int, str | RowError]]:
 
 def _check_encoding(start: bytes) -> None:
     if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start[:200]:
-        raise UploadInvalidError(_("the file is UTF-16, or not a text at all"), mend=f"{_MOJIBAKE_HINT.capitalize()}.")
+        raise UploadInvalidError(_("the file is UTF-16, or not a text at all"), mend=_MOJIBAKE_HINT)
     if start.startswith((b"PK\x03\x04", b"\x1f\x8b")):
         raise UploadInvalidError(
             _("the file is an archive or a spreadsheet"),

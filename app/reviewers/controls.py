@@ -129,7 +129,7 @@ def promote_unanimous(
             row.completion_b_id,
             row.answer,
             "unanimous",
-            note=f"{row.votes} of {row.votes} reviewers agreed",
+            note=_("%(n)s of %(n)s reviewers agreed", n=row.votes),
             actor=actor,
             source_id=row.id,
         )

@@ -76,12 +76,10 @@ def one_sided(judgements: Judgements) -> list[Suspicion]:
             continue
         p = float(binomtest(left, total).pvalue)
         if p < ONE_SIDED_P:
-            side, count = ("left", left) if left * 2 > total else ("right", total - left)
-            told = _(
-                "%(count)s of %(total)s preferences are for the answer on the %(side)s",
-                count=count,
-                total=total,
-                side=side,
+            told = (
+                _("%(n)s of %(total)s preferences are for the answer on the left", n=left, total=total)
+                if left * 2 > total
+                else _("%(n)s of %(total)s preferences are for the answer on the right", n=total - left, total=total)
             )
             found.append(Suspicion(reviewer, "one_sided", 1.0 - p, told))
     return found

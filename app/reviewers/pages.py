@@ -99,9 +99,15 @@ def goal(here: Here, user_id: UUID, request: Request, db: Db, pairs: Annotated[s
     """Give somebody a daily goal of their own; empty: the project's."""
     wanted = pairs.strip()
     if wanted and not (wanted.isdecimal() and 1 <= int(wanted) <= 10_000):
-        return _back(request, here, user_id, f"{wanted!r} is no goal: give a number from 1 to 10000.", tone="bad")
+        return _back(
+            request,
+            here,
+            user_id,
+            _("%(wanted)s is no goal: give a number from 1 to 10000.", wanted=repr(wanted)),
+            tone="bad",
+        )
     service.set_goal(db, here.project, user_id, int(wanted) if wanted else None, actor=here.principal.user_id)
-    return _back(request, here, user_id, "Saved.")
+    return _back(request, here, user_id, _("Saved."))
 
 
 @router.get("/checks")
@@ -140,7 +146,7 @@ def add_check(
     except DomainError as error:
         context = _checks(here, db, typed=typed, problem=listed(filter(None, (error.message, error.mend)), " "))
         return render("reviewers/checks.html", status=422, **context)
-    return _to_checks(request, here, "Added.")
+    return _to_checks(request, here, _("Added."))
 
 
 @router.post("/checks/promote")
@@ -150,21 +156,27 @@ def promote(here: Here, request: Request, db: Db, fewest: Annotated[int, Form(ge
     if not made:
         told = _("No further pair has %(fewest)s votes or more that all agree.", fewest=fewest)
         return _to_checks(request, here, told, tone="info")
-    return _to_checks(request, here, f"{len(made)} unanimous {'pair is' if len(made) == 1 else 'pairs are'} gold now.")
+    told = _n("%(n)s unanimous pair is gold now.", "%(n)s unanimous pairs are gold now.", len(made))
+    return _to_checks(request, here, told)
 
 
 @router.post("/checks/attention")
 def attention(here: Here, request: Request, db: Db, count: Annotated[int, Form(ge=1, le=200)] = 10) -> Response:
     """Attention pairs out of misplaced answers."""
     made = controls.make_attention(db, here.project, count=count, rng=SystemRandom(), actor=here.principal.user_id)
-    return _to_checks(request, here, f"{len(made)} attention pairs were made. Look through them before they are used.")
+    told = _n(
+        "%(n)s attention pair was made. Look through it before it is used.",
+        "%(n)s attention pairs were made. Look through them before they are used.",
+        len(made),
+    )
+    return _to_checks(request, here, told)
 
 
 @router.post("/checks/{check_id}/retire")
 def retire(here: Here, check_id: UUID, request: Request, db: Db) -> Response:
     """Give it to nobody any more."""
     controls.retire(db, here.project, check_id, actor=here.principal.user_id)
-    return _to_checks(request, here, "Retired. What was said of it stays in the figures.")
+    return _to_checks(request, here, _("Retired. What was said of it stays in the figures."))
 
 
 def _checks(

@@ -82,7 +82,7 @@ def quarantine(
     person = reviewer(db, project, reviewer_id)
     names = {"project": project.id, "reviewer": reviewer_id}
     setting_aside.lock(db, project_id=project.id, reviewer_id=reviewer_id)
-    told = reason.strip()[:MAX_REASON_CHARS] or "no reason was given"
+    told = reason.strip()[:MAX_REASON_CHARS] or _("no reason was given")
     if db.execute(_PAUSE, names | {"now": now or utcnow(), "reason": told}).scalar_one_or_none() is None:
         raise AlreadyPausedError(
             _("%(email)s is in quarantine already.", email=person.email), mend=_("Nothing needs to be done.")

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.comparisons.service import withdraw_comparing
 from app.db.tables import Project, Version
+from app.language import _
 from app.projects.refilling import gate_of
 from app.rounds.gate import Blind
 from app.versions.figures import wilson
@@ -73,7 +74,12 @@ def open_version(db: Session, project_id: UUID) -> Version | None:
 
 def open_gate(db: Session, project: Project, version: Version) -> None:
     """Let people decide on a candidate. One at a time: an earlier one's comparisons end."""
-    end_gates(db, project, because=f"version {version.number} took its place in the comparisons", but=version.id)
+    end_gates(
+        db,
+        project,
+        because=_("version %(number)s took its place in the comparisons", number=version.number),
+        but=version.id,
+    )
     db.execute(
         update(Version)
         .where(Version.id == version.id, Version.state == "candidate")

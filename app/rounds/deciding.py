@@ -9,6 +9,8 @@ from sqlalchemy.orm import Session
 from app.comparisons.service import withdraw_comparing
 from app.db.tables import Project, Round, Version
 from app.journal import audit
+from app.language import _, listed
+from app.language.figures import Percent
 from app.projects.refilling import gate_of
 from app.rounds import blind, events
 from app.rounds.errors import VersionDamagedError
@@ -34,7 +36,7 @@ def decide(db: Session, version_id: UUID, *, settings: Settings) -> bool:
     lock_versions(db, project)
     db.refresh(project)
     if project.promotion != "gate":
-        blind.end_gates(db, project, because="the project does not promote by the gate any more")
+        blind.end_gates(db, project, because=_("the project does not promote by the gate any more"))
         return False
     bounds = gate_of(project.gate)
     if blind.standing(db, project, version).judged < bounds.comparisons:
@@ -43,19 +45,32 @@ def decide(db: Session, version_id: UUID, *, settings: Settings) -> bool:
     verdict = judge_blind(judge(version.metrics, bounds), seen, bounds)
     if not _close(db, version, verdict):
         return False
-    told = f"blind comparisons with version {seen.opponent}: {_told(verdict)}"
+    told: str
     if verdict.passed:
         try:
             with db.begin_nested():
                 promote(db, version, actor=None, settings=settings, action="version.pass_gate")
         except VersionDamagedError as error:
             logger.exception("version %s passed the gate, and is damaged", version.id)
-            told = f"version {version.number} passed the gate, but its files are damaged: {error}"
+            told = _(
+                "version %(number)s passed the gate, but its files are damaged: %(error)s",
+                number=version.number,
+                error=error,
+            )
         else:
-            told = f"version {version.number} was promoted; {told}"
+            told = _(
+                "version %(number)s was promoted; blind comparisons with version %(opponent)s: %(told)s",
+                number=version.number,
+                opponent=seen.opponent,
+                told=_told(verdict),
+            )
     else:
         withdraw_comparing(db, project=project, version_id=version.id, kinds=("gate",))
-        told = f"the gate did not promote version {version.number}: {'; '.join(verdict.reasons)}"
+        told = _(
+            "the gate did not promote version %(number)s: %(reasons)s",
+            number=version.number,
+            reasons=listed(verdict.reasons),
+        )
         audit.record(
             db,
             actor_id=None,
@@ -88,5 +103,11 @@ def _close(db: Session, version: Version, verdict: Verdict) -> bool:
 def _told(verdict: Verdict) -> str:
     seen = verdict.blind
     if seen is None or seen.win_rate is None or seen.low is None or seen.high is None:
-        return "none were judged"
-    return f"it won {seen.win_rate:.0%} of {seen.judged} (95 % interval {seen.low:.0%} to {seen.high:.0%})"
+        return _("none were judged")
+    return _(
+        "it won %(share)s of %(total)s (95 % interval %(low)s to %(high)s)",
+        share=Percent(seen.win_rate),
+        total=seen.judged,
+        low=Percent(seen.low),
+        high=Percent(seen.high),
+    )

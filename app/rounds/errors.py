@@ -4,6 +4,7 @@ from uuid import UUID
 
 from app.errors import ConflictError, InvalidError
 from app.language import _, _n
+from app.rounds.names import round_state, version_state
 from app.rounds.spec import SpecError
 
 
@@ -14,7 +15,11 @@ class RoundAlreadyActiveError(ConflictError):
     title = _("A round is running already")
 
     def __init__(self, number: int | None = None, state: str | None = None) -> None:
-        which = f"Round {number} is {state}." if number is not None else "Another round was just started."
+        which = (
+            _("Round %(number)s is %(state)s.", number=number, state=round_state(state))
+            if number is not None and state is not None
+            else _("Another round was just started.")
+        )
         super().__init__(which, mend=_("Wait until it has finished, or cancel it."), number=number, state=state)
 
 
@@ -84,7 +89,7 @@ class RoundNotActiveError(ConflictError):
 
     def __init__(self, number: int, state: str) -> None:
         super().__init__(
-            _("Round %(number)s is %(state)s.", number=number, state=state),
+            _("Round %(number)s is %(state)s.", number=number, state=round_state(state)),
             mend=_("Nothing is left to cancel."),
             state=state,
         )
@@ -98,7 +103,11 @@ class RoundNotRetryableError(ConflictError):
 
     def __init__(self, number: int, state: str) -> None:
         super().__init__(
-            _("Round %(number)s is %(state)s; only a failed round can be tried again.", number=number, state=state),
+            _(
+                "Round %(number)s is %(state)s; only a failed round can be tried again.",
+                number=number,
+                state=round_state(state),
+            ),
             mend=_("Start a new round instead."),
             state=state,
         )
@@ -108,7 +117,7 @@ class LeaseLostError(Exception):
     """The caller no longer holds the round: another worker took it over, or it ended. Nothing may be written."""
 
     def __init__(self, round_id: UUID, token: UUID) -> None:
-        super().__init__(_("round %(round_id)s is not held with token %(token)s", round_id=round_id, token=token))
+        super().__init__(f"round {round_id} is not held with token {token}")
 
 
 class VersionDamagedError(ConflictError):
@@ -125,8 +134,10 @@ class VersionNotPromotableError(ConflictError):
     title = _("This version cannot be promoted")
 
     def __init__(self, number: int, state: str) -> None:
-        mend = "It is in use already." if state == "current" else "Train a new version, or promote another one."
-        super().__init__(_("Version %(number)s is %(state)s.", number=number, state=state), mend=mend, state=state)
+        mend = _("It is in use already.") if state == "current" else _("Train a new version, or promote another one.")
+        super().__init__(
+            _("Version %(number)s is %(state)s.", number=number, state=version_state(state)), mend=mend, state=state
+        )
 
 
 class VersionNotRejectableError(ConflictError):
@@ -137,7 +148,11 @@ class VersionNotRejectableError(ConflictError):
 
     def __init__(self, number: int, state: str) -> None:
         super().__init__(
-            _("Version %(number)s is %(state)s, only a candidate can be rejected.", number=number, state=state),
+            _(
+                "Version %(number)s is %(state)s, only a candidate can be rejected.",
+                number=number,
+                state=version_state(state),
+            ),
             mend=_("Promote another version instead."),
         )
 

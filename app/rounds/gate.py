@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from app.language import _
+from app.language.figures import Figure, Percent
 from app.projects.refilling import GateSettings
 
 
@@ -72,9 +73,9 @@ def judge(metrics: Mapping[str, Any], bounds: GateSettings | None = None) -> Ver
             _(
                 "it sides with reviewers on %(accuracy)s of %(pairs)s held-out preferences, "
                 "%(min_accuracy)s are needed",
-                accuracy=f"{accuracy:.0%}",
+                accuracy=Percent(accuracy),
                 pairs=pairs,
-                min_accuracy=f"{bounds.min_accuracy:.0%}",
+                min_accuracy=Percent(bounds.min_accuracy),
             )
         )
     if pairs and kl is None:
@@ -83,7 +84,7 @@ def judge(metrics: Mapping[str, Any], bounds: GateSettings | None = None) -> Ver
         reasons.append(
             _(
                 "it is %(kl)s nats a completion away from the reference, at most %(max_kl)s are allowed",
-                kl=f"{kl:.1f}",
+                kl=Figure(kl, 1),
                 max_kl=f"{bounds.max_kl:g}",
             )
         )
@@ -115,12 +116,12 @@ def judge_blind(figures: Verdict, seen: Blind, bounds: GateSettings) -> Verdict:
             _(
                 "it won %(win_rate)s of %(judged)s blind comparisons with version %(opponent)s (95 % "
                 "interval %(low)s to %(high)s); the interval must not begin below %(min_win_rate)s",
-                win_rate=f"{seen.win_rate:.0%}",
+                win_rate=Percent(seen.win_rate),
                 judged=seen.judged,
                 opponent=seen.opponent,
-                low=f"{seen.low:.0%}",
-                high=f"{seen.high:.0%}",
-                min_win_rate=f"{bounds.min_win_rate:.0%}",
+                low=Percent(seen.low),
+                high=Percent(seen.high),
+                min_win_rate=Percent(bounds.min_win_rate),
             )
         )
     if seen.length_ratio is not None and seen.length_ratio > bounds.max_length_ratio:
@@ -128,7 +129,7 @@ def judge_blind(figures: Verdict, seen: Blind, bounds: GateSettings) -> Verdict:
             _(
                 "its answers are %(length_ratio)s times as long as those of version %(opponent)s, at "
                 "most %(max_length_ratio)s times are allowed",
-                length_ratio=f"{seen.length_ratio:.2f}",
+                length_ratio=Figure(seen.length_ratio, 2),
                 opponent=seen.opponent,
                 max_length_ratio=f"{bounds.max_length_ratio:g}",
             )

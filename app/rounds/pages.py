@@ -9,13 +9,14 @@ from app.accounts import access
 from app.accounts.principal import ProjectContext
 from app.db.tables import Round, User
 from app.insights.queries import Overview, overview
-from app.language import _, _n
+from app.language import _, _n, listed
 from app.language.figures import Figure
 from app.projects import forms
 from app.projects.validation import FieldError
 from app.rounds import queries, service
 from app.rounds.errors import RoundSettingsInvalidError
 from app.rounds.figures import STEPS, figures, reached
+from app.rounds.names import round_state
 from app.rounds.states import ACTIVE
 from app.versions import queries as versions
 from app.web.deps import AppSettings, Db, Fields, Render, is_htmx, see_other
@@ -108,7 +109,7 @@ def cancel(here: Here, number: int, request: Request, db: Db) -> Response:
     round_ = service.cancel(db, queries.by_number(db, here.project, number), actor=here.principal.user_id)
     ended = round_.state == "cancelled"
     told = _("The round was cancelled.") if ended else _("The round stops within a few seconds.")
-    return see_other(request, _url(here, round_), flash=_("%(told)s Every vote is kept.", told=told), tone="info")
+    return see_other(request, _url(here, round_), flash=listed((told, _("Every vote is kept.")), " "), tone="info")
 
 
 @router.post("/{number}/retry")
@@ -136,7 +137,11 @@ def why_not(here: ProjectContext, now: Overview) -> str | None:
     """Why no round can be started now, in words; None where one can."""
     needed = here.project.min_round_votes
     if now.active_round is not None:
-        return _("Round %(number)s is still %(state)s.", number=now.active_round.number, state=now.active_round.state)
+        return _(
+            "Round %(number)s is still %(state)s.",
+            number=now.active_round.number,
+            state=round_state(now.active_round.state),
+        )
     if now.current is None:
         return _("There is no model to start from yet.")
     if now.votes_new < needed:

@@ -11,7 +11,7 @@ from app.db.tables import Project, Round, Version
 from app.journal import audit
 from app.journal.outbox import enqueue
 from app.journal.queues import REFILL
-from app.language import _
+from app.language import _, listed
 from app.projects.refilling import gate_of, refilling_of
 from app.rounds import blind, events, leases
 from app.rounds.errors import (
@@ -96,11 +96,11 @@ def promote(
     if digest != version.digest:
         raise VersionDamagedError(
             _(
-                "%(folder)s has the digest %(digest)s, version %(number)s was registered with %(digest_2)s.",
+                "%(folder)s has the digest %(digest)s, version %(number)s was registered with %(registered)s.",
                 folder=folder,
                 digest=digest,
                 number=version.number,
-                digest_2=version.digest,
+                registered=version.digest,
             ),
             mend=_("Restore its directory from a backup, or train it again."),
         )
@@ -167,19 +167,30 @@ def _follow_rule(db: Session, project: Project, round_: Round, version: Version)
     db.flush()
     now = current(db, project)
     if now is not None and now.id != version.parent_id:
-        text = f"not promoted: version {now.number} became the current one while this one was trained"
+        text = _(
+            "not promoted: version %(number)s became the current one while this one was trained", number=now.number
+        )
     elif rule.promotion == "gate" and not verdict.passed:
-        text = f"the gate did not promote version {version.number}: {'; '.join(verdict.reasons)}"
+        text = _(
+            "the gate did not promote version %(number)s: %(reasons)s",
+            number=version.number,
+            reasons=listed(verdict.reasons),
+        )
     elif rule.promotion == "gate" and bounds.comparisons and now is not None:
         blind.open_gate(db, project, version)
         enqueue(db, REFILL, project.id)
-        text = (
-            f"the figures of version {version.number} pass the gate; {bounds.comparisons} blind comparisons with "
-            f"version {now.number} decide"
+        text = _(
+            "the figures of version %(number)s pass the gate; %(comparisons)s blind comparisons with "
+            "version %(opponent)s decide",
+            number=version.number,
+            comparisons=bounds.comparisons,
+            opponent=now.number,
         )
     else:
         action = "version.promote_after_round" if rule.promotion == "after_round" else "version.pass_gate"
-        events.add(db, round_.id, "note", text=f"version {version.number} was promoted", rule=rule.promotion)
+        events.add(
+            db, round_.id, "note", text=_("version %(number)s was promoted", number=version.number), rule=rule.promotion
+        )
         return _make_current(db, project, version, actor=None, action=action)
     events.add(db, round_.id, "note", text=text, rule=rule.promotion)
     return version
@@ -208,7 +219,11 @@ def _make_current(db: Session, project: Project, version: Version, *, actor: UUI
         .execution_options(synchronize_session=False)
     )
     db.refresh(version)
-    blind.end_gates(db, project, because=f"version {version.number} became the current one before they were through")
+    blind.end_gates(
+        db,
+        project,
+        because=_("version %(number)s became the current one before they were through", number=version.number),
+    )
     withdraw_comparing(db, project=project, version_id=version.id, kinds=("gate",))
     keep_percent = refilling_of(project.refilling).keep_percent
     withdrawn = withdraw_unvoted(db, project=project, sampled_by_other_than=version.id, keep_percent=keep_percent)

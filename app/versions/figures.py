@@ -7,6 +7,7 @@ from typing import Any
 
 from app.db.tables import Version
 from app.language import _
+from app.language.figures import Figure, Percent
 
 _Z95 = 1.959964
 
@@ -94,9 +95,9 @@ def _gate(seen: Mapping[str, Any]) -> Gate | None:
     else:
         told = _(
             "It agrees with %(accuracy)s of %(pairs)s held-out votes; at least %(least)s are asked for.",
-            accuracy=f"{accuracy:.0%}",
-            pairs=f"{pairs:,.0f}",
-            least=f"{least:.0%}",
+            accuracy=Percent(accuracy),
+            pairs=Figure(round(pairs)),
+            least=Percent(least),
         )
         agrees = Check(accuracy >= least, told)
     if kl is None:
@@ -106,7 +107,7 @@ def _gate(seen: Mapping[str, Any]) -> Gate | None:
             kl <= most,
             _(
                 "It is %(kl)s nats an answer from the reference; at most %(most)s are allowed.",
-                kl=f"{kl:.2f}",
+                kl=Figure(kl, 2),
                 most=f"{most:g}",
             ),
         )
@@ -124,21 +125,21 @@ def _blind(seen: Mapping[str, Any]) -> list[Check]:
         return []
     least, judged = _number(seen, "min_win_rate") or 0.0, _number(seen, "judged") or 0.0
     told = _(
-        "It won %(rate)s of %(judged)s blind comparisons with version %(seen)s; the 95 % "
+        "It won %(rate)s of %(judged)s blind comparisons with version %(opponent)s; the 95 % "
         "interval, %(low)s to %(high)s, must not begin below %(least)s.",
-        rate=f"{rate:.0%}",
-        judged=f"{judged:,.0f}",
-        seen=seen.get("opponent"),
-        low=f"{low:.0%}",
-        high=f"{high:.0%}",
-        least=f"{least:.0%}",
+        rate=Percent(rate),
+        judged=Figure(round(judged)),
+        opponent=seen.get("opponent"),
+        low=Percent(low),
+        high=Percent(high),
+        least=Percent(least),
     )
     checks = [Check(low >= least, told)]
     ratio, most = _number(seen, "length_ratio"), _number(seen, "max_length_ratio") or math.inf
     if ratio is not None:
         told = _(
             "Its answers there are %(ratio)s times as long; at most %(most)s times are allowed.",
-            ratio=f"{ratio:.2f}",
+            ratio=Figure(ratio, 2),
             most=f"{most:g}",
         )
         checks.append(Check(ratio <= most, told))

@@ -17,6 +17,8 @@ from sqlalchemy.orm import Session
 from tokenizers import Tokenizer
 
 from app.db.tables import Project
+from app.language import _
+from app.language.figures import Figure
 from app.settings import Settings
 from app.versions.files import directory
 from app.versions.queries import current
@@ -61,12 +63,16 @@ def length_check(db: Session, project: Project, *, settings: Settings) -> Length
         try:
             count = prompter.count(messages)
         except TemplateError as error:
-            return f"the model's chat template refuses it: {error}; leave out what the model does not know"
+            return _(
+                "the model's chat template refuses it: %(error)s; leave out what the model does not know", error=error
+            )
         if count < limit:
             return None
-        return (
-            f"{count:,} tokens with the chat template, and the model reads at most {limit:,}, its answer included; "
-            "shorten it"
+        return _(
+            "%(count)s tokens with the chat template, and the model reads at most %(limit)s, its answer included; "
+            "shorten it",
+            count=Figure(count),
+            limit=Figure(limit),
         )
 
     return check

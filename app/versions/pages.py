@@ -44,14 +44,14 @@ def versions(here: Here, db: Db, render: Render) -> HTMLResponse:
 def promote(here: Here, number: int, request: Request, db: Db, settings: AppSettings) -> Response:
     """Make a version the current one."""
     version = service.promote(db, _version(db, here, number), actor=here.principal.user_id, settings=settings)
-    return _back(request, here, f"Version {version.number} is current. New pairs come from it.")
+    return _back(request, here, _("Version %(number)s is current. New pairs come from it.", number=version.number))
 
 
 @router.post("/roll-back")
 def roll_back(here: Here, request: Request, db: Db, settings: AppSettings) -> Response:
     """Go back to the version before."""
     version = service.roll_back(db, here.project, actor=here.principal.user_id, settings=settings)
-    return _back(request, here, f"Rolled back: version {version.number} is current again.")
+    return _back(request, here, _("Rolled back: version %(number)s is current again.", number=version.number))
 
 
 @router.post("/{number}/reject")
@@ -60,7 +60,9 @@ def reject(
 ) -> Response:
     """Put a candidate aside."""
     version = service.reject(db, _version(db, here, number), actor=here.principal.user_id, reason=reason)
-    return _back(request, here, f"Version {version.number} was rejected. Its files and figures stay.")
+    return _back(
+        request, here, _("Version %(number)s was rejected. Its files and figures stay.", number=version.number)
+    )
 
 
 def _version(db: Db, here: ProjectContext, number: int) -> Version:

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import DomainError, ForbiddenError
 from app.language import _
+from app.language.figures import Figure
 from app.web.csrf import SAFE_METHODS
 
 
@@ -86,9 +87,9 @@ class SameOrigin:
         if foreign:
             raise CrossSiteError(
                 _(
-                    "This came from %(origin)s, not from %(headers)s.",
-                    origin=origin or "another site",
-                    headers=headers.get("host", "here"),
+                    "This came from %(origin)s, not from %(host)s.",
+                    origin=origin or _("another site"),
+                    host=headers.get("host") or _("here"),
                 ),
                 mend=_("Open this site directly and do it there. Behind a proxy, set HONE_TRUSTED_ORIGINS."),
             )
@@ -113,4 +114,4 @@ def _refusal(size: int, limit: int, setting: str) -> BodyTooLargeError:
 
 
 def _mebibytes(size: int) -> str:
-    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size:,} bytes"
+    return _("%(n)s MiB", n=Figure(size / 2**20, 1)) if size >= 2**20 else _("%(n)s bytes", n=Figure(size))

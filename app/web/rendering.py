@@ -119,6 +119,8 @@ def environment() -> Environment:
     made.filters["percent"] = figures.percent
     made.filters["decimal"] = figures.decimal
     made.filters["significant"] = figures.significant
+    made.filters["signed"] = figures.signed
+    made.filters["plain"] = figures.plain
     made.filters["joined"] = joined
     made.filters["said"] = words.said
     made.globals["LANGUAGES"] = LANGUAGES

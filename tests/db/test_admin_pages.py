@@ -147,7 +147,7 @@ def test_members_are_added_by_address(portal: Portal, ann: Caller) -> None:
     assert "bo@example.org" in ann.get("/p/tone/members").text
     unknown = ann.post("/p/tone/members", {"email": "nobody@example.org", "role": "reviewer"})
     assert unknown.status_code == 422
-    assert "no account has the address" in unknown.text
+    assert "No account has the address" in unknown.text
     last = ann.post(f"/p/tone/members/{ann.user_id}/remove")
     assert last.status_code == 409
     with portal.db() as db:
@@ -417,7 +417,7 @@ def test_a_version_at_the_gate_shows_how_far_people_are(portal: Portal, ann: Cal
     page = ann.get("/p/tone/versions").text
     assert "people are comparing" in page
     assert "1 of 10" in page
-    assert "So far it won 100 % (95 % interval 21 to 100 %)" in page
+    assert "So far it won 100 % (95 % interval: 21 % to 100 %)" in page
     with transaction(portal.factory) as db:
         version, project = db.get_one(Version, candidate), db.scalars(select(Project)).one()
         bounds = GateSettings(comparisons=1)
