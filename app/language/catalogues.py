@@ -43,7 +43,8 @@ def for_scripts(tag: str) -> str:
     words: dict[str, object] = {}
     if tag != DEFAULT:
         for message in _read(tag):
-            if message.id and any(name.startswith(SCRIPTS) for name, _ in message.locations):
+            said = [message.string] if isinstance(message.string, str) else message.string
+            if message.id and all(said) and any(name.startswith(SCRIPTS) for name, _ in message.locations):
                 one = message.id if isinstance(message.id, str) else message.id[0]
                 words[one] = message.string
     return json.dumps(words, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
