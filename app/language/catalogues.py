@@ -44,7 +44,7 @@ def for_scripts(tag: str) -> str:
     if tag != DEFAULT:
         for message in _read(tag):
             said = [message.string] if isinstance(message.string, str) else message.string
-            if message.id and all(said) and any(name.startswith(SCRIPTS) for name, _ in message.locations):
+            if message.id and said and all(said) and any(name.startswith(SCRIPTS) for name, _ in message.locations):
                 one = message.id if isinstance(message.id, str) else message.id[0]
                 words[one] = message.string
     return json.dumps(words, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")

@@ -24,6 +24,7 @@ from app.playground.writing import Turn, events
 from app.projects.reviewing import reviewing_of
 from app.prompts.conversations import ConversationError
 from app.settings import Settings
+from app.versions.names import version_state
 from app.web.departure import HeldStream
 from app.web.deps import AppSettings, Db, Render, is_htmx, see_other
 
@@ -166,7 +167,7 @@ def _offered(here: ProjectContext) -> dict[str, str]:
 
 def _said_of(db: Session, turn: PlaygroundTurn, side: str) -> str:
     version = db.get_one(Version, service.version_of(turn, side))
-    return _("version %(number)s", number=version.number)
+    return _("version %(number)s (%(state)s)", number=version.number, state=version_state(version.state))
 
 
 def _asked_wrongly(text: str, error: DomainError) -> str:

@@ -4,8 +4,9 @@ from uuid import UUID
 
 from app.errors import ConflictError, InvalidError
 from app.language import _, _n
-from app.rounds.names import round_state, version_state
+from app.rounds.names import round_state
 from app.rounds.spec import SpecError
+from app.versions.names import version_state
 
 
 class RoundAlreadyActiveError(ConflictError):

@@ -1,8 +1,8 @@
-"""How the states of rounds and versions are said where they stand in a text."""
+"""How the states of rounds are said where they stand in a text."""
 
 from app.language import _
 
-_ROUND_STATES = {
+_STATES = {
     "queued": _("queued"),
     "preparing": _("preparing"),
     "training": _("training"),
@@ -11,19 +11,8 @@ _ROUND_STATES = {
     "failed": _("failed"),
     "cancelled": _("cancelled"),
 }
-_VERSION_STATES = {
-    "current": _("current"),
-    "candidate": _("candidate"),
-    "retired": _("retired"),
-    "rejected": _("rejected"),
-}
 
 
 def round_state(state: str) -> str:
     """A round's state in the reader's language."""
-    return _ROUND_STATES.get(state, state)
-
-
-def version_state(state: str) -> str:
-    """A version's state in the reader's language."""
-    return _VERSION_STATES.get(state, state)
+    return _STATES.get(state, state)

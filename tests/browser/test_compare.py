@@ -171,7 +171,7 @@ def test_an_answer_is_looked_up_and_changed(server: LiveServer, page: Page, sign
     page.get_by_role("link", name="My answers").click()
     page.get_by_role("link", name="Change this answer").click()
     on_pair(page, 1)
-    expect(page.locator(".aside").first).to_have_text("You said A is better. Choosing again changes it.")
+    expect(page.locator(".aside").first).to_have_text("You said: A is better. Choosing again changes it.")
     page.keyboard.press("b")
     on_pair(page, 2)
     expect(page).to_have_url(shop.url)

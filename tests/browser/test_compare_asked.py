@@ -131,11 +131,11 @@ def test_answers_are_ranked_with_the_keyboard(server: LiveServer, page: Page, si
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("D has no place yet")
     page.keyboard.press("=")  # on the chip that was pressed last
-    expect(page.locator("#announce")).to_contain_text("B is second, tied with A")
+    expect(page.locator("#announce")).to_contain_text("B: second, tied with A")
     page.keyboard.press("4")
     page.locator(".chip[data-item='3']").focus()
     page.keyboard.press("ArrowLeft")
-    expect(page.locator("#announce")).to_contain_text("D is second")
+    expect(page.locator("#announce")).to_contain_text("D: second")
     page.keyboard.press("ArrowRight")
     axe(page)
     page.locator(".pair-title").focus()
