@@ -86,6 +86,10 @@ test: dev ## The whole suite, with real servers and a real browser
 	$(BIN)/python tests/browser/ensure_chromium.py
 	$(BIN)/python -m pytest -q -n 2 --dist loadscope
 
+.PHONY: messages
+messages: dev ## Bring the catalogues of translations up to date, and say what is still to translate
+	$(BIN)/python -m app.language.messages
+
 .PHONY: clean
 clean: ## Remove .venv and every cache; data directories stay
 	rm -rf $(VENV) build ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

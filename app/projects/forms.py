@@ -213,8 +213,8 @@ SECTIONS = (
             Field("training.pairs_per_step", _("Pairs per step"), placeholder=_default("pairs_per_step")),
             Field(
                 "training.gradient_checkpointing",
-                "Gradient checkpointing",
-                "Less memory, up to a third more time: layers are computed twice.",
+                _("Gradient checkpointing"),
+                _("Less memory, up to a third more time: layers are computed twice."),
                 "select",
                 _FLAG,
             ),
@@ -223,7 +223,7 @@ SECTIONS = (
                 _("Reference model"),
                 _("What the policy is held to."),
                 "select",
-                tuple((name, {"parent": "The version before", "base": "Version 1"}[name]) for name in REFERENCES),
+                tuple((name, {"parent": _("The version before"), "base": _("Version 1")}[name]) for name in REFERENCES),
             ),
             *reference_fields(),
             Field("training.seed", _("Seed"), placeholder=_default("seed")),
@@ -249,10 +249,7 @@ SECTIONS = (
                 "training.publish",
                 _("Weights it publishes"),
                 kind="select",
-                choices=tuple(
-                    (name, {"best": "of the lowest held-out loss", "last": "of the last step"}[name])
-                    for name in PUBLISH
-                ),
+                choices=tuple((name, _PUBLISH_NAMES[name]) for name in PUBLISH),
             ),
         ),
     ),
