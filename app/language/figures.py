@@ -4,8 +4,8 @@ they are also the keys on the buttons, and the figures in exports."""
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from babel.dates import format_datetime
-from babel.numbers import format_decimal
+from babel.dates import format_skeleton
+from babel.numbers import format_decimal, get_decimal_symbol, get_group_symbol
 
 from app.language.current import current
 from app.language.negotiation import DEFAULT
@@ -78,14 +78,20 @@ def signed(number: float, digits: int) -> str:
 
 def plain(number: float) -> str:
     """A setting as people would type it: 30, or 2.5."""
-    text = f"{number:g}"
-    return text if current() == DEFAULT else text.replace(".", decimal(0.5, 1)[1])
+    return written(f"{number:g}")
+
+
+def written(number: str) -> str:
+    """A number that is written already, '1,234' or '0.5', with the marks of the language of now."""
+    if current() == DEFAULT:
+        return number
+    marks = {".": get_decimal_symbol(current()), ",": get_group_symbol(current())}
+    return "".join(marks.get(char, char) for char in number)
 
 
 def significant(number: float, digits: int = 2) -> str:
     """A small probability and the like: as many significant digits."""
-    text = f"{number:.{digits}g}"
-    return text if current() == DEFAULT or "e" in text else text.replace(".", decimal(0.5, 1)[1])
+    return written(f"{number:.{digits}g}")
 
 
 def percent(share: float, digits: int = 0) -> str:
@@ -103,7 +109,7 @@ def moment(when: datetime) -> str:
     utc, tag = when.astimezone(UTC), current()
     if tag == DEFAULT:
         return f"{utc:%-d %b %Y, %H:%M} UTC"
-    return f"{format_datetime(utc, 'd MMM y, HH:mm', locale=tag)} UTC"
+    return f"{format_skeleton('yMMMd', utc, locale=tag)}, {utc:%H:%M} UTC"
 
 
 def distance(seconds: float) -> Text:

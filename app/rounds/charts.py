@@ -4,6 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.language import _, listed
+from app.language.figures import written
+
 Point = tuple[float, float]
 
 WIDTH, HEIGHT = 320, 150
@@ -64,7 +67,7 @@ class Chart:
     """What the chart shows, for who cannot see it."""
 
 
-def line_chart(title: str, series: Sequence[Series], *, unit: str = "", x_name: str = "step") -> Chart | None:
+def line_chart(title: str, series: Sequence[Series], *, unit: str = "") -> Chart | None:
     """A chart of one or more lines over the same steps; None while there is nothing to draw.
 
     Points that are not finite are left out.
@@ -73,8 +76,8 @@ def line_chart(title: str, series: Sequence[Series], *, unit: str = "", x_name: 
     kept = [one for one in kept if one.points]
     if not kept:
         return None
-    xs = [x for one in kept for x, _ in one.points]
-    ys = [y for one in kept for _, y in one.points]
+    xs = [x for one in kept for x, _y in one.points]
+    ys = [y for one in kept for _x, y in one.points]
     y_values = _nice(min(ys), max(ys))
     x_low, x_high = min(xs), max(*xs, min(xs) + 1)
     right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
@@ -98,7 +101,7 @@ def line_chart(title: str, series: Sequence[Series], *, unit: str = "", x_name: 
         y_ticks=[Tick(place((x_low, y))[1], number(y)) for y in y_values],
         x_ticks=[Tick(place((x, y_values[0]))[0], number(x)) for x in (x_low, max(xs)) if x != x_low or x == min(xs)],
         zero=place((x_low, 0.0))[1] if y_values[0] < 0 < y_values[-1] else None,
-        summary=" ".join(_told(one, unit, x_name) for one in kept),
+        summary=listed((_told(one, unit) for one in kept), " "),
     )
 
 
@@ -107,12 +110,12 @@ def number(value: float) -> str:
     if value == 0:
         return "0"
     if abs(value) >= 1000:
-        return f"{value:,.0f}"
+        return written(f"{value:,.0f}")
     if abs(value) < 0.001:
-        return f"{value:.1e}".replace("e-0", "e-")
+        return written(f"{value:.1e}".replace("e-0", "e-"))
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
     text = f"{value:.{digits}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return written(text.rstrip("0").rstrip(".") if "." in text else text)
 
 
 def _line(series: Series, places: list[Point]) -> Line:
@@ -120,14 +123,21 @@ def _line(series: Series, places: list[Point]) -> Line:
     return Line(series.label, series.colour, path, places[-1], number(series.points[-1][1]))
 
 
-def _told(series: Series, unit: str, x_name: str) -> str:
+def _told(series: Series, unit: str) -> str:
     (first_x, first_y), (last_x, last_y) = series.points[0], series.points[-1]
-    unit = f" {unit}" if unit else ""
+
+    def value(y: float) -> str:
+        return listed((number(y), unit), " ") if unit else number(y)
+
     if len(series.points) == 1:
-        return f"{series.label}: {number(first_y)}{unit} at {x_name} {number(first_x)}."
-    return (
-        f"{series.label}: from {number(first_y)}{unit} at {x_name} {number(first_x)} "
-        f"to {number(last_y)}{unit} at {x_name} {number(last_x)}."
+        return _("%(name)s: %(value)s at step %(step)s.", name=series.label, value=value(first_y), step=number(first_x))
+    return _(
+        "%(name)s: from %(first)s at step %(first_step)s to %(last)s at step %(last_step)s.",
+        name=series.label,
+        first=value(first_y),
+        first_step=number(first_x),
+        last=value(last_y),
+        last_step=number(last_x),
     )
 
 
@@ -141,7 +151,7 @@ def _thin(points: list[Point]) -> list[Point]:
         return points
     inner, size = points[1:-1], math.ceil((len(points) - 2) / (_MOST_POINTS - 2))
     runs = [inner[start : start + size] for start in range(0, len(inner), size)]
-    means = [(sum(x for x, _ in run) / len(run), sum(y for _, y in run) / len(run)) for run in runs]
+    means = [(sum(x for x, _y in run) / len(run), sum(y for _x, y in run) / len(run)) for run in runs]
     return [points[0], *means, points[-1]]
 
 

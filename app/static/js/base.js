@@ -118,4 +118,8 @@ document.addEventListener("htmx:afterSettle", (event) => prepare(event.detail.el
 prepare(document);
 restoreDraft();
 const tab = document.querySelector(".tabs [aria-current]");
-if (tab) tab.closest("ul").scrollLeft = tab.offsetLeft - tab.closest("ul").clientWidth / 2;
+if (tab) {
+  const [row, here] = [tab.closest("ul"), tab.getBoundingClientRect()];
+  const middle = row.getBoundingClientRect();
+  row.scrollLeft += here.left + here.width / 2 - middle.left - middle.width / 2; // negative where it runs right to left
+}
