@@ -13,16 +13,17 @@ from app.comparisons.ballots import meant
 from app.comparisons.locking import Locked
 from app.comparisons.records import Ballot, Source, meant_of
 from app.db.ids import new_id
+from app.language import direction
 
 # The key decides first: if another transaction has used it meanwhile, nothing is written at all.
 _WRITE = text("""
     WITH vote AS (
         INSERT INTO votes (id, project_id, comparison_id, assignment_id, reviewer_id, revision, choice, shown_choice,
                            strength, comment, reason, criteria, tags, ranking, corrected, surplus, seconds, source,
-                           idempotency_key, created_at)
+                           idempotency_key, created_at, mirrored)
         VALUES (:id, :project, :comparison, :assignment, :reviewer, :revision, :choice, :shown_choice,
                 :strength, :comment, :reason, :criteria, :tags, :ranking, :corrected, :surplus, :seconds, :source,
-                :key, :now)
+                :key, :now, :mirrored)
         ON CONFLICT (reviewer_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
         RETURNING *
     ), mine AS (
@@ -82,6 +83,7 @@ def write(
         "seconds": ballot.seconds if ballot else None,
         "surplus": change.surplus,
         "source": source,
+        "mirrored": source == "web" and direction() == "rtl",
         "key": key,
         "now": now,
         "expires": now + timedelta(seconds=locked.lease_seconds) if leased else None,

@@ -50,6 +50,16 @@ def for_scripts(tag: str) -> str:
     return json.dumps(words, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
+@lru_cache
+def messages(tag: str) -> tuple[tuple[str, str | None], ...]:
+    """The English texts of Python that the catalogue of a language holds, each with its plural."""
+    return tuple(
+        (message.id, None) if isinstance(message.id, str) else (message.id[0], message.id[1])
+        for message in _read(tag)
+        if message.id and any(name.endswith(".py") for name, _line in message.locations)
+    )
+
+
 def _read(tag: str) -> "Catalog":
     from babel.messages.pofile import read_po  # only where another language is spoken: trainers know these texts too
 

@@ -8,7 +8,7 @@ from babel.dates import format_skeleton
 from babel.numbers import format_decimal, get_decimal_symbol, get_group_symbol
 
 from app.language.current import current
-from app.language.negotiation import DEFAULT
+from app.language.negotiation import DEFAULT, LANGUAGES
 from app.language.texts import Text, _, _n
 
 
@@ -73,7 +73,8 @@ def decimal(number: float, digits: int) -> str:
 
 def signed(number: float, digits: int) -> str:
     """A difference, its sign before it even where it is above 0."""
-    return f"{'+' if number >= 0 else ''}{decimal(number, digits)}"
+    text = decimal(number, digits)
+    return text if number < 0 else _before(f"+{text}", current())
 
 
 def plain(number: float) -> str:
@@ -136,5 +137,10 @@ def distance(seconds: float) -> Text:
 def _decimal(number: float, digits: int, tag: str) -> str:
     if tag == DEFAULT:
         return f"{number:.{digits}f}"
-    places = "0" * digits
-    return str(format_decimal(number, format=f"0.{places}" if digits else "0", locale=tag))
+    text = str(format_decimal(number, format=f"0.{'0' * digits}" if digits else "0", locale=tag))
+    return _before(text, tag) if text.startswith("-") else text
+
+
+def _before(signed_number: str, tag: str) -> str:
+    """With its sign before it also where text runs from right to left, as CLDR writes numbers below 0 there."""
+    return signed_number if LANGUAGES[tag].direction == "ltr" else f"\N{LEFT-TO-RIGHT MARK}{signed_number}"

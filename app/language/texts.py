@@ -102,7 +102,7 @@ class Listed(Text):
 
     def into(self, tag: str) -> str:
         """The texts in another language."""
-        return self._between.join(_in(part, tag) for part in self._parts)
+        return separator(self._between, tag).join(_in(part, tag) for part in self._parts)
 
 
 def _(msgid: str, /, **values: Any) -> Text:
@@ -118,6 +118,15 @@ def _n(one: str, many: str, count: int, /, **values: Any) -> Text:
 def listed(parts: Iterable[str], between: str = "; ") -> Text:
     """Texts joined to one, each of which is said in the reader's language."""
     return Listed(between, parts)
+
+
+_SEPARATORS = (_(", "), _("; "))
+"""Of lists: other scripts have other commas."""
+
+
+def separator(between: str, tag: str) -> str:
+    """What stands between the parts of a list in a language; a plain space stays one."""
+    return translations(tag).gettext(between) if between in _SEPARATORS else between
 
 
 def sentence(text: str) -> Text:

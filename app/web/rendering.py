@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from starlette.responses import HTMLResponse
 
 from app.language import LANGUAGES, _, current, direction, figures, say
+from app.language.texts import separator
 from app.web import assets, words
 from app.web.csrf import FIELD, token_for_forms
 from app.web.markdown import render_markdown
@@ -167,4 +168,4 @@ def ago(moment: datetime | None, now: datetime | None = None) -> Markup:
 
 def joined(values: Iterable[Any], between: str = ", ") -> str:
     """``join`` for texts, each of which is said in the reader's language."""
-    return between.join(str(say(value)) for value in values)
+    return separator(between, current()).join(str(say(value)) for value in values)

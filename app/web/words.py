@@ -10,6 +10,8 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from app.language import catalogues, current, say
+from app.language.negotiation import DEFAULT
+from app.language.recall import recalled
 from app.language.texts import PLACEHOLDER
 
 
@@ -25,9 +27,21 @@ def say_number(one: str, many: str, count: int, /, **values: Any) -> Markup:
     return _filled(form, {"n": count, **values})
 
 
-def said(text: Any) -> Any:
-    """A text out of the database, where it is English, in the reader's language if it is one that the catalogue has."""
-    return catalogues.translations(current()).gettext(text) if isinstance(text, str) and text else text
+def said(text: Any, *, capital: bool = False) -> Any:
+    """A text out of the database, where it is English, in the reader's language if a message of ours says it.
+
+    What is said nowhere (a log's line, an engine's complaint) is marked as English, so that it is set and read as such.
+
+    Args:
+        text: may also be no text at all; then it stays as it is.
+        capital: begins with a capital letter.
+    """
+    if not isinstance(text, str) or not text:
+        return text
+    found = recalled(text, current())
+    shown = found or text
+    shown = shown[:1].upper() + shown[1:] if capital else shown
+    return shown if found or current() == DEFAULT else Markup('<bdi lang="en">{}</bdi>').format(shown)
 
 
 @lru_cache
