@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from app.errors import InvalidError
-from app.language import _, listed
+from app.language import _, _n, listed
 from app.language.texts import Message
 from app.projects import base_model, schedule
 from app.projects.aggregation import OVERALL, WEIGHTED
@@ -98,11 +98,13 @@ def _fits_together(checked: ProjectIn | ProjectEdit) -> list[FieldError]:
         return [FieldError("refilling.pairs_per_prompt", told)]
     pairs = answers * (answers - 1) // 2
     if wanted > pairs:
-        told = _(
-            "%(answers)s answers to a prompt make at most this many pairs: %(pairs)s, not %(wanted)s; sample more "
-            "answers, or form fewer pairs",
+        told = _n(
+            "%(answers)s answers to a prompt make at most %(n)s pair, not %(wanted)s; sample more answers, "
+            "or form fewer pairs",
+            "%(answers)s answers to a prompt make at most %(n)s pairs, not %(wanted)s; sample more answers, "
+            "or form fewer pairs",
+            pairs,
             answers=answers,
-            pairs=pairs,
             wanted=wanted,
         )
         return [FieldError("refilling.pairs_per_prompt", told)]
