@@ -18,7 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as worker.trainer.__main__ does
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # worker.trainer.memory.THREADS_WAIT, here for both sides
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import torch

@@ -10,6 +10,7 @@ from rich.console import Console
 from app.rounds.spec import ExitCode, SpecError, TrainingSettings
 from worker.trainer.errors import RefusedError, TrainerError, explain
 from worker.trainer.lifetime import Stop
+from worker.trainer.memory import THREADS_WAIT, keep_freed
 from worker.trainer.options import loss_settings, read_configuration, targets, with_settings
 from worker.trainer.standalone import DEFAULT_EVAL_FRACTION, Request, train_file
 
@@ -42,7 +43,9 @@ def train(
 
     A run that was stopped goes on when the same command is given again.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded; see worker.trainer.__main__
+    for name, value in THREADS_WAIT.items():  # read when torch is loaded
+        os.environ.setdefault(name, value)
+    keep_freed()
     console, stop = Console(), Stop()
     stop.install()
     typed = {

@@ -15,6 +15,7 @@ import typer
 
 from app.rounds.spec import ExitCode
 from worker.trainer.launch import LAUNCH_FILE, Launch, start
+from worker.trainer.memory import THREADS_WAIT
 
 LOOK_SECONDS = 2.0
 
@@ -33,7 +34,8 @@ def node(
             f"{jobs} is no directory; name the one that the machine which starts rounds writes its jobs to", err=True
         )
         raise typer.Exit(int(ExitCode.REFUSED))
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name, value in THREADS_WAIT.items():
+        os.environ.setdefault(name, value)
     typer.echo(f"waiting for jobs in {jobs} as machine {rank}")
     done: set[tuple[Path, float]] = set()
     while True:
