@@ -15,7 +15,7 @@ THREADS_WAIT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "2000"}
 
 Those that spin as long as libgomp lets them stand still where another process wants the same cores: a step took 1.6 s
 in place of 20 ms beside a busy engine. Those that sleep at once have to be woken for the next operator, thousands of
-times a second: on two idle cores a step took a quarter longer.
+times a second: on two idle cores a step took a fifth longer.
 """
 
 
