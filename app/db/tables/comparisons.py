@@ -124,7 +124,7 @@ class ComparisonSlot(Base):
 
     __tablename__ = "comparison_slots"
     __table_args__ = (
-        Index("ix_comparison_slots_free", "project_id", "queue_key", postgresql_where=text("state = 'free'")),
+        Index("ix_comparison_slots_free", "project_id", "queue_key", "slot", postgresql_where=text("state = 'free'")),
         Index(
             "ix_comparison_slots_leased", "project_id", "lease_expires_at", postgresql_where=text("state = 'leased'")
         ),
