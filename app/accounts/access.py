@@ -19,7 +19,7 @@ from typing import Any
 from uuid import UUID
 
 from fastapi import Depends, Request
-from sqlalchemy import select
+from sqlalchemy import and_, bindparam, select
 from sqlalchemy.orm import Session
 
 from app.accounts import identity
@@ -101,14 +101,18 @@ class _InProject(_SignedIn):
         self, request: Request, db: Db, submitted: SubmittedToken, slug: str
     ) -> ProjectContext:
         principal = self._principal(request, db, submitted)
-        project = db.scalar(select(Project).where(Project.slug == slug))
-        if project is None:
+        found = db.execute(_BY_SLUG, {"user": principal.user_id, "slug": slug}).one_or_none()
+        if found is None or (found[1] is None and not principal.is_site_admin):  # one answer: a stranger learns nothing
             raise NotFoundError(_("There is no project %(slug)s of yours.", slug=repr(slug)), mend=_NOT_YOURS)
-        context = _context(db, principal, project, "admin" if self.rule.who == "admin" else "reviewer")
+        context = _context(principal, found[0], found[1], "admin" if self.rule.who == "admin" else "reviewer")
         request.state.project_context = context
         return context
 
 
+_mine = and_(Membership.project_id == Project.id, Membership.user_id == bindparam("user"))
+_IN_PROJECT = select(Project, Membership.role).outerjoin(Membership, _mine)
+_BY_SLUG = _IN_PROJECT.where(Project.slug == bindparam("slug"))
+_BY_ID = _IN_PROJECT.where(Project.id == bindparam("project"))
 _NOT_YOURS = _("Check the address. If somebody shared it with you, ask a project admin to add you.")
 
 
@@ -119,21 +123,21 @@ def require_role(db: Session, principal: Principal, project_id: UUID, role: Role
         NotFoundError: not a member, or no such project.
         ForbiddenError: a member whose role is not enough.
     """
-    project = db.get(Project, project_id)
-    if project is None:
+    found = db.execute(_BY_ID, {"user": principal.user_id, "project": project_id}).one_or_none()
+    if found is None:
         raise NotFoundError(_("There is no such thing in a project of yours."), mend=_NOT_YOURS)
-    return _context(db, principal, project, role)
+    return _context(principal, found[0], found[1], role)
 
 
-def _context(db: Session, principal: Principal, project: Project, wanted: Role) -> ProjectContext:
+def _context(principal: Principal, project: Project, membership: str | None, wanted: Role) -> ProjectContext:
+    """``membership``: the caller's role as a member; None for whoever is none."""
     role: Role
     if principal.is_site_admin:
         role = "admin"
+    elif membership is None:
+        raise NotFoundError(_("There is no such thing in a project of yours."), mend=_NOT_YOURS)
     else:
-        membership = db.get(Membership, (project.id, principal.user_id))
-        if membership is None:
-            raise NotFoundError(_("There is no such thing in a project of yours."), mend=_NOT_YOURS)
-        role = "admin" if membership.role == "admin" else "reviewer"
+        role = "admin" if membership == "admin" else "reviewer"
     if wanted == "admin" and role != "admin":
         raise ForbiddenError(_("Only admins of %(name)s may do this.", name=project.name), mend=_("Ask one of them."))
     return ProjectContext(principal=principal, project=project, role=role)

@@ -3,13 +3,14 @@
 from datetime import timedelta
 
 from fastapi import Request
-from sqlalchemy import func, select, update
+from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
 from app.accounts import keys
 from app.accounts.principal import Principal
 from app.db.base import utcnow
-from app.db.tables import ApiToken, User, UserSession
+from app.db.direct import Direct
+from app.db.tables import ApiToken, UserSession
 from app.errors import DomainError
 from app.language import _, use
 from app.web.replies import read_cookie, set_cookie
@@ -18,6 +19,21 @@ SESSION_COOKIE = "hone_session"
 _TOUCH_SESSION = timedelta(hours=1)
 _TOUCH_TOKEN = timedelta(minutes=1)
 """How old "last used" may be before it is written again: not every request writes."""
+
+_BY_SESSION = Direct(
+    text("""
+    SELECT s.id AS session_id, s.expires_at, s.csrf_token, u.id, u.email, u.name, u.is_site_admin, u.language
+    FROM sessions s JOIN users u ON u.id = s.user_id
+    WHERE s.key_hash = :key_hash AND s.expires_at > :now AND u.is_active
+""")
+)
+_BY_TOKEN = Direct(
+    text("""
+    SELECT t.id AS token_id, t.last_used_at, t.scopes, u.id, u.email, u.name, u.is_site_admin
+    FROM api_tokens t JOIN users u ON u.id = t.user_id
+    WHERE t.token_hash = :token_hash AND t.revoked_at IS NULL AND coalesce(t.expires_at > :now, true) AND u.is_active
+""")
+)
 
 
 class NotSignedInError(DomainError):
@@ -34,30 +50,25 @@ def from_cookie(request: Request, db: Session) -> Principal | None:
     if not key or len(key) > 200:
         return None
     now = utcnow()
-    row = db.execute(
-        select(UserSession, User)
-        .join(User, User.id == UserSession.user_id)
-        .where(UserSession.key_hash == keys.digest(key), UserSession.expires_at > now, User.is_active)
-    ).first()
+    row = _BY_SESSION.first(db, {"key_hash": keys.digest(key), "now": now})
     if row is None:
         return None
-    session, user = row
-    use(user.language)
+    use(row["language"])
     lifetime = timedelta(days=request.app.state.settings.session_days)
-    if session.expires_at < now + lifetime - _TOUCH_SESSION:
-        free = select(UserSession.id).where(UserSession.id == session.id).with_for_update(skip_locked=True)
+    if row["expires_at"] < now + lifetime - _TOUCH_SESSION:
+        free = select(UserSession.id).where(UserSession.id == row["session_id"]).with_for_update(skip_locked=True)
         touch = update(UserSession).where(UserSession.id.in_(free.scalar_subquery()))
         db.execute(touch.values(expires_at=now + lifetime).execution_options(synchronize_session=False))
         send_session_cookie(request, key)
     return _remember(
         request,
         Principal(
-            user_id=user.id,
-            email=user.email,
-            name=user.name,
-            is_site_admin=user.is_site_admin,
+            user_id=row["id"],
+            email=row["email"],
+            name=row["name"],
+            is_site_admin=row["is_site_admin"],
             via="session",
-            csrf_token=session.csrf_token,
+            csrf_token=row["csrf_token"],
         ),
     )
 
@@ -76,36 +87,26 @@ def from_bearer(request: Request, db: Session) -> Principal | None:
     now = utcnow()
     row = None
     if kind.lower() == "bearer" and secret.startswith(keys.TOKEN_PREFIX) and len(secret) < 200:
-        row = db.execute(
-            select(ApiToken, User)
-            .join(User, User.id == ApiToken.user_id)
-            .where(
-                ApiToken.token_hash == keys.digest(secret),
-                ApiToken.revoked_at.is_(None),
-                func.coalesce(ApiToken.expires_at > now, True),
-                User.is_active,
-            )
-        ).first()
+        row = _BY_TOKEN.first(db, {"token_hash": keys.digest(secret), "now": now})
     if row is None:
         raise NotSignedInError(
             _("The token is not known, has expired or was revoked."),
             mend=_("Send `Authorization: Bearer hone_…` with a token from your account page."),
         )
-    token, user = row
-    if token.last_used_at is None or token.last_used_at < now - _TOUCH_TOKEN:
-        free = select(ApiToken.id).where(ApiToken.id == token.id).with_for_update(skip_locked=True)
+    if row["last_used_at"] is None or row["last_used_at"] < now - _TOUCH_TOKEN:
+        free = select(ApiToken.id).where(ApiToken.id == row["token_id"]).with_for_update(skip_locked=True)
         touch = update(ApiToken).where(ApiToken.id.in_(free.scalar_subquery()))
         db.execute(touch.values(last_used_at=now).execution_options(synchronize_session=False))
     return _remember(
         request,
         Principal(
-            user_id=user.id,
-            email=user.email,
-            name=user.name,
-            is_site_admin=user.is_site_admin,
+            user_id=row["id"],
+            email=row["email"],
+            name=row["name"],
+            is_site_admin=row["is_site_admin"],
             via="token",
-            scopes=frozenset(token.scopes),
-            token_id=token.id,
+            scopes=frozenset(row["scopes"]),
+            token_id=row["token_id"],
         ),
     )
 

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
-from sqlalchemy import RowMapping
-
 from app.comparisons.errors import VoteInvalidError
 from app.comparisons.records import (
     COUNTED,
@@ -19,6 +17,7 @@ from app.comparisons.records import (
     meant_ranking,
     shown_of,
 )
+from app.db.direct import Row
 from app.language import _
 from app.projects.reviewing import MAX_COMMENT_CHARS
 
@@ -93,7 +92,7 @@ def checked(ballot: Ballot, key: str | None) -> Ballot:
     return replace(ballot, comment=comment, reason=reason, corrected=corrected, tags=tags)
 
 
-def same(ballot: Ballot, stored: RowMapping, *, left_side: str, shown_order: Sequence[int] | None) -> bool:
+def same(ballot: Ballot, stored: Row, *, left_side: str, shown_order: Sequence[int] | None) -> bool:
     """Whether a stored vote says what this ballot says. How long it took may differ: a resend measures anew."""
     return meant(ballot, left_side=left_side, shown_order=shown_order) == {
         "shown_choice": stored["shown_choice"],

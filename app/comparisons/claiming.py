@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from app.comparisons.holding import in_hand, load_lease
 from app.comparisons.records import Leased
 from app.comparisons.shown import SHOWN, SHOWN_FROM, lease_values, to_leased
+from app.db.direct import Direct
 from app.db.ids import new_id
 from app.db.tables import Project
 from app.projects.queue import queue_of
@@ -48,16 +49,18 @@ _WORK = f"""
 """  # noqa: S608 - composed of constants
 _MADE_FOR_THEM = "c.id = :only AND c.for_reviewer_id = :reviewer"
 
+# A subquery for each slot looks the pair of comparison and reviewer up in its index. As an anti join, planned when
+# the tables were small, each looked through all that the reviewer ever did.
 # One round trip: pick the first free slot of a comparison this reviewer never had, lease it, say what to show.
 _CLAIM_SQL = f"""
     WITH picked AS (
         SELECT s.comparison_id, s.slot, c.first_left
         FROM comparison_slots s JOIN comparisons c ON c.id = s.comparison_id AND c.state = 'open'
         WHERE s.project_id = :project AND s.state = 'free' AND {{which}}
-          AND NOT EXISTS (
-            SELECT 1 FROM assignments seen
+          AND (
+            SELECT seen.id FROM assignments seen
             WHERE seen.comparison_id = s.comparison_id AND seen.reviewer_id = :reviewer
-          )
+          ) IS NULL
         ORDER BY s.queue_key, s.slot
         LIMIT 1
         FOR UPDATE OF s SKIP LOCKED
@@ -84,8 +87,10 @@ _TYPES = (
     bindparam("reviewer", type_=PG_UUID),
     bindparam("shown_at", type_=DateTime(timezone=True)),
 )
-_CLAIM = text(_CLAIM_SQL.format(which=_WORK)).bindparams(*_TYPES, bindparam("own_prompts", type_=Boolean))
-_CLAIM_CHECK = text(_CLAIM_SQL.format(which=_MADE_FOR_THEM)).bindparams(*_TYPES, bindparam("only", type_=PG_UUID))
+_CLAIM = Direct(text(_CLAIM_SQL.format(which=_WORK)).bindparams(*_TYPES, bindparam("own_prompts", type_=Boolean)))
+_CLAIM_CHECK = Direct(
+    text(_CLAIM_SQL.format(which=_MADE_FOR_THEM)).bindparams(*_TYPES, bindparam("only", type_=PG_UUID))
+)
 
 # The reviewer's own lapsed lease, when there is nothing new. The side shown stays what it was: the same person
 # must not see the same pair mirrored, and a late vote of the first showing must still mean the same.
@@ -128,7 +133,7 @@ def claim(
     which = {"own_prompts": queue_of(project.queue).own_prompts} if only is None else {"only": only}
     for _ in range(_ATTEMPTS):
         values = lease_values(project, reviewer_id, now) | which | {"id": new_id(), "shown_at": shown_at}
-        row = db.execute(statement, values).mappings().one_or_none()
+        row = statement.first(db, values)
         if row is None:
             return None
         if row["won"]:

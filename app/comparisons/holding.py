@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.comparisons.records import Leased
 from app.comparisons.shown import SHOWN, SHOWN_FROM, lease_values, to_leased
 from app.db.base import utcnow
+from app.db.direct import Direct
 from app.db.tables import Assignment, Project
 
 LONGEST_LEASES = 8
@@ -20,21 +21,24 @@ LONGEST_LEASES = 8
 
 # A lease on a pair that was withdrawn or flagged since is not shown again, unless the reviewer had voted on it
 # and took that back: they are in the middle of changing their mind.
-_HELD = text(f"""
+_HELD = Direct(
+    text(f"""
     SELECT {SHOWN}, a.shown_at, true AS holds_slot,
            (SELECT v.shown_choice FROM votes v WHERE v.assignment_id = a.id
             ORDER BY v.revision DESC LIMIT 1) AS previous
     FROM assignments a {SHOWN_FROM}
     WHERE a.reviewer_id = :reviewer AND a.project_id = :project AND a.state = 'leased' AND a.expires_at > :now
-      AND (CAST(:holding AS uuid) IS NULL OR a.id <> :holding)
+      AND (:holding IS NULL OR a.id <> :holding)
       AND (c.state = 'open' OR EXISTS (SELECT 1 FROM votes v WHERE v.assignment_id = a.id))
     ORDER BY a.shown_at DESC NULLS LAST, a.leased_at DESC, a.id DESC
     LIMIT 1
-""")  # noqa: S608 - composed of constants
+""").bindparams(bindparam("holding", type_=PG_UUID))  # noqa: S608 - composed of constants
+)
 
 # A pair that waited behind another comes to the reviewer's eyes: its time begins. Slot before assignment, as always;
 # and no waiting, for a vote on another comparison may be in the same transaction.
-_SHOW = text("""
+_SHOW = Direct(
+    text("""
     WITH held AS (
         SELECT s.comparison_id, s.slot, s.assignment_id
         FROM comparison_slots s JOIN assignments a ON a.id = s.assignment_id
@@ -53,6 +57,7 @@ _SHOW = text("""
     )
     SELECT count(*) FROM mine
 """)
+)
 
 # Slot before assignment, as always.
 _EXTEND = text("""
@@ -79,7 +84,8 @@ _EXTEND = text("""
     RETURNING a.expires_at
 """)
 
-_LOAD = text(f"""
+_LOAD = Direct(
+    text(f"""
     SELECT {SHOWN},
            EXISTS (SELECT 1 FROM comparison_slots s WHERE s.assignment_id = a.id) AS holds_slot,
            (SELECT v.shown_choice FROM votes v WHERE v.assignment_id = a.id
@@ -87,6 +93,7 @@ _LOAD = text(f"""
     FROM assignments a {SHOWN_FROM}
     WHERE a.id = :assignment AND a.reviewer_id = :reviewer
 """)  # noqa: S608 - composed of constants
+)
 
 _EXPIRE = text("""
     WITH gone AS (
@@ -120,7 +127,7 @@ def in_hand(
 ) -> Leased | None:
     """The lease that runs: the one last shown, then what waits behind it; null if there is none but ``holding``."""
     values = {"reviewer": reviewer_id, "project": project.id, "now": now, "holding": holding}
-    row = db.execute(_HELD, values).mappings().one_or_none()
+    row = _HELD.first(db, values)
     if row is None:
         return None
     if shown_at is not None and row["shown_at"] is None:
@@ -137,7 +144,7 @@ def show_lease(
     One whose lease ran out meanwhile stays as it is: a vote on it finds a free slot or is surplus, like any late one.
     """
     values = lease_values(project, reviewer_id, now or utcnow()) | {"assignment": assignment_id}
-    return bool(db.execute(_SHOW, values).scalar_one())
+    return bool(_SHOW.value(db, values))
 
 
 def extend_lease(
@@ -159,7 +166,7 @@ def lease_on(db: Session, *, reviewer_id: UUID, comparison_id: UUID) -> UUID | N
 
 def load_lease(db: Session, *, reviewer_id: UUID, assignment_id: UUID) -> Leased | None:
     """What was handed to this reviewer, whatever became of it since; null if nothing was."""
-    row = db.execute(_LOAD, {"assignment": assignment_id, "reviewer": reviewer_id}).mappings().one_or_none()
+    row = _LOAD.first(db, {"assignment": assignment_id, "reviewer": reviewer_id})
     return to_leased(row) if row else None
 
 

@@ -14,10 +14,12 @@ from sqlalchemy.orm import Session
 from app.comparisons import changes
 from app.comparisons.errors import LeaseNotFoundError
 from app.comparisons.records import Mode
+from app.db.direct import Direct
 from app.projects.queue import queue_of
 from app.projects.reviewing import Reviewing, reviewing_of
 
-_LOCK = text("""
+_LOCK = Direct(
+    text("""
     SELECT c.id AS comparison_id, c.project_id, c.first_left, c.state AS comparison_state, c.mode, c.strategy,
            s.slot, s.state, s.assignment_id, pr.lease_seconds, pr.round_every_votes, pr.reviewing, pr.queue
     FROM comparisons c
@@ -27,9 +29,11 @@ _LOCK = text("""
     ORDER BY s.slot
     FOR NO KEY UPDATE OF c, s
 """).bindparams(bindparam("comparison", type_=PG_UUID), bindparam("assignment", type_=PG_UUID))
+)
 
 # A new statement after the locks, so that it sees what whoever held them before has written.
-_MINE = text("""
+_MINE = Direct(
+    text("""
     SELECT a.id AS assignment_id, a.left_side, a.shown_order, a.state, a.frozen_at,
            coalesce(a.shown_at, a.leased_at) AS shown_at,
            EXISTS (SELECT 1 FROM standings st WHERE st.project_id = a.project_id AND st.reviewer_id = a.reviewer_id
@@ -52,6 +56,7 @@ _MINE = text("""
         SELECT 1 FROM votes f WHERE f.assignment_id = a.id AND f.source = 'feedback')
     FOR NO KEY UPDATE OF a
 """)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +97,14 @@ def lock(
     """
     if assignment_id is None and comparison_id is None:
         raise ValueError("name the comparison or the assignment; both are missing")
-    rows = db.execute(_LOCK, {"comparison": comparison_id, "assignment": assignment_id}).mappings().all()
+    rows = _LOCK.all(db, {"comparison": comparison_id, "assignment": assignment_id})
     if not rows:
         raise LeaseNotFoundError
     first = rows[0]
     if project_id not in (None, first["project_id"]):
         raise LeaseNotFoundError
     values = {"comparison": first["comparison_id"], "reviewer": reviewer_id}
-    mine = db.execute(_MINE, values).mappings().one_or_none()
+    mine = _MINE.first(db, values)
     if mine is None or assignment_id not in (None, mine["assignment_id"]):
         raise LeaseNotFoundError
     place = changes.Place(

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.comparisons.records import Choice, Mode, choice_of, meant_criteria, shown_ranking
 from app.db.base import utcnow
+from app.db.direct import Direct
 from app.db.tables import Assignment, Comparison, Project, Prompt
 from app.projects.queue import queue_of
 
@@ -96,22 +97,25 @@ READY_SLOTS = 100
 there is, with every pair that is shown."""
 
 
-_PROGRESS = text("""
+_PROGRESS = Direct(
+    text("""
     SELECT
-      (SELECT count(DISTINCT a.id) FROM votes v JOIN assignments a ON a.id = v.assignment_id
-         WHERE v.reviewer_id = :reviewer AND v.project_id = :project AND v.created_at >= :midnight
-           AND a.state IN ('voted', 'surplus')) AS mine_today,
-      EXISTS (SELECT 1 FROM assignments a WHERE a.reviewer_id = :reviewer AND a.project_id = :project
-         AND a.state IN ('voted', 'surplus')) AS mine_any,
+      (SELECT count(*) FILTER (WHERE choice IN ('a', 'b', 'tie', 'both_bad', 'ranked')) FROM (
+         SELECT DISTINCT ON (assignment_id) choice FROM votes
+         WHERE reviewer_id = :reviewer AND project_id = :project AND created_at >= :midnight
+         ORDER BY assignment_id, revision DESC) today) AS mine_today,
+      EXISTS (SELECT 1 FROM votes WHERE reviewer_id = :reviewer AND project_id = :project
+         AND choice IN ('a', 'b', 'tie', 'both_bad', 'ranked')) AS mine_any,
       (SELECT daily_goal FROM standings WHERE project_id = :project AND reviewer_id = :reviewer) AS own_goal,
       count(DISTINCT place.comparison_id) AS ready, count(*) AS places
     FROM (
       SELECT s.comparison_id FROM comparison_slots s
-      WHERE s.project_id = :project AND s.state = 'free' AND s.queue_key < 'infinity' AND NOT EXISTS (
-        SELECT 1 FROM assignments seen WHERE seen.comparison_id = s.comparison_id
-          AND seen.reviewer_id = :reviewer AND seen.state <> 'expired')
+      WHERE s.project_id = :project AND s.state = 'free' AND s.queue_key < 'infinity' AND coalesce((
+        SELECT seen.state FROM assignments seen WHERE seen.comparison_id = s.comparison_id
+          AND seen.reviewer_id = :reviewer), 'expired') = 'expired'
       ORDER BY s.queue_key LIMIT :most) place
 """)
+)
 _JUDGED = text("""
     SELECT count(*) FROM assignments
     WHERE reviewer_id = :reviewer AND project_id = :project AND state IN ('voted', 'surplus')
@@ -127,15 +131,15 @@ def progress(db: Session, *, project: Project, reviewer_id: UUID, now: datetime 
     """The reviewer's own count and what is left, for the bar above the pair."""
     midnight = (now or utcnow()).replace(hour=0, minute=0, second=0, microsecond=0)
     values = {"reviewer": reviewer_id, "project": project.id, "midnight": midnight, "most": READY_SLOTS}
-    row = db.execute(_PROGRESS, values).one()
+    row = _PROGRESS.one(db, values)
     queue = queue_of(project.queue)
     return Progress(
-        mine_today=row.mine_today,
-        mine_any=row.mine_any,
-        more=row.ready > 0,
-        ready=None if queue.checks else row.ready,
-        ready_or_more=not queue.checks and row.places >= READY_SLOTS,
-        goal=row.own_goal or queue.daily_goal,
+        mine_today=row["mine_today"],
+        mine_any=row["mine_any"],
+        more=row["ready"] > 0,
+        ready=None if queue.checks else row["ready"],
+        ready_or_more=not queue.checks and row["places"] >= READY_SLOTS,
+        goal=row["own_goal"] or queue.daily_goal,
     )
 
 

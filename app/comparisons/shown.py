@@ -4,9 +4,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping
-
 from app.comparisons.records import Leased, choice_of
+from app.db.direct import Row
 from app.db.tables import Project
 
 SHOWN = """
@@ -31,7 +30,7 @@ def lease_values(project: Project, reviewer_id: UUID, now: datetime) -> dict[str
     return {"project": project.id, "reviewer": reviewer_id, "now": now, "expires": expires}
 
 
-def to_leased(row: RowMapping) -> Leased:
+def to_leased(row: Row) -> Leased:
     """What the reviewer is given, of a row with the columns of ``SHOWN``."""
     texts = (row["text_a"], row["text_b"])
     order = (0, 1) if row["left_side"] == "a" else (1, 0)

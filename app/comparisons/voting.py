@@ -1,7 +1,8 @@
 """Votes: recorded once, changed by appending, taken back until a round has read them.
 
-A vote is four statements: lock the comparison and its slots, lock and read the reviewer's assignment, check the
-idempotency key, write everything at once. Lock order as in ``leasing``: comparison → slot → assignment.
+A first vote is three statements: lock the comparison and its slots, lock and read the reviewer's assignment, write
+everything at once, if the idempotency key is new. Another one looks the key up before. Lock order as in ``leasing``:
+comparison → slot → assignment.
 Whoever freezes votes must lock the assignments before reading the votes; then a change is either read or refused.
 """
 
@@ -11,7 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Integer, RowMapping, bindparam, text
+from sqlalchemy import Integer, bindparam, text
 from sqlalchemy.orm import Session
 
 from app.comparisons import changes, wake
@@ -30,9 +31,10 @@ from app.comparisons.records import COUNTED, Ballot, Choice, Leased, Recorded, S
 from app.comparisons.rules import check_asked
 from app.comparisons.writing import write
 from app.db.base import utcnow
+from app.db.direct import Direct, Row
 from app.db.tables import Project
 
-_BY_KEY = text("SELECT * FROM votes WHERE reviewer_id = :reviewer AND idempotency_key = :key")
+_BY_KEY = Direct(text("SELECT * FROM votes WHERE reviewer_id = :reviewer AND idempotency_key = :key"))
 
 # The answer that stands at a place of the page, for a pair or a ranking.
 _TEXT_AT = text("""
@@ -124,7 +126,7 @@ def record_vote(
     rule = {"skip": changes.skip, "flag": changes.flag}.get(choice, changes.vote)
     change = changes.put_aside(locked.place) if locked.paused else rule(locked.place)
     row = write(db, locked, change, reviewer_id=reviewer_id, ballot=ballot, key=idempotency_key, source=source, now=now)
-    if row is None:  # the key was used for another comparison while this one was being locked
+    if row is None:  # the key was used for another comparison
         raise KeyReusedError(idempotency_key or "")
     if change.assignment_state == "voted" and locked.revision == 0:
         wake.round_if_due(db, project_id=locked.project_id, every=locked.round_every_votes)
@@ -193,9 +195,9 @@ def _without_idle_correction(db: Session, locked: Locked, ballot: Ballot) -> Bal
 
 
 def _replay(db: Session, reviewer_id: UUID, key: str | None, locked: Locked, ballot: Ballot) -> Recorded | None:
-    if key is None:
+    if key is None or locked.revision == 0:  # sent before, it would have left a revision; writing looks at others' keys
         return None
-    row = db.execute(_BY_KEY, {"reviewer": reviewer_id, "key": key}).mappings().one_or_none()
+    row = _BY_KEY.first(db, {"reviewer": reviewer_id, "key": key})
     if row is None:
         return None
     if row["assignment_id"] != locked.place.assignment_id or not same(
@@ -205,7 +207,7 @@ def _replay(db: Session, reviewer_id: UUID, key: str | None, locked: Locked, bal
     return _recorded(row, replayed=True)
 
 
-def _recorded(row: RowMapping, *, replayed: bool) -> Recorded:
+def _recorded(row: Row, *, replayed: bool) -> Recorded:
     choice = choice_of(row["shown_choice"])
     record = VoteRecord(
         id=row["id"],

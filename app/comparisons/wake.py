@@ -9,20 +9,23 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.db.direct import Direct
 from app.db.tables import Project
 from app.journal.outbox import enqueue
 from app.journal.queues import REFILL, TICK
 
+# Looked up slot by slot: joined, all assignments were read to find out about a few slots.
 # The counts stop at the number that decides, so their cost does not grow with the buffer or the votes.
-_LOW = text("""
+_LOW = Direct(
+    text("""
     SELECT (
         SELECT count(*) FROM (
             SELECT 1 FROM comparison_slots s
             WHERE s.project_id = :project AND s.state = 'free' AND s.slot = 0 AND s.queue_key < 'infinity'
-              AND NOT EXISTS (
-                SELECT 1 FROM assignments a WHERE a.comparison_id = s.comparison_id
-                  AND a.state NOT IN ('expired', 'feedback')
-            )
+              AND (
+                SELECT a.id FROM assignments a WHERE a.comparison_id = s.comparison_id
+                  AND a.state NOT IN ('expired', 'feedback') LIMIT 1
+            ) IS NULL
             LIMIT :half
         ) ready
     ) < :half AND NOT EXISTS (
@@ -30,6 +33,7 @@ _LOW = text("""
         WHERE sent_at IS NULL AND task = :task AND args = jsonb_build_array(CAST(:argument AS text))
     )
 """)
+)
 
 _DUE = text("""
     SELECT (
@@ -53,7 +57,7 @@ def refill_if_low(db: Session, project: Project, *, now: datetime) -> bool:
         return False
     half = ((project.refill_target or project.buffer_size) + 1) // 2
     values = {"project": project.id, "half": half, "task": REFILL, "argument": str(project.id)}
-    if not db.execute(_LOW, values).scalar_one():
+    if not _LOW.value(db, values):
         return False
     enqueue(db, REFILL, str(project.id))
     return True

@@ -4,19 +4,21 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Integer, RowMapping, bindparam, text
-from sqlalchemy.dialects.postgresql import JSONB
+from psycopg.types.json import Jsonb
+from sqlalchemy import ARRAY, Integer, bindparam, text
 from sqlalchemy.orm import Session
 
 from app.comparisons import changes
 from app.comparisons.ballots import meant
 from app.comparisons.locking import Locked
 from app.comparisons.records import Ballot, Source, meant_of
+from app.db.direct import Direct, Row
 from app.db.ids import new_id
 from app.language import direction
 
 # The key decides first: if another transaction has used it meanwhile, nothing is written at all.
-_WRITE = text("""
+_WRITE = Direct(
+    text("""
     WITH vote AS (
         INSERT INTO votes (id, project_id, comparison_id, assignment_id, reviewer_id, revision, choice, shown_choice,
                            strength, comment, reason, criteria, tags, ranking, corrected, surplus, seconds, source,
@@ -25,7 +27,8 @@ _WRITE = text("""
                 :strength, :comment, :reason, :criteria, :tags, :ranking, :corrected, :surplus, :seconds, :source,
                 :key, :now, :mirrored)
         ON CONFLICT (reviewer_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-        RETURNING *
+        RETURNING id, assignment_id, comparison_id, revision, shown_choice, strength, comment, reason, surplus,
+                  created_at
     ), mine AS (
         UPDATE assignments
         SET state = :assignment_state, slot = coalesce(:take, slot),
@@ -49,11 +52,9 @@ _WRITE = text("""
     )
     SELECT * FROM vote
 """).bindparams(
-    bindparam("release", type_=ARRAY(Integer)),
-    bindparam("take", type_=Integer),
-    bindparam("criteria", type_=JSONB),
-    bindparam("tags", type_=JSONB),
-    bindparam("ranking", type_=JSONB(none_as_null=True)),
+        bindparam("release", type_=ARRAY(Integer)),
+        bindparam("take", type_=Integer),
+    )
 )
 
 
@@ -67,7 +68,7 @@ def write(
     key: str | None,
     source: Source,
     now: datetime,
-) -> RowMapping | None:
+) -> Row | None:
     """Write the vote (``None``: an undoing) and what it changes; null when the key was taken meanwhile."""
     leased = change.assignment_state == "leased"
     said = meant(ballot or Ballot("skip"), left_side=locked.left_side, shown_order=locked.shown_order)
@@ -78,6 +79,9 @@ def write(
         "assignment": locked.place.assignment_id,
         "reviewer": reviewer_id,
         "revision": locked.revision + 1,
+        "criteria": Jsonb(said["criteria"]),
+        "tags": Jsonb(said["tags"]),
+        "ranking": None if said["ranking"] is None else Jsonb(said["ranking"]),
         "choice": meant_of(ballot.choice, locked.left_side) if ballot else "undone",
         "shown_choice": said["shown_choice"] if ballot else "undone",
         "seconds": ballot.seconds if ballot else None,
@@ -94,4 +98,4 @@ def write(
         "release": list(change.release),
         "release_as": change.release_as,
     }
-    return db.execute(_WRITE, values).mappings().one_or_none()
+    return _WRITE.first(db, values)

@@ -18,8 +18,12 @@ TRUSTED_SECONDS = 2.0
 """A connection that was in use so lately is taken to be alive without asking it: one round trip less."""
 
 
-def make_engine(settings: Settings) -> Engine:
+def make_engine(settings: Settings, *, plan_once: bool = False) -> Engine:
     """A pool of ``database_pool_size`` connections to the configured Postgres.
+
+    Args:
+        plan_once: each connection plans a statement once, not for every set of values: the server's statements are
+            short, and planning them took Postgres longer than running them. New statistics still make new plans.
 
     Raises:
         ValueError: no database is configured.
@@ -34,9 +38,16 @@ def make_engine(settings: Settings) -> Engine:
         json_serializer=lambda value: json.dumps(value, ensure_ascii=False),
         connect_args={"connect_timeout": 5, "application_name": "hone"},
     )
+    if plan_once:
+        event.listen(engine, "connect", _plan_once)
     event.listen(engine, "checkin", _remember_use)
     event.listen(engine, "checkout", _require_life)
     return engine
+
+
+def _plan_once(connection: psycopg.Connection[Any], _record: Any) -> None:
+    connection.execute("SET plan_cache_mode = force_generic_plan")
+    connection.commit()
 
 
 def _remember_use(_connection: Any, record: Any) -> None:
