@@ -59,15 +59,16 @@ def choose(
     render: Render,
     fields: Fields,
     lease: Annotated[UUID, Form()],
-    showing: Annotated[str, Form()] = "",
-    showing_for: Annotated[str, Form()] = "",
 ) -> Response:
     """A choice by button or key; the answer holds the next pair.
 
     A page that had the next pair ready says which it is ``showing`` already, for how many seconds, and is answered
-    with the one after that.
+    with the one after that. The choice is a transaction of its own: whoever judges the same pair waits for that, and
+    not for what comes next to be found. Sent again after an error in between, it is answered as if there was none.
     """
     project, me = here.project, here.principal.user_id
+    showing = fields.get("showing")
+    on_screen = _uuid(showing) if showing and is_htmx(request) else None
     held = None
     if ballot_form.holds_edits(fields):  # what was edited is only known beside what it was
         held = service.load_lease(db, reviewer_id=me, assignment_id=lease)
@@ -75,15 +76,19 @@ def choose(
     recorded = service.record_vote(
         db, reviewer_id=me, assignment_id=lease, project_id=project.id, source="web", **ballot
     )
+    db.commit()
     notice = NOT_COUNTED if recorded.surplus else None
     if not is_htmx(request):
         return see_other(request, f"/p/{project.slug}/compare", flash=notice, tone="info")
-    if showing:
-        on_screen = _uuid(showing)
-        since = utcnow() - timedelta(seconds=min(ballot_form.seconds_of(showing_for) or 0.0, 60.0))
+    if on_screen is not None:
+        since = utcnow() - timedelta(
+            seconds=min(ballot_form.seconds_of(str(fields.get("showing_for", ""))) or 0.0, 60.0)
+        )
         service.show_lease(db, project=project, reviewer_id=me, assignment_id=on_screen, now=since)
         leased = service.lease_ahead(db, project=project, reviewer_id=me, holding=on_screen)
-        return _desk(here, db, render, leased, notice=notice, ahead=True)
+        answer = _desk(here, db, render, leased, notice=notice, ahead=True)
+        db.commit()
+        return answer
     leased = service.lease_next(db, project=project, reviewer_id=me)
     told = desk.said(recorded.vote.choice, recorded.vote.strength)
     return _desk(here, db, render, leased, told=told, notice=notice)
@@ -137,8 +142,8 @@ def _desk(
     )
 
 
-def _uuid(value: str) -> UUID:
+def _uuid(value: object) -> UUID:
     try:
-        return UUID(value)
+        return UUID(str(value))
     except ValueError:
         raise LeaseNotFoundError from None

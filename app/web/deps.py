@@ -44,7 +44,8 @@ async def _session(request: Request) -> AsyncIterator[Session]:
         db: Session = state.session_factory()
         try:
             yield db
-            await run_in_threadpool(db.commit)
+            if db.in_transaction():
+                await run_in_threadpool(db.commit)
         finally:
             if db.in_transaction():  # not committed: the rollback is a round trip
                 with anyio.CancelScope(shield=True):

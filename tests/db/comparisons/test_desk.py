@@ -6,8 +6,10 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 from starlette.datastructures import FormData
 
+from app.comparisons import service
 from app.comparisons.ballot_form import read
 from app.comparisons.desk import buttons, is_long, order_in_words, said, shown_answers
 from app.comparisons.errors import VoteInvalidError
@@ -55,6 +57,25 @@ def test_a_choice_while_another_pair_is_shown_is_answered_with_the_one_after_tha
     assert "Question 2:" in bo.get("/p/tone/compare").text, "what is on the screen stays the pair in hand"
     again = bo.post("/p/tone/compare", choice, headers=HTMX)
     assert lease_in(again.text) == lease_in(answer.text)
+    with portal.db() as db:
+        assert len(db.scalars(select(Vote)).all()) == 1
+
+
+def test_a_choice_stands_even_if_nothing_can_be_shown_after_it(
+    portal: Portal, bo: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = lease_in(bo.get("/p/tone/compare").text)
+    choice = {"lease": first, "choice": "a", "key": "k1", "seconds": "3"}
+    with monkeypatch.context() as broken:
+
+        def lost(*_: object, **__: object) -> None:
+            raise OperationalError("SELECT", {}, Exception("the connection was lost"))
+
+        broken.setattr(service, "lease_next", lost)
+        assert bo.post("/p/tone/compare", choice, headers=HTMX).status_code == 503
+    with portal.db() as db:
+        assert db.scalars(select(Vote)).one().shown_choice == "left"
+    assert "Question 2:" in bo.post("/p/tone/compare", choice, headers=HTMX).text
     with portal.db() as db:
         assert len(db.scalars(select(Vote)).all()) == 1
 

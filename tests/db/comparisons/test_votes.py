@@ -421,4 +421,4 @@ def test_a_review_takes_few_statements(db: Session) -> None:
         db, reviewer_id=reviewer.id, assignment_id=leased.assignment_id, choice="a", idempotency_key="k", source="api"
     )
     event.remove(connection, "before_cursor_execute", note)
-    assert len(statements) == 5, "locked, mine, key, written, round due"
+    assert len(statements) == 4, "locked, mine, written, round due"
