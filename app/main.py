@@ -1,6 +1,7 @@
 """The composition root: settings in, an application out. Run as ``uvicorn app.main:create_app --factory``."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -46,12 +47,13 @@ from app.web.logs import RequestLog
 from app.web.security import SecurityHeaders
 
 ROOMS = (
-    *(health, assets, openapi, api_docs, accounts_pages, chat_api),
+    *(health, assets, comparisons_pages, comparisons_api),  # those that are asked most
+    *(openapi, api_docs, accounts_pages, chat_api),
     *(projects_pages, settings_pages, reviewing_pages, votes_pages, members_pages),
-    *(comparisons_pages, answers_pages, flagged_pages, playground_pages),
+    *(answers_pages, flagged_pages, playground_pages),
     *(prompts_pages, rounds_pages, versions_pages),
     *(reviewers_pages, reviewers_api, preferences_pages),
-    *(projects_api, prompts_api, comparisons_api, preferences_api, rounds_api, versions_api, insights_api),
+    *(projects_api, prompts_api, preferences_api, rounds_api, versions_api, insights_api),
 )
 """Modules with a ``router``; where two routes match, the first one answers."""
 
@@ -67,7 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings is None:
         settings = Settings()
         logs.configure(settings.log_format)
-    engine = make_engine(settings)
+    engine = make_engine(settings, plan_once=True)
     factory = make_session_factory(engine)
     after_commit = AfterCommit(lambda: send_pending(factory, settings))
 
@@ -78,6 +80,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(_first_admin, factory, settings)
+        gc.collect()
+        gc.freeze()  # what was made up to here stays: the collector need not look through it again and again
         yield
         after_commit.close()
         engine_client.close()
