@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.factories.models import random_model
 from tests.numeric.losses.making import f64, labels, pairs, rankings, side
-from worker.trainer.losses import Pairs
+from worker.trainer.forward import Forward
+from worker.trainer.losses import LOSSES, Pairs
 from worker.trainer.losses.apo_zero import apo_zero
 from worker.trainer.losses.cdpo import cdpo
 from worker.trainer.losses.davidson import davidson
@@ -26,6 +28,7 @@ from worker.trainer.losses.robust import robust
 from worker.trainer.losses.sigmoid import sigmoid
 from worker.trainer.losses.simpo import simpo
 from worker.trainer.losses.wpo import wpo_weight
+from worker.trainer.moving import MovingReference
 
 LOG_1_E_MINUS_HALF = 0.4740769842
 """log(1 + e^−0.5) = log 1.6065306597: the loss of d = 0.5; that of d = −0.5 is larger by 0.5."""
@@ -246,3 +249,21 @@ def test_wpo_weight() -> None:
     chosen = side(rows, zero, f64([2, 2]), f64([-0.5, -1.5, -1.5, -2.5]).view(2, 2))
     rejected = side(rows, zero, f64([2, 2]), f64([-1, -2, -1.5, -2.5]).view(2, 2))
     check(wpo_weight(Pairs(chosen, rejected, f64([0, 0]))), [math.exp(-0.5), 1])
+
+
+def test_moving_reference() -> None:
+    """α = 0.6 every 2 steps, from a reference of 0 to a policy of 1: 0 after step 1, 0.6·1 + 0.4·0 = 0.6 after step 2,
+    0.6·1 + 0.4·0.6 = 0.84 after step 4.
+    """
+    policy, held = random_model("llama"), random_model("llama")
+    for model, value in ((policy, 1.0), (held, 0.0)):
+        for parameter in model.parameters():
+            torch.nn.init.constant_(parameter, value)
+    reference = MovingReference(held, Forward(held), steps=2, alpha=0.6)
+    for step, expected in enumerate([0, 0.6, 0.6, 0.84], start=1):
+        assert reference.after_step(step, policy) is (step % 2 == 0)
+        assert all((parameter - expected).abs().max() < 1e-6 for parameter in held.parameters())
+
+
+def test_every_loss_is_worked_out() -> None:
+    assert {f"test_{loss}" for loss in LOSSES} <= globals().keys()

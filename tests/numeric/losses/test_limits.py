@@ -13,13 +13,16 @@ from app.rounds.spec import LOSS_SETTINGS
 from app.rounds.spec import LOSSES as SPECS
 from tests.numeric.losses.making import f64, labels, pairs, rankings, token_pairs
 from worker.trainer.losses import LOSSES, Pairs
+from worker.trainer.losses.apo_zero import apo_zero
 from worker.trainer.losses.cdpo import cdpo
 from worker.trainer.losses.davidson import davidson
 from worker.trainer.losses.dpo_nll import dpo_nll
 from worker.trainer.losses.dpop import dpop
+from worker.trainer.losses.hinge import hinge
 from worker.trainer.losses.ipo import ipo, ipo_sum
 from worker.trainer.losses.kto import kto
 from worker.trainer.losses.ld_dpo import ld_dpo
+from worker.trainer.losses.length_normalised import length_normalised
 from worker.trainer.losses.orpo import orpo
 from worker.trainer.losses.plackett_luce import MOST_EQUALS, plackett_luce
 from worker.trainer.losses.rankings import Rankings
@@ -27,6 +30,8 @@ from worker.trainer.losses.rao_kupper import rao_kupper
 from worker.trainer.losses.rdpo import rdpo
 from worker.trainer.losses.robust import robust
 from worker.trainer.losses.sigmoid import sigmoid
+from worker.trainer.losses.simpo import simpo
+from worker.trainer.losses.wpo import wpo_weight
 
 LOG_2 = math.log(2)
 AT_REFERENCE = {
@@ -154,6 +159,57 @@ def test_robust_is_unbiased() -> None:
     flipped = replace(batch, chosen=batch.rejected, rejected=batch.chosen)
     seen = [robust(b, beta=0.1, label_smoothing=0.3) for b in (batch, flipped)]
     equal(0.7 * seen[0] + 0.3 * seen[1], sigmoid(batch, beta=0.1))
+
+
+def test_length_normalised_of_single_tokens_is_dpo() -> None:
+    batch = pairs([0.4, -1.0], [0.1, 2.0], margin=[0.0, 0.3])
+    equal(length_normalised(batch, beta=0.1), sigmoid(batch, beta=0.1))
+
+
+def test_simpo_is_length_normalised_dpo_against_a_reference_that_holds_everything_certain() -> None:
+    """γ = 0, log π_ref = 0."""
+    batch = token_pairs(16)
+    sides = [
+        replace(
+            side,
+            reference_logp_sum=torch.zeros_like(side.reference_logp_sum),
+            reference_token_logp=torch.zeros_like(side.reference_token_logp),
+        )
+        for side in (batch.chosen, batch.rejected)
+    ]
+    certain = replace(batch, chosen=sides[0], rejected=sides[1])
+    equal(simpo(batch, beta=2.0, gamma=0.0), length_normalised(certain, beta=2.0))
+
+
+def test_orpo_without_preference_is_supervised() -> None:
+    batch = token_pairs(16)
+    equal(orpo(batch, orpo_lambda=0.0), -batch.chosen.mean_logp)
+
+
+def test_hinge_has_dpos_slope_far_behind_and_none_far_ahead() -> None:
+    for delta, slope in ((-400.0, -0.1), (400.0, 0.0)):
+        moved = torch.tensor([delta], dtype=torch.float64, requires_grad=True)
+        batch = pairs([0.0], [0.0])
+        batch = replace(batch, chosen=replace(batch.chosen, policy_logp_sum=batch.chosen.policy_logp_sum + moved))
+        for loss in (hinge, sigmoid):
+            (found,) = torch.autograd.grad(loss(batch, beta=0.1).sum(), moved, retain_graph=True)
+            assert float(found) == pytest.approx(slope, abs=1e-12)
+
+
+def test_apo_zero_is_kto_of_a_good_and_a_bad_answer_around_zero() -> None:
+    ratios = ([0.4, -1.0, 3.0], [0.1, 2.0, -2.0])
+    good, bad = (
+        kto(labels(side, [desirable] * 3, 0.0), beta=0.3, desirable_weight=1.0, undesirable_weight=1.0)
+        for side, desirable in zip(ratios, (True, False), strict=True)
+    )
+    equal(apo_zero(pairs(*ratios), beta=0.3), good + bad)
+
+
+def test_wpo_leaves_what_the_policy_would_write_alone() -> None:
+    """Where every token is as likely as a sample's would be, the weight is 1."""
+    batch = token_pairs(8)
+    sides = [replace(side, policy_token_collision=side.policy_token_logp) for side in (batch.chosen, batch.rejected)]
+    equal(wpo_weight(replace(batch, chosen=sides[0], rejected=sides[1])), f64([1.0] * 8))
 
 
 def test_ipo_of_single_tokens_is_the_sum() -> None:
