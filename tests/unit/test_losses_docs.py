@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.rounds.spec import LOSS_ALIASES, LOSSES, OPTIONS_OF_LOSSES
+from app.rounds.spec import LOSS_ALIASES, LOSSES, OPTIONS_OF_LOSSES, loss_options
 
 DOCS = Path(__file__).parents[2] / "docs" / "losses"
 OPTIONS = {"odpo", "wpo", "tr_dpo"}
@@ -18,6 +18,8 @@ def test_page_of_a_loss(loss: str) -> None:
     assert {name: float(value) for name, value in rows.items()} == {
         name: rule.default for name, rule in LOSSES[loss].settings.items()
     }
+    (options,) = re.findall(r"^\*\*Options of losses it reads\*\* beside these: (.*)$", page, re.MULTILINE)
+    assert tuple(re.findall(r"`(\w+)`", options)) == loss_options(loss)
     for heading in ("**Learns from**", "**At the start**", "## When to use it", "## When not to", "## What goes wrong"):
         assert heading in page
     assert ("**A margin**" in page) == ("margin" in LOSSES[loss].signals)
