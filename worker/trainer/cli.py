@@ -32,7 +32,7 @@ def train(
     reference: Annotated[Path | None, typer.Option(help="Version directory; the start model by default.")] = None,
     eval_fraction: Annotated[
         float | None,
-        typer.Option(min=0, max=0.9, help=f"Share of prompts held out; {DEFAULT_EVAL_FRACTION} by default."),
+        typer.Option(help=f"Share of prompts held out, 0 to 0.9; {DEFAULT_EVAL_FRACTION} by default."),
     ] = None,
     report_to: Annotated[list[str] | None, typer.Option(help="tensorboard, mlflow, wandb or trackio; repeat.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Audit data and model, train nothing.")] = False,

@@ -56,30 +56,41 @@ def load_groups(file: Path, tokenizer: Any, eos_ids: frozenset[int], eval_fracti
         completions = list(prompt.completions.values())
         groups.append(Group(name[:16], split, prompt.ids, completions, prompt.preferences, prompt.labels, []))
     if not groups:
-        raise RefusedError(f"{file} holds no rows")
+        raise RefusedError(f"{file} holds no rows; write one for each preference")
     return groups
 
 
 def _rows(file: Path) -> Iterator[Row]:
-    if file.suffix == ".parquet":
-        yield from _parquet_rows(file)
-        return
+    if file.is_dir():
+        raise RefusedError(f"{file} is a directory; name the JSONL or Parquet file in it")
+    return _parquet_rows(file) if file.suffix.lower() == ".parquet" else _json_rows(file)
+
+
+def _json_rows(file: Path) -> Iterator[Row]:
     try:
-        with file.open(encoding="utf-8") as lines:
+        # A byte order mark is skipped. Bytes that are no UTF-8 become lone surrogates, so that their line is known.
+        with file.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield f"{file.name} line {number}", _object(line, f"{file.name} line {number}")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RefusedError(f"{file} cannot be read as JSON lines: {error}") from error
+    except OSError as error:
+        raise RefusedError(f"{file} cannot be read: {error.strerror}; name a JSONL or Parquet file") from error
 
 
 def _object(line: str, where: str) -> dict[str, Any]:
     try:
+        line.encode()
         row = json.loads(line)
-    except ValueError as error:
-        raise RefusedError(f"{where}: not JSON: {error}") from error
+    except UnicodeEncodeError as error:
+        byte = ord(line[error.start]) - 0xDC00
+        raise RefusedError(
+            f"{where}: byte 0x{byte:02x} in column {error.start + 1} is not UTF-8; save the file as UTF-8 text without "
+            "compression, or as Parquet with the ending .parquet"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise RefusedError(f"{where}: not JSON: {error}; write one object a line, {{...}}, for each row") from error
     if not isinstance(row, dict):
-        raise RefusedError(f"{where}: holds {type(row).__name__}, not an object")
+        raise RefusedError(f"{where}: holds {type(row).__name__}, not an object; write one object a line for each row")
     return row
 
 
@@ -95,7 +106,9 @@ def _parquet_rows(file: Path) -> Iterator[Row]:
                     number += 1
                     yield f"{file.name} row {number}", row
     except (OSError, ArrowException) as error:
-        raise RefusedError(f"{file} cannot be read as Parquet: {error}") from error
+        raise RefusedError(
+            f"{file} cannot be read as Parquet: {error}; JSON lines have the ending .jsonl or .json"
+        ) from error
 
 
 def _add(prompts: dict[tuple[int, ...], _Prompt], judged: Judged, eos_ids: frozenset[int]) -> None:

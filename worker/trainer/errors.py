@@ -58,6 +58,7 @@ class EndedError(TrainerError):
 
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
 def is_out_of_disk(error: BaseException) -> bool:
@@ -101,6 +102,11 @@ def explain(error: BaseException) -> tuple[ExitCode, str]:
     if is_out_of_disk(error):
         return ExitCode.OUT_OF_DISK, (
             f"out of disk: {error}; checkpoints written before are whole; free space and start again"
+        )
+    if isinstance(error, OSError) and error.errno in _NOT_ALLOWED:
+        return ExitCode.REFUSED, (
+            f"{error.filename} cannot be used: {error.strerror}; see to it that it may be read and written, or name "
+            "another folder"
         )
     if is_out_of_memory(error):
         return ExitCode.OUT_OF_MEMORY, (

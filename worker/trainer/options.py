@@ -14,6 +14,7 @@ import typer
 import yaml
 
 from app.rounds.spec import (
+    ALL_LINEAR,
     DTYPES,
     LOSS_SETTINGS,
     METHODS,
@@ -102,7 +103,9 @@ def read_configuration(file: Path, others: frozenset[str]) -> dict[str, Any]:
     """
     try:
         data = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise RefusedError(f"{file} cannot be read: {error.strerror}; name a YAML file") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise RefusedError(f"{file} cannot be read as YAML: {error}") from error
     if data is None:
         return {}
@@ -129,8 +132,10 @@ def loss_settings(given: list[str]) -> dict[str, float]:
 
 
 def targets(value: Any) -> Any:
-    """``lora_targets`` as one types it: names with commas between become a list."""
-    return [name.strip() for name in value.split(",")] if isinstance(value, str) and "," in value else value
+    """``lora_targets`` as one types it: a name, or several with commas between, become a list."""
+    if not isinstance(value, str) or value == ALL_LINEAR:
+        return value
+    return [name.strip() for name in value.split(",")]
 
 
 class _Loader(yaml.SafeLoader):

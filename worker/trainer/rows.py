@@ -55,13 +55,13 @@ class Reader:
             prompt, answers["chosen"], answers["rejected"] = split_prompt(answers["chosen"], answers["rejected"])
         desirable = row.get("label") if labelled else None
         if labelled and not isinstance(desirable, bool):
-            raise ValueError(f"label {desirable!r} is neither true nor false")
+            raise ValueError(f"label {desirable!r} is neither true nor false; true says that the answer is good")
         prompt_ids, read = self._ids(prompt, answers)
         if len(read) == 2 and read[0].ids == read[1].ids:
-            raise ValueError("chosen and rejected are the same tokens")
+            raise ValueError("chosen and rejected are the same tokens, so nothing can be learned; remove the row")
         margin, weight = _number(row, "margin", 0.0), _number(row, "weight", 1.0)
         if weight < 0:
-            raise ValueError(f"weight {weight:g} is negative")
+            raise ValueError(f"weight {weight:g} is negative; swap chosen and rejected, or use a weight from 0")
         return Judged(prompt_ids, read, desirable, margin, weight)
 
     def _ids(self, prompt: Text, answers: dict[str, Text]) -> tuple[list[int], list[Answer]]:
@@ -93,9 +93,10 @@ class Reader:
         """An answer as the chat template renders it behind the prompt; it ends at its last end token."""
         whole = self._render([*prompt, *answer], add_generation_prompt=False)
         if whole[: len(prompt_ids)] != prompt_ids:
+            roles = ", ".join(dict.fromkeys(message["role"] for message in [*prompt, *answer] if message))
             raise ValueError(
                 f"the chat template renders prompt + {name} other than prompt alone, so the answer cannot be told from "
-                "it; give plain texts, or token ids in the group format"
+                f"it; check the roles ({roles}), or give plain texts, or token ids in the group format"
             )
         ids = whole[len(prompt_ids) :]
         ends = [place for place, token in enumerate(ids) if token in self.eos_ids]
@@ -132,7 +133,10 @@ def split_prompt(chosen: Text, rejected: Text) -> tuple[Text, Text, Text]:
     prompt: Text = chosen[:shared]
     rest = (chosen[shared:], rejected[shared:])
     if not prompt:
-        raise ValueError("no 'prompt', and chosen and rejected share no beginning that could be it")
+        raise ValueError(
+            "no 'prompt', and chosen and rejected share no beginning that could be it; call the prompt's column "
+            "'prompt'"
+        )
     if not all(rest):
         raise ValueError("no 'prompt', and one answer is the beginning of the other; give the prompt by itself")
     return prompt, rest[0], rest[1]
@@ -140,25 +144,44 @@ def split_prompt(chosen: Text, rejected: Text) -> tuple[Text, Text, Text]:
 
 def _text(row: dict[str, Any], name: str) -> Text:
     value = row.get(name)
-    if value in (None, "", []):
+    if name not in row:
         raise ValueError(
-            f"no {name!r}; a row has prompt, chosen and rejected (the prompt may stand in both answers), or prompt, "
-            "completion and label"
+            f"no {name!r} among the columns {', '.join(row)}; a row has prompt, chosen and rejected (the prompt may "
+            "stand in both answers), or prompt, completion and label"
         )
+    if value in (None, "", []):
+        raise ValueError(f"{name} is empty; fill it in, or remove the row")
     if isinstance(value, str):
-        return value
+        return _whole(value, name)
     if not isinstance(value, list):
         raise ValueError(f"{name} is {type(value).__name__}; it must be a text or a list of messages")  # noqa: TRY004
     return [_message(item, name) for item in value]
 
 
 def _message(value: Any, name: str) -> Message:
-    content = value.get("content") if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        raise ValueError(  # noqa: TRY004
+            f"{name} is a list of {type(value).__name__}; it must be one text, or a list of messages with 'role' and "
+            "'content'"
+        )
+    content = value.get("content")
     if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
         content = "".join(str(part.get("text") or "") for part in content)
     if not isinstance(content, str) or not isinstance(value.get("role"), str):
-        raise ValueError(f"{name} holds a message without a text for 'role' and 'content'")  # noqa: TRY004
-    return {"role": value["role"], "content": content}
+        raise ValueError(  # noqa: TRY004
+            f"{name} holds a message without a text for 'role' and 'content'; it has {', '.join(value)}"
+        )
+    return {"role": value["role"], "content": _whole(content, name)}
+
+
+def _whole(text: str, name: str) -> str:
+    """``text``, if it is made of whole characters: JSON can write half of one, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(text[error.start]):04x}"
+        raise ValueError(f"{name} holds half a character, {half}; remove it, or write the other half, too") from error
+    return text
 
 
 def _number(row: dict[str, Any], name: str, default: float) -> float:
@@ -166,5 +189,5 @@ def _number(row: dict[str, Any], name: str, default: float) -> float:
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
-        raise ValueError(f"{name} {value!r} is not a finite number")
+        raise ValueError(f"{name} {value!r} is not a finite number; give one, or leave it out")
     return float(value)

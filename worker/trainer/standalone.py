@@ -14,7 +14,7 @@ from rich.console import Console
 from app.rounds.spec import GROUPS_FILE, METRICS_FILE, ExitCode, ModelRef, Spec, TrainingSettings
 from app.versions.manifest import MANIFEST_FILE, VersionInfo, publish, verify
 from worker.models import import_base, load_tokenizer
-from worker.trainer.errors import EndedError, RefusedError
+from worker.trainer.errors import EndedError, RefusedError, is_out_of_disk
 from worker.trainer.launch import launch
 from worker.trainer.lifetime import Stop, lock
 from worker.trainer.metrics import Listener
@@ -52,8 +52,7 @@ def train_file(asked: Request, stop: Stop, console: Console) -> None:
         )
     if output.exists():
         raise RefusedError(f"{output} exists already; a version is never overwritten, so name another --output")
-    job = output.with_name(f"{output.name}.job")
-    job.mkdir(parents=True, exist_ok=True)
+    job = _job_directory(output)
     trackers = Trackers(asked.report_to, job / "trackers", output.name, settings.to_dict())
     several = settings.processes * settings.nodes > 1 and not asked.dry_run
     try:
@@ -78,6 +77,20 @@ def train_file(asked: Request, stop: Stop, console: Console) -> None:
     shutil.rmtree(job / f"attempt-{ATTEMPT}", ignore_errors=True)
     console.print(table(VersionInfo.read(output)))
     console.print(f"[bold]{output}[/bold] is a version; its figures are in {job / METRICS_FILE}", soft_wrap=True)
+
+
+def _job_directory(output: Path) -> Path:
+    """Where the run works, beside what it makes; made if it is not there yet."""
+    job = output.with_name(f"{output.name}.job")
+    try:
+        job.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if is_out_of_disk(error):
+            raise
+        raise RefusedError(
+            f"{job} cannot be made: {error.strerror}; name an --output in a folder that you may write to"
+        ) from error
+    return job
 
 
 def _run_here(job: Path, stop: Stop, listen: Listener, *, dry_run: bool) -> None:
@@ -130,9 +143,7 @@ def _followed(file: Path, listen: Listener) -> Iterator[None]:
 
 def _write_job(job: Path, asked: Request) -> None:
     start = _start(asked.model, asked.output)
-    reference = start
-    if asked.reference is not None:
-        reference = ModelRef(str(asked.reference.resolve()), verify(asked.reference))
+    reference = start if asked.reference is None else _reference(asked.reference)
     Spec(settings=asked.settings, start=start, reference=reference).write(job)
     _write_groups(job, asked.data, Path(start.path), asked.eval_fraction)
 
@@ -147,6 +158,15 @@ def _start(model: str, output: Path) -> ModelRef:
             shutil.rmtree(staged, ignore_errors=True)
             import_base(Path(model) if Path(model).is_dir() else model, staged)
             publish(staged, directory)
+    return ModelRef(str(directory.resolve()), verify(directory))
+
+
+def _reference(directory: Path) -> ModelRef:
+    if not (directory / MANIFEST_FILE).is_file():
+        raise RefusedError(
+            f"--reference {directory} is no version directory (it has no {MANIFEST_FILE}); name one, or leave it "
+            "out to take the start model"
+        )
     return ModelRef(str(directory.resolve()), verify(directory))
 
 

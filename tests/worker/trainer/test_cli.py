@@ -1,6 +1,8 @@
 """``hone train`` from the command line: files in, a version out; in this process, as typer runs it."""
 
+import errno
 import json
+import os
 import re
 import signal
 import warnings
@@ -19,6 +21,7 @@ from app.versions.manifest import VersionInfo, verify
 from tests.factories.models import copy_version, version_directory
 from tests.worker.trainer.running import ROOT
 from worker.trainer.cli import OTHERS, app, request
+from worker.trainer.errors import explain
 from worker.trainer.options import ELSEWHERE, HELP, read_configuration
 from worker.trainer.tracking import TRACKERS, make
 
@@ -173,6 +176,11 @@ def test_a_tracker_that_is_not_installed_says_how_to_get_it(tmp_path: Path, data
         (("--loss-setting", "beta=much"), "NAME=NUMBER"),
         (("--method", "full", "--lora-rank", "4"), "means nothing for method 'full'"),
         (("--max-length", "999"), "above the model's context of 256 tokens"),
+        (("--lora-targets", "nose"), "lora_targets names nose, which this model has not; it has down_proj"),
+        (("--eval-fraction", "2"), "2.0 is no share of the prompts; use a number from 0 to 0.9"),
+        (("--reference", "nowhere"), "--reference nowhere is no version directory (it has no manifest.json)"),
+        (("--config", "nowhere.yaml"), "nowhere.yaml cannot be read: No such file or directory"),
+        (("--eval-fraction", "0.9", "--max-steps", "1", "--data", "no.jsonl"), "no.jsonl cannot be read"),
     ],
 )
 def test_settings_that_cannot_be_used(tmp_path: Path, data: Path, more: tuple[str, ...], says: str) -> None:
@@ -187,12 +195,40 @@ def test_existing_output_is_never_overwritten(tmp_path: Path, data: Path) -> Non
     assert "exists already" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("output", "says"),
+    [
+        ("rows.jsonl/new", "rows.jsonl/new.job cannot be made: Not a directory; name an --output in a folder"),
+        ("/proc/new", "/proc/new.job cannot be made: No such file or directory"),
+    ],
+)
+def test_an_output_that_cannot_be_made(tmp_path: Path, data: Path, output: str, says: str) -> None:
+    result = train(data, tmp_path / output)
+    assert result.exit_code == 2
+    assert says in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_a_folder_without_permission_is_named(code: int) -> None:
+    """Not tried on a real one: the account that the tests run under may be allowed everything."""
+    exit_code, sentence = explain(OSError(code, os.strerror(code), "/somewhere/new.job/lock"))
+    assert exit_code == 2
+    assert sentence.startswith(f"/somewhere/new.job/lock cannot be used: {os.strerror(code)}; see to it")
+
+
+def test_one_module_is_a_target_by_its_name_alone(tmp_path: Path, data: Path) -> None:
+    result = train(data, tmp_path / "new", "--lora-targets", "q_proj", "--max-steps", "1")
+    assert result.exit_code == 0, result.output
+    assert VersionInfo.read(tmp_path / "new").spec["settings"]["lora_targets"] == ["q_proj"]
+
+
 def test_bad_row_is_the_last_line(tmp_path: Path, data: Path) -> None:
     with data.open("a") as file:
         file.write('{"prompt": "x"}\n')
     result = train(data, tmp_path / "new")
     assert result.exit_code == 2
-    assert result.stderr.splitlines()[-1].startswith("rows.jsonl line 31: no 'chosen'")
+    assert result.stderr.splitlines()[-1].startswith("rows.jsonl line 31: no 'chosen' among the columns prompt;")
 
 
 def test_a_model_that_is_none(tmp_path: Path, data: Path) -> None:

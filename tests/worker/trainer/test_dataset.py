@@ -1,5 +1,6 @@
 """Files of this field as groups: what is read, how it is tokenised, and how a bad row is named."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,20 @@ def test_held_out_prompts_are_chosen_by_their_hash(tmp_path: Path) -> None:
         ({"prompt": "tea", "label": True}, "no 'completion'"),
         ({"completion": "tea", "label": True}, "no 'prompt'"),
         ({"prompt": "tea", "completion": "boat", "label": 1, "chosen": "x"}, "one form or the other"),
-        ({"prompt": "tea", "chosen": "boat", "rejected": ["rain"]}, "rejected holds a message without"),
+        ({"prompt": "tea", "chosen": "boat", "rejected": ["rain"]}, "rejected is a list of str"),
+        ({"prompt": "tea", "chosen": "boat", "rejected": None}, "rejected is empty; fill it in"),
+        ({"prompt": "tea", "chosen": "", "rejected": "rain"}, "chosen is empty"),
+        ({"prompt": None, "chosen": "boat", "rejected": "rain"}, "call the prompt's column 'prompt'"),
+        ({"question": "tea", "good": "boat"}, "no 'chosen' among the columns question, good; a row has"),
+        ({"prompt": "tea \ud83d", "chosen": "boat", "rejected": "rain"}, r"prompt holds half a character, \\ud83d"),
+        (
+            talk("tea", "boat", "rain") | {"chosen": [{"from": "gpt", "value": "boat"}]},
+            "chosen holds a message without a text for 'role' and 'content'; it has from, value",
+        ),
+        (
+            talk("tea", "boat", "rain") | {"chosen": [{"role": "gpt", "content": "boat"}]},
+            r"check the roles \(user, gpt\)",
+        ),
         ({"prompt": "tea", "chosen": "boat", "rejected": 3}, "rejected is int"),
         ({"prompt": "tea", "chosen": "boat", "rejected": "boat"}, "the same tokens"),
         ({"prompt": "tea", "chosen": "boat", "rejected": "rain", "weight": -1}, "weight -1 is negative"),
@@ -160,15 +174,48 @@ def test_bad_row_is_named_by_file_and_line(tmp_path: Path, row: Any, says: str) 
         read(file)
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    (tmp_path / "a.parquet").write_text("no parquet")
-    (tmp_path / "empty.jsonl").write_text("\n")
-    (tmp_path / "torn.jsonl").write_text('{"prompt": ')
-    for name, says in (
-        ("a.parquet", "Parquet"),
-        ("empty.jsonl", "no rows"),
-        ("torn.jsonl", "line 1: not JSON"),
-        ("absent.jsonl", "cannot be read"),
-    ):
-        with pytest.raises(RefusedError, match=says):
-            read(tmp_path / name)
+ROW = json.dumps(talk("tea", "boat", "rain"))
+
+UNREADABLE = [
+    ("a.parquet", b"no parquet", "cannot be read as Parquet: .*; JSON lines have the ending .jsonl"),
+    ("empty.jsonl", b"", "empty.jsonl holds no rows; write one"),
+    ("blank.jsonl", b"\n  \n", "blank.jsonl holds no rows"),
+    ("torn.jsonl", f'{ROW}\n{{"prompt": '.encode(), "torn.jsonl line 2: not JSON: .*; write one object a line"),
+    ("array.jsonl", f"[{ROW}]".encode(), "line 1: holds list, not an object; write one object a line"),
+    ("deep.jsonl", b"[" * 100_000, "line 1: not JSON: maximum recursion"),
+    (
+        "latin.jsonl",
+        f"{ROW}\n".encode() + '{"prompt": "café"}'.encode("latin-1"),
+        "line 2: byte 0xe9 in column 16 is not",
+    ),
+    ("wide.jsonl", ROW.encode("utf-16"), "line 1: byte 0xff in column 1 is not UTF-8; save the file as UTF-8"),
+    (
+        "packed.jsonl.gz",
+        gzip.compress(ROW.encode()),
+        "line 1: byte 0x8b in column 2 is not UTF-8; .* without compression",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "says"), UNREADABLE, ids=[name for name, _, _ in UNREADABLE])
+def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(RefusedError, match=says):
+        read(tmp_path / name)
+
+
+def test_a_directory_and_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="is a directory; name the JSONL or Parquet file in it"):
+        read(tmp_path)
+    with pytest.raises(RefusedError, match=r"absent.jsonl cannot be read: No such file or directory"):
+        read(tmp_path / "absent.jsonl")
+
+
+def test_files_as_other_systems_write_them(tmp_path: Path) -> None:
+    """With a byte order mark, with CRLF, without a last newline, with an ending in capitals."""
+    expected = read(write(tmp_path / "a.jsonl", [talk("tea", "boat", "rain")]))
+    for name, content in (("bom", b"\xef\xbb\xbf" + ROW.encode()), ("crlf", ROW.encode() + b"\r\n\r\n")):
+        (tmp_path / name).write_bytes(content)
+        assert read(tmp_path / name) == expected
+    parquet.write_table(pa.Table.from_pylist([talk("tea", "boat", "rain")]), tmp_path / "a.PARQUET")
+    assert read(tmp_path / "a.PARQUET") == expected
