@@ -113,19 +113,20 @@ def train(folder: Path, model: Path, groups: list[dict[str, Any]], settings: dic
 
 
 def plot(runs: dict[str, list[dict[str, Any]]], file: Path) -> None:
-    """Log-ratios of chosen and rejected answers over the steps, a panel for each loss."""
+    """Log-ratios over the steps: a panel for chosen and one for rejected answers, each of a scale of its own."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, panels = plt.subplots(1, len(runs), figsize=(4.5 * len(runs), 3.6), sharey=True, layout="constrained")
-    for panel, (name, figures) in zip(panels, runs.items(), strict=True):
-        steps = [line["step"] for line in figures]
-        for side, colour in (("chosen", "#0b6e5b"), ("rejected", "#b3261e")):
-            panel.plot(steps, [line[f"{side}_log_ratio"] for line in figures], label=side, color=colour)
+    sides, colours = ("chosen", "rejected"), ("#b3261e", "#0b6e5b")
+    figure, panels = plt.subplots(1, len(sides), figsize=(9, 3.6), layout="constrained")
+    for panel, side in zip(panels, sides, strict=True):
+        for (name, figures), colour in zip(runs.items(), colours, strict=True):
+            ratios = [line[f"{side}_log_ratio"] for line in figures]
+            panel.plot([line["step"] for line in figures], ratios, label=name, color=colour)
         panel.axhline(0, color="#888888", linewidth=0.8, linestyle="--")
-        panel.set(title=name, xlabel="optimiser step")
+        panel.set(title=f"{side} answers", xlabel="optimiser step")
         panel.legend(frameon=False)
     panels[0].set_ylabel("log-ratio to the reference, nats")
     figure.suptitle("Held-out answers that differ in one token")
