@@ -15,7 +15,15 @@ from app.rounds import service
 from app.settings import Settings
 from app.versions.manifest import read_digest
 from tests.factories.models import WORDS, copy_version, tokenizer, version_directory
-from tests.factories.rows import make_comparison, make_project, make_prompt, make_user, make_version, make_vote
+from tests.factories.rows import (
+    make_comparison,
+    make_project,
+    make_prompt,
+    make_ranking,
+    make_user,
+    make_version,
+    make_vote,
+)
 from worker.context import Context
 
 TRAINING = {
@@ -99,17 +107,33 @@ def make_pair(
     db: Session, project: Project, version: Version, rng: random.Random, *, held_out: bool = False
 ) -> Comparison:
     """A comparison whose completions are real tokens of the tiny model's tokenizer."""
-    prompt: Prompt = make_prompt(db, project, held_out=held_out, text=f"{rng.choice(WORDS)} {rng.random():.6f}?")
+    prompt = _new_prompt(db, project, rng, held_out=held_out)
     pair = make_comparison(db, project, version=version, prompt=prompt)
+    speak(db, prompt, rng)
+    return pair
+
+
+def make_order(db: Session, project: Project, version: Version, rng: random.Random) -> Comparison:
+    """A ranking of three such completions."""
+    prompt = _new_prompt(db, project, rng)
+    ranking = make_ranking(db, project, version=version, prompt=prompt)
+    speak(db, prompt, rng)
+    return ranking
+
+
+def _new_prompt(db: Session, project: Project, rng: random.Random, *, held_out: bool = False) -> Prompt:
+    return make_prompt(db, project, held_out=held_out, text=f"{rng.choice(WORDS)} {rng.random():.6f}?")
+
+
+def speak(db: Session, prompt: Prompt, rng: random.Random) -> None:
+    """Turn the answers to ``prompt`` into random words in the model's own tokens, each with its end."""
     tokens = tokenizer()
     prompt_ids = tokens.apply_chat_template(prompt.messages, add_generation_prompt=True, return_dict=False)
-    for id_ in (pair.completion_a_id, pair.completion_b_id):
-        completion = db.get_one(Completion, id_)
+    for completion in db.scalars(select(Completion).where(Completion.prompt_id == prompt.id).order_by(Completion.id)):
         completion.text = " ".join(rng.choices(WORDS, k=rng.randint(4, 9)))
         completion.ids = [*tokens.encode(completion.text, add_special_tokens=False), tokens.eos_token_id]
         completion.prompt_ids = list(prompt_ids)
     db.flush()
-    return pair
 
 
 def make_settings(database_url: str, data: Path, **columns: object) -> Settings:
