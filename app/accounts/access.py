@@ -26,6 +26,7 @@ from app.accounts import identity
 from app.accounts.principal import Principal, ProjectContext, Role
 from app.accounts.scopes import SCOPES
 from app.db.tables import Membership, Project
+from app.db.waiting import on_loop
 from app.errors import ForbiddenError, NotFoundError
 from app.language import _
 from app.web.csrf import SubmittedToken, check_token
@@ -58,7 +59,10 @@ class MissingScopeError(ForbiddenError):
 class _Caller(Guard):
     """Anybody; knows who it is if they are signed in. For pages such as the sign-in page."""
 
-    def __call__(self, request: Request, db: Db, submitted: SubmittedToken) -> Principal | None:
+    async def __call__(self, request: Request, db: Db, submitted: SubmittedToken) -> Principal | None:
+        return await on_loop(db, self._caller, request, db, submitted)
+
+    def _caller(self, request: Request, db: Session, submitted: str | None) -> Principal | None:
         found = identity.from_cookie(request, db)
         check_token(request, submitted, found.csrf_token if found else None)
         return found
@@ -67,8 +71,8 @@ class _Caller(Guard):
 class _SignedIn(Guard):
     """Somebody with a session, or in the API with a token of the right scope."""
 
-    def __call__(self, request: Request, db: Db, submitted: SubmittedToken) -> Principal:
-        return self._principal(request, db, submitted)
+    async def __call__(self, request: Request, db: Db, submitted: SubmittedToken) -> Principal:
+        return await on_loop(db, self._principal, request, db, submitted)
 
     def _principal(self, request: Request, db: Session, submitted: str | None) -> Principal:
         principal = identity.from_bearer(request, db) if self.rule.door == "api" else None
@@ -97,9 +101,12 @@ class _SignedIn(Guard):
 class _InProject(_SignedIn):
     """Somebody with a role in the project that the path's ``slug`` names."""
 
-    def __call__(  # type: ignore[override]
+    async def __call__(  # type: ignore[override]
         self, request: Request, db: Db, submitted: SubmittedToken, slug: str
     ) -> ProjectContext:
+        return await on_loop(db, self._in_project, request, db, submitted, slug)
+
+    def _in_project(self, request: Request, db: Session, submitted: str | None, slug: str) -> ProjectContext:
         principal = self._principal(request, db, submitted)
         found = db.execute(_BY_SLUG, {"user": principal.user_id, "slug": slug}).one_or_none()
         if found is None or (found[1] is None and not principal.is_site_admin):  # one answer: a stranger learns nothing

@@ -12,7 +12,7 @@ from app.comparisons.errors import LeaseEndedError, LeaseNotFoundError
 from app.comparisons.records import MAX_KEY_CHARS
 from app.comparisons.schemas import ComparisonOut, KeptOut, MyVoteOut, MyVotesPage, ProgressOut, VoteIn, VoteOut
 from app.projects.reviewing import reviewing_of
-from app.web.deps import Db
+from app.web.deps import Db, without_thread
 from app.web.problems import problem
 
 router = APIRouter(prefix="/api/v1", tags=["comparisons"])
@@ -23,6 +23,7 @@ router = APIRouter(prefix="/api/v1", tags=["comparisons"])
     response_model=ComparisonOut,
     responses={204: {"description": "No pair is ready for you at this moment."}},
 )
+@without_thread
 def take_next(here: Annotated[ProjectContext, access.api_reviewer("votes:write")], db: Db) -> ComparisonOut | Response:
     """Take the next pair to judge. 204 when none is ready: ask again in a few seconds.
 
@@ -78,6 +79,7 @@ def keep(comparison_id: UUID, me: Annotated[Principal, access.api_by_id("votes:w
         )
     },
 )
+@without_thread
 def vote(
     comparison_id: UUID,
     body: VoteIn,

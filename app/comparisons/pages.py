@@ -16,7 +16,7 @@ from app.comparisons.waiting import why_empty
 from app.db.base import utcnow
 from app.language import _
 from app.projects.reviewing import reviewing_of
-from app.web.deps import Db, Fields, Render, is_htmx, see_other
+from app.web.deps import Db, Fields, Render, is_htmx, see_other, without_thread
 
 router = APIRouter(include_in_schema=False)
 
@@ -29,6 +29,7 @@ TAKEN_BACK = _("Taken back. Choose again.")
 
 
 @router.get("/p/{slug}/compare")
+@without_thread
 def compare(
     here: Reviewing, db: Db, request: Request, render: Render, again: UUID | None = None, waiting: str | None = None
 ) -> Response:
@@ -52,6 +53,7 @@ def compare(
 
 
 @router.post("/p/{slug}/compare")
+@without_thread
 def choose(
     here: Reviewing,
     db: Db,
@@ -95,6 +97,7 @@ def choose(
 
 
 @router.post("/p/{slug}/compare/ahead")
+@without_thread
 def ahead(here: Reviewing, db: Db, render: Render, holding: Annotated[UUID, Form()]) -> Response:
     """One pair more, for the page to keep ready behind the one that the reviewer is ``holding`` (its lease)."""
     leased = service.lease_ahead(db, project=here.project, reviewer_id=here.principal.user_id, holding=holding)

@@ -4,6 +4,7 @@ For the few that every review runs: the general way from a ``text()`` to its row
 database took to answer. Listeners see them, and errors are SQLAlchemy's, as with any other statement.
 """
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,6 +47,9 @@ class Direct:
             return cursor.execute(self.sql, values).fetchall()
         except psycopg.Error as error:
             raise _as_sqlalchemy_says(error, self.sql, values, connection, driver) from error
+        except asyncio.CancelledError:  # given up in the middle of the wait, and the connection with it
+            connection.invalidate()
+            raise
 
     def first(self, db: Session, values: Mapping[str, Any]) -> Row | None:
         """The only row, or null. Raises as ``all``, and MultipleResultsFound."""

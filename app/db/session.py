@@ -11,6 +11,7 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session, sessionmaker
 
+from app.db import waiting
 from app.settings import Settings
 
 SessionFactory = sessionmaker[Session]
@@ -40,9 +41,14 @@ def make_engine(settings: Settings, *, plan_once: bool = False) -> Engine:
     )
     if plan_once:
         event.listen(engine, "connect", _plan_once)
+    event.listen(engine, "do_connect", _connect)
     event.listen(engine, "checkin", _remember_use)
     event.listen(engine, "checkout", _require_life)
     return engine
+
+
+def _connect(_dialect: Any, _record: Any, arguments: tuple[Any, ...], parameters: dict[str, Any]) -> Any:
+    return waiting.connect(*arguments, **parameters)
 
 
 def _plan_once(connection: psycopg.Connection[Any], _record: Any) -> None:

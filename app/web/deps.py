@@ -6,22 +6,25 @@ is sent by a thread of its own, so that no answer waits for the broker.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Annotated
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import wraps
+from typing import Annotated, Any, TypeVar
 
 import anyio
 from fastapi import Depends, Request
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
+from app.db.waiting import on_loop
 from app.journal.outbox import enqueued
 from app.settings import Settings
 from app.web.rendering import Renderer
 from app.web.replies import is_htmx, see_other
 
-__all__ = ["AppSettings", "Db", "Fields", "Render", "is_htmx", "see_other"]
+__all__ = ["AppSettings", "Db", "Fields", "Render", "is_htmx", "see_other", "without_thread"]
+
+T = TypeVar("T")
 
 
 PLACE_SECONDS = 10.0
@@ -45,11 +48,11 @@ async def _session(request: Request) -> AsyncIterator[Session]:
         try:
             yield db
             if db.in_transaction():
-                await run_in_threadpool(db.commit)
+                await on_loop(db, db.commit)
         finally:
             if db.in_transaction():  # not committed: the rollback is a round trip
                 with anyio.CancelScope(shield=True):
-                    await run_in_threadpool(db.close)
+                    await on_loop(db, db.close)
             else:
                 db.close()
     finally:
@@ -83,3 +86,16 @@ async def _renderer(request: Request, db: Db) -> Renderer:
 
 Render = Annotated[Renderer, Depends(_renderer)]
 """``render("compare/page.html", block="pair", **context)``: the page, or for HTMX only the block."""
+
+
+def without_thread(route: Callable[..., T]) -> Callable[..., Awaitable[T]]:
+    """Run a route with a parameter ``db: Db`` in the event loop, within the limits of ``app.db.waiting.on_loop``.
+
+    For the routes that are asked most. All others have a thread for each request.
+    """
+
+    @wraps(route)
+    async def answered(*, db: Session, **values: Any) -> T:
+        return await on_loop(db, route, db=db, **values)
+
+    return answered

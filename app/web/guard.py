@@ -34,7 +34,7 @@ class Guard:
 class PublicGuard(Guard):
     """Lets everybody pass, without looking at anything."""
 
-    def __call__(self) -> None:
+    async def __call__(self) -> None:
         return None
 
 

@@ -20,6 +20,7 @@ from markupsafe import Markup
 from sqlalchemy.orm import Session
 from starlette.responses import HTMLResponse
 
+from app.db.waiting import aside
 from app.language import LANGUAGES, _, current, direction, figures, say
 from app.language.texts import separator
 from app.web import assets, words
@@ -28,6 +29,9 @@ from app.web.markdown import render_markdown
 from app.web.replies import Tone, is_htmx, take_flash
 
 TEMPLATES = Path(__file__).resolve().parent.parent.parent / "templates"
+
+LONG_CHARS = 10_000
+"""Formatting more takes so long that nobody else should have to wait for it."""
 
 PageContext = Callable[[Request, Session], Mapping[str, Any]]
 """What every full page needs to know from a noun (the navigation); ``app.state.page_context`` is a list of them."""
@@ -136,7 +140,10 @@ def environment() -> Environment:
 
 def markdown(text: str, *, breaks: bool = True) -> Markup:
     """Hostile text as harmless HTML."""
-    return Markup(render_markdown(text, breaks=breaks))  # noqa: S704 - sanitised by render_markdown
+    html = (
+        aside(render_markdown, text, breaks=breaks) if len(text) > LONG_CHARS else render_markdown(text, breaks=breaks)
+    )
+    return Markup(html)  # noqa: S704 - sanitised by render_markdown
 
 
 def attributes(values: Mapping[str, Any]) -> Markup:
