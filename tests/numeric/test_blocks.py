@@ -97,3 +97,13 @@ def test_products_of_strided_matrices() -> None:
             if a.shape[1] == b.shape[0]:
                 torch.testing.assert_close(gemm.matmul(a, b), (a.double() @ b.double()).float())
     assert math.isfinite(float(gemm.matmul(wide, wide.t()).sum()))
+
+
+@pytest.mark.parametrize(("n", "m", "k"), [(9, 40, 7), (9, 7, 40), (200, 40, 8), (1, 3, 2)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_gradients_of_weights_whichever_operand_is_transposed(n: int, m: int, k: int, dtype: torch.dtype) -> None:
+    a, b = (torch.linspace(-1, 1, n * width).sin().view(n, width).to(dtype) for width in (m, k))
+    got = gemm.outer(a, b)
+    assert got.is_contiguous()
+    torch.testing.assert_close(got, (a.double().t() @ b.double()).to(dtype))
+    torch.testing.assert_close(gemm.across(a.t(), b.t()), got)

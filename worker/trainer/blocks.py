@@ -64,8 +64,13 @@ class Layout:
                     self._add(start, prompt, first, min(first + TILE, at + total), at, run)
                 at += total
             start += at
-        self.covers = sum(tile.stop - tile.start for tile in self.tiles)
-        """Queries in all tiles."""
+        self._orders: dict[tuple[int, int, int], Order] = {}
+
+    def order(self, T: int, H: int, K: int) -> "Order":
+        """How the queries of H heads over K key heads lie tile by tile, of a row of T tokens."""
+        if (T, H, K) not in self._orders:
+            self._orders[T, H, K] = Order(self.tiles, T, H, K)
+        return self._orders[T, H, K]
 
     def _add(self, start: int, prompt: int, first: int, last: int, own: int, run: Sequence[int]) -> None:
         """A tile of the group that begins at ``start``; the other places are counted from there.
@@ -94,6 +99,30 @@ class Layout:
         skipped = max(0, unseen - end)
         before = (start + min(unseen, end), start + end)
         self.tiles.append(Tile(start + first, start + last, before, start + own + skipped, bias))
+
+
+class Order:
+    """Queries tile by tile, within a tile by key head, so that those of one product lie side by side in memory."""
+
+    def __init__(self, tiles: Sequence[Tile], T: int, H: int, K: int) -> None:
+        heads = torch.arange(H).view(K, H // K, 1)
+        self._rows = torch.cat([(torch.arange(t.start, t.stop) * H + heads).flatten() for t in tiles])
+        self.sizes = [(tile.stop - tile.start) * H for tile in tiles]
+        """Rows of every tile."""
+        self._shape = (T, H)
+        self._back = torch.argsort(self._rows) if len(self._rows) == T * H else None
+
+    def take(self, x: Tensor) -> Tensor:
+        """(rows of all tiles, d) of x (T, H, d)."""
+        return x.reshape(-1, x.shape[2]).index_select(0, self._rows)
+
+    def put(self, rows: Tensor) -> Tensor:
+        """(T, H, d): ``rows`` back where they came from; 0 where no tile asks."""
+        d = rows.shape[1]
+        if self._back is not None:
+            return rows.index_select(0, self._back).view(*self._shape, d)
+        T, H = self._shape
+        return rows.new_zeros(T * H, d).index_copy_(0, self._rows, rows).view(T, H, d)
 
 
 def _runs(completions: Sequence[int]) -> Iterator[list[int]]:
@@ -191,38 +220,44 @@ def attend(
     return out.unsqueeze(0), None
 
 
-def forward(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> Tensor:
-    """q (H, T, d), k and v (K, T, d) with K dividing H → (T, H, d), without gradients; 0 where no tile asks."""
-    whole = layout.covers == q.shape[1]
-    out = (q.new_empty if whole else q.new_zeros)(q.shape[1], q.shape[0], v.shape[2])
-    for tile in layout.tiles:
-        for heads, shared in _heads(q, k, tile):
-            weights = _weights(_queries(q, shared, heads, tile, scale), _keys(k[heads], tile), tile)
-            made = _bmm(weights.to(q.dtype), _keys(v[heads], tile))
-            span = out[tile.start : tile.stop].transpose(0, 1)
-            span[shared].copy_(made.view_as(span[shared]))
-    return out
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What ``backward`` reads of a ``forward``."""
+
+    queries: Tensor
+    """(H · queries of all tiles, d), scaled, as ``Order`` has them."""
+    keys: Tensor
+    """(K, T, d), dense."""
+    values: Tensor
+    """(K, T, d), dense."""
 
 
-def backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of q, k and v for ``grad`` (T, H, d) of what ``forward`` gave; in memory token by token."""
-    grad_q, grad_k, grad_v = (t.new_zeros(t.shape[1], t.shape[0], t.shape[2]).transpose(0, 1) for t in (q, k, v))
-    grad = grad.transpose(0, 1)
-    for tile in layout.tiles:
-        for heads, shared in _heads(q, k, tile):
-            queries, keys = _queries(q, shared, heads, tile, scale), _keys(k[heads], tile)
-            weights = _weights(queries, keys, tile)
-            upstream = _queries(grad, shared, heads, tile)
-            _add(grad_v[heads], tile, _bmm(weights.to(q.dtype).transpose(1, 2), upstream))
-            slopes = _bmm(upstream, _keys(v[heads], tile).transpose(1, 2)).to(weights.dtype)
-            scores = torch._softmax_backward_data(slopes, weights, -1, weights.dtype).to(q.dtype)  # noqa: SLF001
-            _add(grad_k[heads], tile, _bmm(scores.transpose(1, 2), queries))
-            made = _bmm(scores, keys).mul_(scale)
-            span = grad_q[shared, tile.start : tile.stop]
-            span.copy_(made.view_as(span))
-    return grad_q, grad_k, grad_v
+def forward(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> tuple[Tensor, Saved]:
+    """q (T, H, d), k and v (T, K, d) with K dividing H → (T, H, d), without gradients; 0 where no tile asks."""
+    order = layout.order(q.shape[0], q.shape[1], k.shape[1])
+    queries = order.take(q).mul_(scale)
+    saved = Saved(queries, k.transpose(0, 1).contiguous(), v.transpose(0, 1).contiguous())
+    made = [
+        _across(_weights(part, keys, tile.bias).to(q.dtype), values.mT).view(-1, q.shape[2])
+        for tile, _, keys, values, (part,) in _parts(layout, order, saved, queries)
+    ]
+    return order.put(torch.cat(made)), saved
+
+
+def backward(grad: Tensor, saved: Saved, layout: Layout, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of q (T, H, d), and of k and v as (K, d, T), for ``grad`` (T, H, d) of what ``forward`` gave."""
+    T, H, d = grad.shape
+    order = layout.order(T, H, len(saved.keys))
+    grad_k, grad_v = (t.new_zeros(len(t), d, T) for t in (saved.keys, saved.values))
+    made = []
+    for tile, heads, keys, values, (part, above) in _parts(layout, order, saved, saved.queries, order.take(grad)):
+        weights = _weights(part, keys, tile.bias)
+        _add(grad_v[heads], tile, _across(above.mT, weights.to(part.dtype).mT))
+        slopes = _across(above, values).to(weights.dtype)
+        scores = torch._softmax_backward_data(slopes, weights, -1, weights.dtype).to(part.dtype)  # noqa: SLF001
+        _add(grad_k[heads], tile, _across(part.mT, scores.mT))
+        made.append(_across(scores, keys.mT).view(-1, d))
+    return order.put(torch.cat(made).mul_(scale)), grad_k, grad_v
 
 
 class _Tiles(torch.autograd.Function):
@@ -230,35 +265,37 @@ class _Tiles(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> Tensor:
-        ctx.save_for_backward(q, k, v)
+        out, saved = forward(q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1), layout, scale)
+        ctx.save_for_backward(saved.queries, saved.keys, saved.values)
         ctx.layout, ctx.scale = layout, scale
-        return forward(q, k, v, layout, scale)
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v = ctx.saved_tensors
-        return *backward(grad, q, k, v, ctx.layout, ctx.scale), None, None
+        grad_q, grad_k, grad_v = backward(grad, Saved(*ctx.saved_tensors), ctx.layout, ctx.scale)
+        return grad_q.transpose(0, 1), grad_k.transpose(1, 2), grad_v.transpose(1, 2), None, None
 
 
-def _heads(q: Tensor, k: Tensor, tile: Tile) -> Iterator[tuple[slice, slice]]:
-    """Key heads taken together, and the query heads that share them: all, or, in a large tile, one by one."""
-    K = k.shape[0]
-    each = q.shape[0] // K
-    keys = tile.before[1] - tile.before[0] + tile.stop - tile.own
-    large = each * (tile.stop - tile.start) * keys * q.shape[2] >= LARGE_PRODUCT
-    if large and q.dtype == torch.float32 and gemm.available():
-        for head in range(K):
-            yield slice(head, head + 1), slice(head * each, (head + 1) * each)
-    else:
-        yield slice(0, K), slice(0, q.shape[0])
+def _parts(
+    layout: Layout, order: Order, saved: Saved, *rows: Tensor
+) -> Iterator[tuple[Tile, slice | int, Tensor, Tensor, tuple[Tensor, ...]]]:
+    """Tile, key heads, their keys and values (K, n, d), and the tile's piece (K, m, d) of each of ``rows``, in order.
 
-
-def _queries(q: Tensor, shared: slice, heads: slice, tile: Tile, scale: float | None = None) -> Tensor:
-    """(K, H/K · n, d): the tile's queries, those that share a key head in one matrix."""
-    span = q[shared, tile.start : tile.stop]
-    span = span * scale if scale is not None else span
-    return span.reshape(heads.stop - heads.start, -1, q.shape[2])
+    Where even one key head makes a large product, heads come one by one: (n, d) and (m, d).
+    """
+    K, _, d = saved.keys.shape
+    fast = saved.keys.dtype == torch.float32 and gemm.available()
+    pieces = zip(*(torch.split(each, order.sizes) for each in rows), strict=True)
+    for tile, piece in zip(layout.tiles, pieces, strict=True):
+        keys, values = _keys(saved.keys, tile), _keys(saved.values, tile)
+        parts = tuple(part.view(K, -1, d) for part in piece)
+        if fast and parts[0].numel() // K * keys.shape[1] >= LARGE_PRODUCT:
+            every = zip(keys.unbind(0), values.unbind(0), *(part.unbind(0) for part in parts), strict=True)
+            for head, (k, v, *own) in enumerate(every):
+                yield tile, head, k, v, tuple(own)
+        else:
+            yield tile, slice(None), keys, values, parts
 
 
 def _keys(k: Tensor, tile: Tile) -> Tensor:
@@ -270,22 +307,27 @@ def _keys(k: Tensor, tile: Tile) -> Tensor:
 
 
 def _add(grad: Tensor, tile: Tile, made: Tensor) -> None:
+    """``made`` (…, d, keys) to its places in ``grad`` (…, d, T)."""
     first, last = tile.before
-    grad[:, first:last] += made[:, : last - first]
-    grad[:, tile.own : tile.stop] += made[:, last - first :]
+    if last == tile.own or first == last:
+        grad[..., first if first < last else tile.own : tile.stop].add_(made)
+        return
+    grad[..., first:last].add_(made[..., : last - first])
+    grad[..., tile.own : tile.stop].add_(made[..., last - first :])
 
 
-def _weights(queries: Tensor, keys: Tensor, tile: Tile) -> Tensor:
-    """(K, H/K · n, keys), fp32 (fp64 for fp64): the softmax of the scores."""
-    scores = _bmm(queries, keys.transpose(1, 2))
+def _weights(queries: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
+    """(…, m, keys), fp32 (fp64 for fp64): the softmax of the scores."""
+    scores = _across(queries, keys)
     if scores.dtype == torch.bfloat16:
         scores = scores.float()
-    n, masked = tile.bias.shape
+    n, masked = bias.shape
     if masked:
-        scores.view(scores.shape[0], -1, n, scores.shape[2])[..., -masked:] += tile.bias
+        every = scores.shape[-1]
+        scores.view(-1, n, every).narrow(2, every - masked, masked).add_(bias)
     return torch.softmax(scores, -1)
 
 
-def _bmm(a: Tensor, b: Tensor) -> Tensor:
-    """(B, M, N)."""
-    return gemm.matmul(a[0], b[0])[None] if len(a) == 1 else torch.bmm(a, b)
+def _across(a: Tensor, b: Tensor) -> Tensor:
+    """(…, M, N): a (…, M, K) times the transpose of b (…, N, K)."""
+    return gemm.across(a, b) if a.dim() == 2 else torch.bmm(a, b.mT)

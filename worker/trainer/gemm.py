@@ -22,18 +22,39 @@ def available() -> bool:
         return False
     a, b = torch.eye(3)[:2], torch.arange(12.0).view(3, 4)
     try:
-        return bool(torch.equal(_product(a, b), b[:2]) and torch.equal(_product(b.t(), b), b.t() @ b))
+        return bool(torch.equal(_product(a, b.t()), b[:2]) and torch.equal(_product(b.t(), b.t()), b.t() @ b))
     except (AttributeError, RuntimeError, TypeError):
         return False
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """(M, N): a (M, K) times b (K, N), both of one dtype and of any strides; without gradients."""
-    return _product(a, b) if a.dtype == torch.float32 and a.device.type == "cpu" and available() else a @ b
+    return _product(_dense(a), _dense(b.t())) if _is_ours(a) else a @ b
+
+
+def across(a: Tensor, b: Tensor) -> Tensor:
+    """(M, N): a (M, K) times the transpose of b (N, K), neither with gaps in memory; without gradients."""
+    return _product(a, b) if _is_ours(a) else a @ b.t()
+
+
+def outer(a: Tensor, b: Tensor) -> Tensor:
+    """(M, K): the transpose of a (N, M) times b (N, K), without gradients: what the gradient of a weight is.
+
+    oneDNN's first operand is transposed in memory before. Where b and the result are smaller, these are.
+    """
+    N, M, K = *a.shape, b.shape[1]
+    if _is_ours(a) and N * M > N * K + M * K:
+        return matmul(b.t(), a).t().contiguous()
+    return matmul(a.t(), b)
+
+
+def _is_ours(a: Tensor) -> bool:
+    return a.dtype == torch.float32 and a.device.type == "cpu" and available()
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(_dense(a), _dense(b.t()), None, "none", [], "")  # noqa: SLF001
+    """a times the transpose of b."""
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")  # noqa: SLF001
     return product
 
 
@@ -85,5 +106,5 @@ class _Linear(torch.autograd.Function):
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         grad_rows = grad.reshape(-1, grad.shape[-1])
         grad_x = matmul(grad_rows, weight).view(*grad.shape[:-1], weight.shape[1]) if needs_x else None
-        grad_weight = matmul(grad_rows.t(), rows) if needs_weight else None
+        grad_weight = outer(grad_rows, rows) if needs_weight else None
         return grad_x, grad_weight, grad_rows.sum(0) if needs_bias else None

@@ -112,22 +112,21 @@ class _Attention(torch.autograd.Function):
         d = 2 * options.cos.shape[-1]
         q, k, v = (_product(h, w).view(len(x), -1, d) for w in (wq, wk, wv))
         q, k = (_turned(t, options, 1).to(options.dtype) for t in (q, k))
-        seen = blocks.forward(
-            q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1), options.layout, options.scale
-        ).view(len(x), -1)
+        seen, saved = blocks.forward(q, k, v, options.layout, options.scale)
+        seen = seen.view(len(x), -1)
         rows = options.rows
         if rows is not None:
             seen = seen.index_select(0, rows)
         y = _product(seen, wo).to(x.dtype)
         y += x if rows is None else x.index_select(0, rows)
         ctx.options = options
-        ctx.save_for_backward(x, scale, wq, wk, wv, wo, rstd, q, k, v, seen)
+        ctx.save_for_backward(x, scale, wq, wk, wv, wo, rstd, seen, saved.queries, saved.keys, saved.values)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, scale, wq, wk, wv, wo, rstd, q, k, v, seen = ctx.saved_tensors
+        x, scale, wq, wk, wv, wo, rstd, seen, *saved = ctx.saved_tensors
         options: _Options = ctx.options
         upstream = grad.to(options.dtype)
         grad_wo = _weight_grad(upstream, seen, wo, ctx.needs_input_grad[5])
@@ -135,17 +134,13 @@ class _Attention(torch.autograd.Function):
         if options.rows is not None:
             everywhere = grad_seen.new_zeros(len(x), grad_seen.shape[1])
             grad_seen = everywhere.index_add_(0, options.rows, grad_seen)
-        grads = blocks.backward(
-            grad_seen.view(len(x), -1, v.shape[2]),
-            q.transpose(0, 1),
-            k.transpose(0, 1),
-            v.transpose(0, 1),
-            options.layout,
-            options.scale,
+        d = 2 * options.cos.shape[-1]
+        grad_q, grad_k, grad_v = blocks.backward(
+            grad_seen.view(len(x), -1, d), blocks.Saved(*saved), options.layout, options.scale
         )
-        made = [t.transpose(0, 1) for t in grads]
-        made[:2] = (_turned(t, options, -1).to(options.dtype) for t in made[:2])
-        flat = [t.reshape(len(x), -1) for t in made]
+        grad_q = _turned(grad_q, options, -1).to(options.dtype)
+        grad_k = _turned_back(grad_k, options).to(options.dtype)
+        flat = [grad_q.view(len(x), -1), grad_k.view(-1, len(x)).t(), grad_v.view(-1, len(x)).t()]
         h = _normed(x, rstd, scale, options.dtype)
         grad_ws = [_weight_grad(t, h, w, ctx.needs_input_grad[2]) for t, w in zip(flat, (wq, wk, wv), strict=True)]
         grad_h = _sum([_input_grad(t, w) for t, w in zip(flat, (wq, wk, wv), strict=True)], x.dtype)
@@ -204,9 +199,7 @@ def _weight_grad(grad: Tensor, x: Tensor, weight: Tensor, wanted: bool) -> Tenso
     """(out, in), in the weight's dtype."""
     if not wanted:
         return None
-    if grad.shape[1] > 2 * x.shape[1]:  # one side is transposed in memory first: the smaller one
-        return gemm.matmul(x.t(), grad).t().to(weight.dtype).contiguous()
-    return gemm.matmul(grad.t(), x).to(weight.dtype)
+    return gemm.outer(grad, x).to(weight.dtype)
 
 
 def _sum(parts: list[Tensor], dtype: torch.dtype) -> Tensor:
@@ -245,4 +238,15 @@ def _turned(x: Tensor, options: _Options, sign: int) -> Tensor:
     out = torch.empty(x.shape, dtype=options.cos.dtype)
     torch.mul(first, options.cos, out=out[..., :half]).addcmul_(second, options.sin, value=-sign)
     torch.mul(second, options.cos, out=out[..., half:]).addcmul_(first, options.sin, value=sign)
+    return out
+
+
+def _turned_back(grad: Tensor, options: _Options) -> Tensor:
+    """(K, d, T): the gradient of what was turned, as the attention gives it."""
+    first, second = grad.chunk(2, 1)
+    out = torch.empty(grad.shape, dtype=options.cos.dtype)
+    cos, sin = (angle[:, 0].t() for angle in (options.cos, options.sin))
+    above, below = out.chunk(2, 1)
+    torch.mul(first, cos, out=above).addcmul_(second, sin)
+    torch.mul(second, cos, out=below).addcmul_(first, sin, value=-1)
     return out

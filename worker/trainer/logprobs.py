@@ -234,7 +234,7 @@ class _LinearLogps(torch.autograd.Function):
                     slopes = options.to_logps(_logits(piece, W, b), ids, keep=True)[1]
                 grad_hidden[span] = _hidden_grad(slopes, W, ids, upstream)
                 shares, targeted = -(slopes.share * upstream), slopes.at_target * upstream
-                product = gemm.matmul(slopes.spread.t(), (piece * shares[:, None]).to(dtype)).to(sums)
+                product = gemm.outer(slopes.spread, (piece * shares[:, None]).to(dtype)).to(sums)
                 grad_weight = product if grad_weight is None else grad_weight.add_(product)
                 grad_weight.index_add_(0, ids, (piece * targeted[:, None]).to(sums))
                 if grad_bias is not None:

@@ -59,7 +59,7 @@ def test_out_of_disk(tmp_path: Path) -> None:
 @pytest.mark.chaos
 def test_out_of_memory(tmp_path: Path) -> None:
     """Once it has resumed, the process may have 16 MB of address space more than it has; a pass needs far more."""
-    groups = make_groups(96, 0, completions=4, words=24)
+    groups = make_groups(96, 0, completions=4, words=72)
     whole = {"groups": groups, "method": "full", "learning_rate": 1e-4, "pairs_per_step": 600, "epochs": 50}
     job = write_job(tmp_path / "job", tokens_per_row=512, **whole)
     stop_after(job, 1)
