@@ -57,6 +57,9 @@ ROOMS = (
 )
 """Modules with a ``router``; where two routes match, the first one answers."""
 
+YOUNG_OBJECTS = 20_000
+"""After so many new ones the collector looks for cycles. Python's 700 are two requests, which leave hardly any."""
+
 log = logging.getLogger("hone.web")
 
 
@@ -82,6 +85,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await run_in_threadpool(_first_admin, factory, settings)
         gc.collect()
         gc.freeze()  # what was made up to here stays: the collector need not look through it again and again
+        gc.set_threshold(YOUNG_OBJECTS)
         yield
         after_commit.close()
         engine_client.close()
