@@ -3,7 +3,8 @@
 Lock order, kept everywhere in this room: comparison → slot → assignment.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import bindparam, select, text
@@ -11,7 +12,7 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Session
 
 from app.comparisons.records import Leased
-from app.comparisons.shown import SHOWN, SHOWN_FROM, lease_values, to_leased
+from app.comparisons.shown import SHOWN, SHOWN_FROM, to_leased
 from app.db.base import utcnow
 from app.db.direct import Direct
 from app.db.tables import Assignment, Project
@@ -21,8 +22,7 @@ LONGEST_LEASES = 8
 
 # A lease on a pair that was withdrawn or flagged since is not shown again, unless the reviewer had voted on it
 # and took that back: they are in the middle of changing their mind.
-_HELD = Direct(
-    text(f"""
+_HELD_SQL = f"""
     SELECT {SHOWN}, a.shown_at, true AS holds_slot,
            (SELECT v.shown_choice FROM votes v WHERE v.assignment_id = a.id
             ORDER BY v.revision DESC LIMIT 1) AS previous
@@ -32,13 +32,13 @@ _HELD = Direct(
       AND (c.state = 'open' OR EXISTS (SELECT 1 FROM votes v WHERE v.assignment_id = a.id))
     ORDER BY a.shown_at DESC NULLS LAST, a.leased_at DESC, a.id DESC
     LIMIT 1
-""").bindparams(bindparam("holding", type_=PG_UUID))  # noqa: S608 - composed of constants
-)
+"""  # noqa: S608 - composed of constants
+_HOLDING = bindparam("holding", type_=PG_UUID)
+_HELD = Direct(text(_HELD_SQL).bindparams(_HOLDING))
 
 # A pair that waited behind another comes to the reviewer's eyes: its time begins. Slot before assignment, as always;
 # and no waiting, for a vote on another comparison may be in the same transaction.
-_SHOW = Direct(
-    text("""
+_SHOW_SQL = """
     WITH held AS (
         SELECT s.comparison_id, s.slot, s.assignment_id
         FROM comparison_slots s JOIN assignments a ON a.id = s.assignment_id
@@ -51,13 +51,15 @@ _SHOW = Direct(
           AND s.assignment_id = held.assignment_id
         RETURNING s.assignment_id
     ), mine AS (
-        UPDATE assignments a SET shown_at = :now, expires_at = :expires
+        UPDATE assignments a SET shown_at = :since, expires_at = :expires
         FROM taken WHERE a.id = taken.assignment_id AND a.state = 'leased'
         RETURNING a.id
     )
-    SELECT count(*) FROM mine
-""")
-)
+"""
+_SHOW = Direct(text(f"{_SHOW_SQL} SELECT count(*) FROM mine"))  # noqa: S608 - composed of constants
+
+# Both in one round trip: what is shown is not what is asked for.
+_SHOW_AND_HELD = Direct(text(_SHOW_SQL + _HELD_SQL).bindparams(_HOLDING))
 
 # Slot before assignment, as always.
 _EXTEND = text("""
@@ -124,10 +126,17 @@ def in_hand(
     *,
     shown_at: datetime | None,
     holding: UUID | None,
+    showing_since: datetime | None = None,
 ) -> Leased | None:
-    """The lease that runs: the one last shown, then what waits behind it; null if there is none but ``holding``."""
+    """The lease that runs: the one last shown, then what waits behind it; null if there is none but ``holding``.
+
+    ``showing_since``: ``holding`` is before the reviewer's eyes since then, as ``show_lease`` has it.
+    """
     values = {"reviewer": reviewer_id, "project": project.id, "now": now, "holding": holding}
-    row = _HELD.first(db, values)
+    if holding is not None and showing_since is not None:
+        row = _SHOW_AND_HELD.first(db, values | _shown_values(project, reviewer_id, holding, showing_since))
+    else:
+        row = _HELD.first(db, values)
     if row is None:
         return None
     if shown_at is not None and row["shown_at"] is None:
@@ -143,8 +152,18 @@ def show_lease(
 
     One whose lease ran out meanwhile stays as it is: a vote on it finds a free slot or is surplus, like any late one.
     """
-    values = lease_values(project, reviewer_id, now or utcnow()) | {"assignment": assignment_id}
-    return bool(_SHOW.value(db, values))
+    return bool(_SHOW.value(db, _shown_values(project, reviewer_id, assignment_id, now or utcnow())))
+
+
+def _shown_values(project: Project, reviewer_id: UUID, assignment_id: UUID, since: datetime) -> dict[str, Any]:
+    expires = since + timedelta(seconds=project.lease_seconds)
+    return {
+        "project": project.id,
+        "reviewer": reviewer_id,
+        "assignment": assignment_id,
+        "since": since,
+        "expires": expires,
+    }
 
 
 def extend_lease(

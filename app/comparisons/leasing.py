@@ -41,15 +41,18 @@ def lease_ahead(
     project: Project,
     reviewer_id: UUID,
     holding: UUID,
+    showing_since: datetime | None = None,
     now: datetime | None = None,
     rng: Random = _RNG,
 ) -> Leased | None:
     """Hand the reviewer one more comparison, to be ready when the one they are ``holding`` (its lease) is judged.
 
     A lease like any other: it takes a slot, expires, and is given again by ``lease_next``. Its time begins anew when
-    it is shown (``show_lease``, or ``lease_next``). Asked twice, it is the same one.
+    it is shown (``show_lease``, or ``lease_next``). Asked twice, it is the same one. With ``showing_since``, the one
+    they are holding waited behind another, too, and is before their eyes since then (``show_lease``).
     """
-    return _next(db, project, reviewer_id, now or utcnow(), holding=holding, shown_at=None, rng=rng)
+    now = now or utcnow()
+    return _next(db, project, reviewer_id, now, holding=holding, showing_since=showing_since, shown_at=None, rng=rng)
 
 
 def _next(
@@ -60,9 +63,10 @@ def _next(
     *,
     shown_at: datetime | None,
     holding: UUID | None = None,
+    showing_since: datetime | None = None,
     rng: Random,
 ) -> Leased | None:
-    found = in_hand(db, project, reviewer_id, now, shown_at=shown_at, holding=holding)
+    found = in_hand(db, project, reviewer_id, now, shown_at=shown_at, holding=holding, showing_since=showing_since)
     if found:
         return found
     queue = queue_of(project.queue)

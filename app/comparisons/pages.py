@@ -86,8 +86,7 @@ def choose(
         since = utcnow() - timedelta(
             seconds=min(ballot_form.seconds_of(str(fields.get("showing_for", ""))) or 0.0, 60.0)
         )
-        service.show_lease(db, project=project, reviewer_id=me, assignment_id=on_screen, now=since)
-        leased = service.lease_ahead(db, project=project, reviewer_id=me, holding=on_screen)
+        leased = service.lease_ahead(db, project=project, reviewer_id=me, holding=on_screen, showing_since=since)
         answer = _desk(here, db, render, leased, notice=notice, ahead=True)
         db.commit()
         return answer

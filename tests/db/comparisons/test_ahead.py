@@ -109,3 +109,26 @@ def test_a_choice_taken_back_comes_before_what_waits(db: Session) -> None:
     assert third.assignment_id not in (hand.assignment_id, ahead.assignment_id)
     record_vote(db, reviewer_id=me, assignment_id=hand.assignment_id, choice="b", source="web")
     assert lease_next(db, project=project, reviewer_id=me).assignment_id == ahead.assignment_id
+
+
+def test_the_next_but_one_is_asked_for_while_the_next_is_shown(db: Session) -> None:
+    """As the page does: one statement shows the pair that waited and looks for what waits behind it."""
+    project = make_project(db, lease_seconds=100)
+    for _ in range(3):
+        make_comparison(db, project)
+    me, start = make_user(db).id, utcnow()
+    hand = lease_next(db, project=project, reviewer_id=me, now=start)
+    second = lease_ahead(db, project=project, reviewer_id=me, holding=hand.assignment_id, now=start)
+    record_vote(db, reviewer_id=me, assignment_id=hand.assignment_id, choice="a", source="web")
+    seen, later = start + timedelta(seconds=40), start + timedelta(seconds=41)
+    asked = {"project": project, "reviewer_id": me, "holding": second.assignment_id, "showing_since": seen}
+    third = lease_ahead(db, **asked, now=later)
+    again = lease_ahead(db, **asked | {"showing_since": later}, now=later)
+    assert third.comparison_id not in (hand.comparison_id, second.comparison_id)
+    assert again.assignment_id == third.assignment_id
+    db.expire_all()
+    shown, waits = (db.get_one(Assignment, lease.assignment_id) for lease in (second, third))
+    assert (shown.shown_at, shown.expires_at) == (seen, seen + timedelta(seconds=100)), "shown once, not anew"
+    assert waits.shown_at is None
+    slot = db.scalars(select(ComparisonSlot).where(ComparisonSlot.assignment_id == second.assignment_id)).one()
+    assert slot.lease_expires_at == shown.expires_at
