@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from app.rounds.spec import TrainingSettings
 from worker.trainer.audit import Finding
 from worker.trainer.examples import Example, Examples
+from worker.trainer.order import steps
 from worker.trainer.packing import Unit
 
 KTO_BALANCE = (1.0, 1.5)
@@ -13,7 +14,7 @@ KTO_BALANCE = (1.0, 1.5)
 
 def loss_findings(examples: Examples, settings: TrainingSettings, mismatched: Mapping[int, Unit]) -> list[Finding]:
     """Findings of the chosen loss; ``mismatched``: those of the training split."""
-    found = [*_margins(examples)]
+    found = [*_margins(examples), *_without_effect(examples, settings)]
     if settings.loss == "kto":
         found += [_balance(examples.train, settings), _baseline(examples.train, mismatched)]
     if settings.loss in ("rao_kupper", "davidson") and not any(p.tie for e in examples.train for p in e.pairs):
@@ -22,6 +23,19 @@ def loss_findings(examples: Examples, settings: TrainingSettings, mismatched: Ma
     if settings.loss == "plackett_luce" and not examples.used["ranking"]:
         note = "rankings of two answers alone: loss 'sigmoid' is the same, and reads margins"
         found.append(Finding("rankings to learn from", "0", "warn", note))
+    return found
+
+
+def _without_effect(examples: Examples, settings: TrainingSettings) -> list[Finding]:
+    """Settings that were asked for and that this job is too small for."""
+    found = []
+    total, every = len(steps(examples.train, settings)), settings.reference_sync_steps
+    if every is not None and every > total:
+        note = f"the job has {total} steps, so the reference stays; lower reference_sync_steps, or train longer"
+        found.append(Finding("moves of the reference", "0", "warn", note))
+    if settings.early_stop_evaluations is not None and not examples.eval:
+        note = "early_stop_evaluations has no loss to go by; hold prompts out, or set kl_budget_nats"
+        found.append(Finding("held out for early stopping", "0", "warn", note))
     return found
 
 

@@ -254,3 +254,14 @@ def test_a_loss_without_its_signal_says_so(tmp_path: Path) -> None:
     assert any(f["name"] == "ties to learn from" and f["level"] == "warn" for f in ties["audit"])
     _, rankings = train(tmp_path / "rankings", make_groups(4, 0), loss="plackett_luce", epochs=1)
     assert any(f["name"] == "rankings to learn from" and f["level"] == "warn" for f in rankings["audit"])
+
+
+def test_a_setting_that_the_job_is_too_small_for_says_so(tmp_path: Path) -> None:
+    """Two steps, and nothing held out: the reference would move after 3, and no held-out loss can stop anything."""
+    settings = {"reference_sync_steps": 3, "eval_every_steps": 1, "early_stop_evaluations": 1, "epochs": 2}
+    _, figures = train(tmp_path / "small", make_groups(4, 0), **settings)
+    said = {f["name"]: f["note"] for f in figures["audit"] if f["level"] == "warn"}
+    assert "the job has 2 steps" in said["moves of the reference"]
+    assert "hold prompts out" in said["held out for early stopping"]
+    _, figures = train(tmp_path / "large", make_groups(4, 1), **settings | {"epochs": 3})
+    assert {f["level"] for f in figures["audit"]} == {"ok"}
