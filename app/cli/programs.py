@@ -7,6 +7,8 @@ from typing import Any
 
 import typer
 
+from app.local.process import die_with_parent
+
 PASS_THROUGH: dict[str, Any] = {
     "allow_extra_args": True,
     "ignore_unknown_options": True,
@@ -36,8 +38,12 @@ START = "import runpy, sys; sys.argv[0] = {name!r}; runpy.run_module({module!r},
 
 
 def run(name: str, module: str, arguments: list[str]) -> int:
-    """Run a program with this terminal; Ctrl-C reaches it, and this process waits for it. Returns its status."""
-    process = subprocess.Popen([sys.executable, "-c", START.format(name=name, module=module), *arguments])
+    """Run a program with this terminal; Ctrl-C reaches it, and this process waits for it. Returns its status.
+
+    If this process is killed, the program is asked to stop: a trainer keeps a checkpoint and lets go of its folder.
+    """
+    command = [sys.executable, "-c", START.format(name=name, module=module), *arguments]
+    process = subprocess.Popen(command, preexec_fn=die_with_parent(signal.SIGTERM))  # noqa: PLW1509
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it has the same terminal and decides itself
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     status = process.wait()

@@ -213,3 +213,28 @@ def test_token_is_no_path(tmp_path: Path) -> None:
     code, last = finish(start(write_job(tmp_path / "job"), attempt="../elsewhere"))
     assert code == ExitCode.REFUSED
     assert "plain name" in last
+
+
+@pytest.mark.chaos
+def test_a_killed_command_takes_its_trainer_along(tmp_path: Path) -> None:
+    """kill -9 of `hone train` itself: the process that trains keeps a checkpoint and lets go of the folder."""
+    rows = "".join(f'{{"prompt": "tea {n} ", "chosen": "boat {n}", "rejected": "rain"}}\n' for n in range(30))
+    (tmp_path / "rows.jsonl").write_text(rows)
+    asked = ["--model", str(version_directory("llama")), "--data", "rows.jsonl", "--output", "new", "--epochs", "900"]
+    command = subprocess.Popen(
+        [sys.executable, "-m", "app.cli", "train", *asked],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    job = tmp_path / "new.job"
+    wait_until(lambda: command.poll() is not None or bool(events(job, "train")), "training")
+    trainer = psutil.Process(int((job / "lock").read_text()))
+    command.kill()
+    command.wait()
+    wait_until(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE, "the trainer's end")
+    assert not (tmp_path / "new").exists()
+    assert list((job / "checkpoints").glob("step-*"))
+    with lock(job):
+        pass
