@@ -70,6 +70,7 @@ def prepare(directory: Path, report: Report, crew: Crew = ALONE) -> Prepared:
     info = verified(spec.start)
     max_length = _max_length(settings, info)
     examples = select(groups, settings.loss, max_length, settings.margin_scale)
+    _check_vocabulary(spec)
     policy, forward = _load(spec, info, crew)
     audit = Audit()
     try:
@@ -85,6 +86,20 @@ def prepare(directory: Path, report: Report, crew: Crew = ALONE) -> Prepared:
         mismatched = (mismatched_units(examples.train, max_length), mismatched_units(examples.eval, max_length))
     audit.add(loss_findings(examples, settings, mismatched[0]))
     return Prepared(spec, info, policy, forward, examples, mismatched, passes, audit, crew)
+
+
+def _check_vocabulary(spec: Spec) -> None:
+    """Refuse a reference to which the start's token ids are other texts: its log-probs would be of those."""
+    if spec.reference.digest == spec.start.digest:
+        return
+    start, reference = (load_tokenizer(Path(ref.path)).get_vocab() for ref in (spec.start, spec.reference))
+    others = start.items() ^ reference.items()
+    if others:
+        token, number = min(others, key=lambda item: (item[1], item[0]))
+        raise RefusedError(
+            f"the reference {spec.reference.path} has another vocabulary than the start: {len(others)} tokens differ, "
+            f"the first is {token!r}, id {number}; name a reference with the start's tokenizer"
+        )
 
 
 def _load(spec: Spec, info: VersionInfo, crew: Crew) -> tuple[Policy, Forward]:

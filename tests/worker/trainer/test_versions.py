@@ -8,11 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from app.versions.manifest import Parent, VersionInfo, publish, read_digest, verify
+from app.versions.manifest import Parent, VersionInfo, publish, read_digest, verify, write_manifest
 from tests.factories.jobs import encode_prompt, make_groups, model_ref, write_job
 from tests.factories.models import copy_version, random_model, version_directory
 from tests.worker.trainer.running import events
 from worker.models import load_model
+from worker.trainer.errors import RefusedError
 from worker.trainer.job import run
 from worker.trainer.lifetime import Stop
 
@@ -136,6 +137,22 @@ def test_base_as_reference_is_measured_from(tmp_path: Path, versions: Path) -> N
     job = write_job(tmp_path / "2", start=second, reference=versions / "one", groups=groups)
     run(job, "a", Stop(), quiet)
     assert events(job, "eval")[0]["margin"] == pytest.approx(events(first, "eval")[-1]["margin"], abs=1e-4)
+
+
+def test_reference_with_another_vocabulary_is_refused(tmp_path: Path, versions: Path) -> None:
+    """Two tokens have changed places: every id is known to both, and some of them are other texts."""
+    other = copy_version(version_directory("llama", 1), tmp_path / "other")
+    content = json.loads((other / "tokenizer.json").read_text(encoding="utf-8"))
+    vocabulary = content["model"]["vocab"]
+    first, second = sorted(vocabulary, key=vocabulary.get)[20:22]
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    (other / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    write_manifest(other)
+    job = write_job(tmp_path / "job", start=versions / "one", reference=other)
+    with pytest.raises(
+        RefusedError, match=rf"another vocabulary than the start: 4 tokens differ, .* id {vocabulary[second]};"
+    ):
+        run(job, "a", Stop(), quiet)
 
 
 def test_reference_is_computed_once_for_all_rounds(tmp_path: Path, versions: Path) -> None:
