@@ -60,7 +60,7 @@ class _Caller(Guard):
     """Anybody; knows who it is if they are signed in. For pages such as the sign-in page."""
 
     async def __call__(self, request: Request, db: Db, submitted: SubmittedToken) -> Principal | None:
-        return await on_loop(db, self._caller, request, db, submitted)
+        return await on_loop(self._caller, request, db, submitted)
 
     def _caller(self, request: Request, db: Session, submitted: str | None) -> Principal | None:
         found = identity.from_cookie(request, db)
@@ -72,7 +72,7 @@ class _SignedIn(Guard):
     """Somebody with a session, or in the API with a token of the right scope."""
 
     async def __call__(self, request: Request, db: Db, submitted: SubmittedToken) -> Principal:
-        return await on_loop(db, self._principal, request, db, submitted)
+        return await on_loop(self._principal, request, db, submitted)
 
     def _principal(self, request: Request, db: Session, submitted: str | None) -> Principal:
         principal = identity.from_bearer(request, db) if self.rule.door == "api" else None
@@ -104,7 +104,7 @@ class _InProject(_SignedIn):
     async def __call__(  # type: ignore[override]
         self, request: Request, db: Db, submitted: SubmittedToken, slug: str
     ) -> ProjectContext:
-        return await on_loop(db, self._in_project, request, db, submitted, slug)
+        return await on_loop(self._in_project, request, db, submitted, slug)
 
     def _in_project(self, request: Request, db: Session, submitted: str | None, slug: str) -> ProjectContext:
         principal = self._principal(request, db, submitted)

@@ -33,15 +33,16 @@ def make_engine(settings: Settings, *, plan_once: bool = False) -> Engine:
         raise ValueError("no database is configured: set HONE_DATABASE_URL, or start the embedded one with `hone up`")
     engine = create_engine(
         settings.sqlalchemy_url,
+        poolclass=waiting.Pool,
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_pool_size,
         pool_timeout=10,
         json_serializer=lambda value: json.dumps(value, ensure_ascii=False),
         connect_args={"connect_timeout": 5, "application_name": "hone"},
     )
+    event.listen(engine, "do_connect", _connect)
     if plan_once:
         event.listen(engine, "connect", _plan_once)
-    event.listen(engine, "do_connect", _connect)
     event.listen(engine, "checkin", _remember_use)
     event.listen(engine, "checkout", _require_life)
     return engine

@@ -13,9 +13,10 @@ from typing import Any, ParamSpec, TypeVar
 import psycopg
 from psycopg import waiting
 from psycopg.abc import PQGen
-from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from sqlalchemy.util import await_only, greenlet_spawn
 from sqlalchemy.util.concurrency import in_greenlet
+from sqlalchemy.util.queue import Empty
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,6 +44,18 @@ def connect(*arguments: Any, **parameters: Any) -> psycopg.Connection[Any]:
     return aside(Connection.connect, *arguments, **parameters)
 
 
+class Pool(QueuePool):
+    """A pool of connections that a thread waits for, where the work was started ``on_loop``."""
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        if not in_greenlet():
+            return super()._do_get()
+        try:
+            return self._pool.get(block=False)
+        except Empty:
+            return aside(super()._do_get)
+
+
 def aside(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     """What ``work`` returns: something that takes long, and is left to a thread where this was started ``on_loop``."""
     if in_greenlet():
@@ -50,11 +63,9 @@ def aside(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     return work(*arguments, **named)
 
 
-async def on_loop(db: Session, work: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> T:
-    """What ``work`` returns: something short that waits for nothing but Postgres, by the session ``db``.
+async def on_loop(work: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> T:
+    """What ``work`` returns: something short that waits for nothing but Postgres.
 
     Others wait for what it computes, unless that is put ``aside``. It may neither sleep nor ask another server.
     """
-    if not db.in_transaction() and db.get_bind().engine.pool.checkedin() == 0:  # type: ignore[attr-defined]
-        await asyncio.to_thread(db.connection)  # opens one, or waits for one: not in the event loop
     return await greenlet_spawn(partial(work, *arguments, **named))

@@ -48,11 +48,11 @@ async def _session(request: Request) -> AsyncIterator[Session]:
         try:
             yield db
             if db.in_transaction():
-                await on_loop(db, db.commit)
+                await on_loop(db.commit)
         finally:
             if db.in_transaction():  # not committed: the rollback is a round trip
                 with anyio.CancelScope(shield=True):
-                    await on_loop(db, db.close)
+                    await on_loop(db.close)
             else:
                 db.close()
     finally:
@@ -96,6 +96,6 @@ def without_thread(route: Callable[..., T]) -> Callable[..., Awaitable[T]]:
 
     @wraps(route)
     async def answered(*, db: Session, **values: Any) -> T:
-        return await on_loop(db, route, db=db, **values)
+        return await on_loop(route, db=db, **values)
 
     return answered

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -48,10 +49,10 @@ def taken(engine: Engine) -> Iterator[Session]:
 def test_others_go_on_while_one_waits(factory: SessionFactory, taken: Session) -> None:
     async def both() -> None:
         with factory() as one, factory() as other:
-            waits = asyncio.create_task(on_loop(one, TURN.all, one, {}))
+            waits = asyncio.create_task(on_loop(TURN.all, one, {}))
             for _ in range(3):
-                assert await on_loop(other, other.scalar, text("SELECT 1")) == 1
-                await on_loop(other, other.commit)
+                assert await on_loop(other.scalar, text("SELECT 1")) == 1
+                await on_loop(other.commit)
             assert not waits.done()
             taken.rollback()
             assert len(await waits) == 1
@@ -63,9 +64,9 @@ def test_what_is_refused_is_said_as_in_a_thread(factory: SessionFactory) -> None
     async def refused() -> None:
         with factory() as db:
             with pytest.raises(DBAPIError, match="division by zero"):
-                await on_loop(db, db.execute, text("SELECT 1 / 0"))
-            await on_loop(db, db.rollback)
-            assert await on_loop(db, db.scalar, text("SELECT 1")) == 1
+                await on_loop(db.execute, text("SELECT 1 / 0"))
+            await on_loop(db.rollback)
+            assert await on_loop(db.scalar, text("SELECT 1")) == 1
 
     asyncio.run(refused())
 
@@ -76,14 +77,14 @@ def test_a_wait_that_is_cancelled_leaves_no_connection_in_the_middle_of_it(
 ) -> None:
     async def left() -> None:
         with factory() as db:
-            pid = await on_loop(db, WHO.value, db, {})
-            waits = asyncio.create_task(on_loop(db, ask, db))
+            pid = await on_loop(WHO.value, db, {})
+            waits = asyncio.create_task(on_loop(ask, db))
             await asyncio.sleep(0.05)
             waits.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waits
         with factory() as db:
-            assert await on_loop(db, WHO.value, db, {}) != pid
+            assert await on_loop(WHO.value, db, {}) != pid
 
     asyncio.run(left())
     assert small_engine.pool.checkedout() == 0  # type: ignore[attr-defined]
@@ -105,7 +106,7 @@ def test_connections_are_made_by_threads(
 
     async def used() -> int:
         with factory() as db:
-            return int(await on_loop(db, WHO.value, db, {}))
+            return int(await on_loop(WHO.value, db, {}))
 
     async def lost_between() -> None:
         first = await used()
@@ -119,16 +120,46 @@ def test_connections_are_made_by_threads(
     assert threading.current_thread() not in made_by
 
 
-def test_what_takes_long_is_put_aside_and_knows_whom_it_is_for(factory: SessionFactory) -> None:
+def test_a_place_in_a_full_pool_is_waited_for_by_a_thread(factory: SessionFactory) -> None:
+    """Also in the middle of work, whose own place went to another one when it was done with the first transaction."""
+    others = [factory() for _ in range(4)]
+
+    def after_a_transaction(db: Session) -> Any:
+        db.scalar(text("SELECT 1"))
+        db.commit()
+        others[3].scalar(text("SELECT 1"))
+        return db.scalar(text("SELECT 2"))
+
+    async def full() -> None:
+        for other in others[:3]:
+            other.scalar(text("SELECT 1"))
+        with factory() as db:
+            waits = asyncio.create_task(on_loop(after_a_transaction, db))
+            began = time.monotonic()
+            for _ in range(50):
+                await asyncio.sleep(0.01)
+            assert time.monotonic() - began < 5, "the loop stood still"
+            assert others[3].in_transaction()
+            assert not waits.done()
+            others[0].rollback()
+            assert await waits == 2
+            await on_loop(db.rollback)
+
+    asyncio.run(full())
+    for other in others:
+        other.close()
+
+
+def test_what_takes_long_is_put_aside_and_knows_whom_it_is_for() -> None:
     def found() -> tuple[threading.Thread, str]:
         return threading.current_thread(), current()
 
     async def asked() -> None:
-        with factory() as db, speaking("de"):
-            thread, tag = await on_loop(db, aside, found)
+        with speaking("de"):
+            thread, tag = await on_loop(aside, found)
             assert thread is not threading.current_thread()
             assert tag == "de"
-            assert await on_loop(db, current) == "de"
+            assert await on_loop(current) == "de"
 
     asyncio.run(asked())
     assert aside(found)[0] is threading.current_thread()
