@@ -64,12 +64,12 @@ class Layout:
                     self._add(start, prompt, first, min(first + TILE, at + total), at, run)
                 at += total
             start += at
-        self._orders: dict[tuple[int, int, int], Order] = {}
+        self._orders: dict[tuple[int, int, int], TileOrder] = {}
 
-    def order(self, T: int, H: int, K: int) -> "Order":
+    def order(self, T: int, H: int, K: int) -> "TileOrder":
         """How the queries of H heads over K key heads lie tile by tile, of a row of T tokens."""
         if (T, H, K) not in self._orders:
-            self._orders[T, H, K] = Order(self.tiles, T, H, K)
+            self._orders[T, H, K] = TileOrder(self.tiles, T, H, K)
         return self._orders[T, H, K]
 
     def _add(self, start: int, prompt: int, first: int, last: int, own: int, run: Sequence[int]) -> None:
@@ -101,7 +101,7 @@ class Layout:
         self.tiles.append(Tile(start + first, start + last, before, start + own + skipped, bias))
 
 
-class Order:
+class TileOrder:
     """Queries tile by tile, within a tile by key head, so that those of one product lie side by side in memory."""
 
     def __init__(self, tiles: Sequence[Tile], T: int, H: int, K: int) -> None:
@@ -225,7 +225,7 @@ class Saved:
     """What ``backward`` reads of a ``forward``."""
 
     queries: Tensor
-    """(H · queries of all tiles, d), scaled, as ``Order`` has them."""
+    """(H · queries of all tiles, d), scaled, as ``TileOrder`` has them."""
     keys: Tensor
     """(K, T, d), dense."""
     values: Tensor
@@ -278,7 +278,7 @@ class _Tiles(torch.autograd.Function):
 
 
 def _parts(
-    layout: Layout, order: Order, saved: Saved, *rows: Tensor
+    layout: Layout, order: TileOrder, saved: Saved, *rows: Tensor
 ) -> Iterator[tuple[Tile, slice | int, Tensor, Tensor, tuple[Tensor, ...]]]:
     """Tile, key heads, their keys and values (K, n, d), and the tile's piece (K, m, d) of each of ``rows``, in order.
 
