@@ -15,6 +15,7 @@ from tests.factories.rows import make_user, make_version
 
 SignIn = Callable[[User], None]
 LOST = "**/p/kitchen/compare"
+"""Routed before the page is opened: on a page that is there already, the very next request can slip past a route."""
 CUT = ("net::ERR_",)
 """What the browser writes to the console when a connection is cut."""
 
@@ -25,8 +26,6 @@ def test_a_choice_without_a_connection_is_kept_and_sent_once_when_it_is_back(
     expected_errors.extend(CUT)
     shop = open_shop(server)
     sign_in(shop.reviewer)
-    page.goto(shop.url)
-    on_pair(page, 1)
     tries: list[str] = []
 
     def cut(route: Route) -> None:
@@ -37,6 +36,8 @@ def test_a_choice_without_a_connection_is_kept_and_sent_once_when_it_is_back(
             route.continue_()
 
     page.route(LOST, cut)
+    page.goto(shop.url)
+    on_pair(page, 1)
     page.keyboard.press("b")
     expect(page.locator("#connection")).to_be_visible()
     expect(page.locator("#connection")).to_contain_text("Your choice is kept on this device")
@@ -61,8 +62,6 @@ def test_an_answer_lost_on_the_way_back_does_not_double_the_vote(
     expected_errors.extend(CUT)
     shop = open_shop(server)
     sign_in(shop.reviewer)
-    page.goto(shop.url)
-    on_pair(page, 1)
     reached = []
 
     def swallow(route: Route) -> None:
@@ -73,6 +72,8 @@ def test_an_answer_lost_on_the_way_back_does_not_double_the_vote(
             route.continue_()
 
     page.route(LOST, swallow)
+    page.goto(shop.url)
+    on_pair(page, 1)
     page.keyboard.press("a")
     on_pair(page, 2)
     assert reached == [200]
@@ -85,9 +86,9 @@ def test_a_choice_outlives_the_page_it_was_made_on(
     expected_errors.extend(CUT)
     shop = open_shop(server)
     sign_in(shop.reviewer)
+    page.route(LOST, lambda route: route.abort() if route.request.method == "POST" else route.continue_())
     page.goto(shop.url)
     on_pair(page, 1)
-    page.route(LOST, lambda route: route.abort() if route.request.method == "POST" else route.continue_())
     page.keyboard.press("b")
     expect(page.locator("#connection")).to_be_visible()
     page.close()
@@ -104,8 +105,6 @@ def test_a_server_in_trouble_is_asked_again(
     expected_errors.append("503")
     shop = open_shop(server)
     sign_in(shop.reviewer)
-    page.goto(shop.url)
-    on_pair(page, 1)
     tries: list[str] = []
     in_trouble = True
 
@@ -117,6 +116,8 @@ def test_a_server_in_trouble_is_asked_again(
             route.continue_()
 
     page.route(LOST, trouble)
+    page.goto(shop.url)
+    on_pair(page, 1)
     page.keyboard.press("t")
     expect(page.locator("#connection")).to_be_visible()
     expect(page.locator(".talk")).to_contain_text("Question 2:")

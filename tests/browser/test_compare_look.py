@@ -43,6 +43,11 @@ def test_no_state_of_the_page_locks_anybody_out(
             texts=("# Nothing\n\n| plant | light |\n|---|---|\n| fern | little |\n", "```\n" + "wide " * 80 + "\n```"),
         )
     sign_in(shop.reviewer)
+
+    def cut(route: Route) -> None:
+        route.abort() if route.request.method == "POST" else route.continue_()
+
+    page.route("**/compare", cut)
     page.goto(shop.url)
     on_pair(page, 1)
     axe(page)
@@ -55,11 +60,6 @@ def test_no_state_of_the_page_locks_anybody_out(
     page.evaluate("document.getElementById('keys').showModal()")
     axe(page)
     page.keyboard.press("Escape")
-
-    def cut(route: Route) -> None:
-        route.abort() if route.request.method == "POST" else route.continue_()
-
-    page.route("**/compare", cut)
     page.keyboard.press("a")
     expect(page.locator("#connection")).to_be_visible()
     axe(page)
