@@ -19,7 +19,7 @@ from worker.trainer.examples import Example, select
 from worker.trainer.forward import Forward
 from worker.trainer.lifetime import Stop
 from worker.trainer.loop import Loop, Passes, Split
-from worker.trainer.memory import keep_freed
+from worker.trainer.memory import heap
 from worker.trainer.policy import Policy, load_start, make_trainable
 from worker.trainer.prepare import verified
 from worker.trainer.reference import ReferenceStore, compute
@@ -46,7 +46,7 @@ def train(model: Path, groups: Sequence[Group], settings: TrainingSettings) -> d
         counted once; 'flops' of their matrix products, those that are repeated in a backward pass not counted;
         'peak_mib' and, of it, 'before_mib' when training began; 'path': how the model was run.
     """
-    keep_freed()  # as worker.trainer.__main__ does
+    heap().keep_freed()  # as worker.trainer.__main__ does
     autocast = torch.bfloat16 if settings.dtype == "bfloat16" else None
     examples = examples_of(groups, settings)
     policy = start_policy(model, settings)

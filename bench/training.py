@@ -18,13 +18,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # worker.trainer.memory.THREADS_WAIT, here for both sides
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from worker.trainer.memory import ENVIRONMENT
+
+os.environ.update(ENVIRONMENT | os.environ)  # as the trainer does, here for both sides
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import hone_side, rate, trl_side
 from bench.turns import Side

@@ -9,6 +9,8 @@ import socket
 import sys
 from pathlib import Path
 
+from worker.onednn import PROGRAMS
+
 _SECRET = "HONE_ENGINE_SECRET"  # noqa: S105 - the name of the variable, not the secret
 
 
@@ -17,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # Read when torch is first imported. Threads that spin while they wait for each other are a little faster on an
     # idle machine and many times slower on one that also serves web pages, a worker and a database.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.update({"OMP_WAIT_POLICY": "passive"} | PROGRAMS | os.environ)
     logging.basicConfig(
         level=options.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )

@@ -15,7 +15,7 @@ from app.rounds.spec import SPEC_FILE, ExitCode
 from worker.trainer.errors import RefusedError, TrainerError, explain, is_lost_peer
 from worker.trainer.launch import among_others, launch, record_failure, wanted
 from worker.trainer.lifetime import STARTER_PID, Stop, die_with_parent, lock
-from worker.trainer.memory import THREADS_WAIT, keep_freed
+from worker.trainer.memory import heap, set_environment
 
 
 def main() -> int:
@@ -59,9 +59,8 @@ def _check(job: Path, token: str) -> None:
 
 
 def _run(job: Path, token: str, stop: Stop, *, quiet: bool) -> None:
-    for name, value in THREADS_WAIT.items():  # libgomp reads them when torch is loaded
-        os.environ.setdefault(name, value)
-    keep_freed()
+    set_environment()
+    heap().keep_freed()
     main = os.environ.get("RANK", "0") == "0"
     with lock(job) if main else nullcontext():
         from worker.trainer.console import say

@@ -1,6 +1,5 @@
 """``hone train``: the trainer on a preference file, without server or database."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +9,7 @@ from rich.console import Console
 from app.rounds.spec import ExitCode, SpecError, TrainingSettings
 from worker.trainer.errors import RefusedError, TrainerError, explain
 from worker.trainer.lifetime import Stop
-from worker.trainer.memory import THREADS_WAIT, keep_freed
+from worker.trainer.memory import heap, set_environment
 from worker.trainer.options import loss_settings, read_configuration, targets, with_settings
 from worker.trainer.standalone import DEFAULT_EVAL_FRACTION, Request, train_file
 
@@ -43,9 +42,8 @@ def train(
 
     A run that was stopped goes on when the same command is given again.
     """
-    for name, value in THREADS_WAIT.items():  # read when torch is loaded
-        os.environ.setdefault(name, value)
-    keep_freed()
+    set_environment()
+    heap().keep_freed()
     console, stop = Console(), Stop()
     stop.install()
     typed = {

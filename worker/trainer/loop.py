@@ -16,6 +16,7 @@ from worker.trainer.examples import Example
 from worker.trainer.forward import Forward
 from worker.trainer.lifetime import Stop
 from worker.trainer.losses.kto import baseline as kto_baseline
+from worker.trainer.memory import heap
 from worker.trainer.metrics import DISPLACEMENT_WINDOW_STEPS, Event, Tally, displacement_alarm
 from worker.trainer.moving import MovingReference
 from worker.trainer.objective import Objective, Scored
@@ -116,6 +117,7 @@ class Loop:
             OutOfMemoryError: a pass does not fit; a checkpoint is written.
         """
         while True:
+            heap().settle()
             began, random = time.monotonic(), RandomState.now()
             try:
                 self._stop.check(f"{self.state.step} of {len(self._steps)} steps are done")
@@ -224,6 +226,7 @@ class Loop:
                 if counts:
                     tally.add(scored.columns, len(scored.losses))
                     tokens += batch.tokens
+                heap().settle()
         tally, tokens = self._together(tally, tokens)
         self._on_tokens(tokens)
         figures = {"step": self.state.step} | tally.means()

@@ -4,7 +4,6 @@ It watches a directory of jobs that it shares with the machine that starts round
 ``nodes`` above its rank. The shared directory and the models must lie at the same paths on all machines.
 """
 
-import os
 import signal
 import sys
 import time
@@ -15,7 +14,7 @@ import typer
 
 from app.rounds.spec import ExitCode
 from worker.trainer.launch import LAUNCH_FILE, Launch, start
-from worker.trainer.memory import THREADS_WAIT
+from worker.trainer.memory import set_environment
 
 LOOK_SECONDS = 2.0
 
@@ -34,8 +33,7 @@ def node(
             f"{jobs} is no directory; name the one that the machine which starts rounds writes its jobs to", err=True
         )
         raise typer.Exit(int(ExitCode.REFUSED))
-    for name, value in THREADS_WAIT.items():
-        os.environ.setdefault(name, value)
+    set_environment()
     typer.echo(f"waiting for jobs in {jobs} as machine {rank}")
     done: set[tuple[Path, float]] = set()
     while True:

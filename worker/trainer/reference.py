@@ -20,6 +20,7 @@ from torch import Tensor
 from worker.trainer.data import ids_digest
 from worker.trainer.distributed import ALONE, Crew
 from worker.trainer.forward import Forward
+from worker.trainer.memory import heap
 from worker.trainer.packing import ForwardPath, Plan, Unit, build
 
 log = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ def compute(
             if time.monotonic() - flushed > FLUSH_SECONDS:
                 store.write(fresh)
                 fresh, flushed = {}, time.monotonic()
+            heap().settle()
             on_pass(batch.tokens)
     finally:
         if fresh:
