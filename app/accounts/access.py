@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 from app.accounts import identity
 from app.accounts.principal import Principal, ProjectContext, Role
 from app.accounts.scopes import SCOPES
-from app.db.tables import Membership, Project
+from app.db.tables import Membership, Project, User
 from app.db.waiting import on_loop
 from app.errors import ForbiddenError, NotFoundError
 from app.language import _
@@ -76,12 +76,12 @@ class _SignedIn(Guard):
 
     def _principal(self, request: Request, db: Session, submitted: str | None) -> Principal:
         principal = identity.from_bearer(request, db) if self.rule.door == "api" else None
+        return self._checked(request, submitted, principal or identity.from_cookie(request, db))
+
+    def _checked(self, request: Request, submitted: str | None, principal: Principal | None) -> Principal:
         if principal is None:
-            principal = identity.from_cookie(request, db)
-            if principal is None:
-                raise identity.NotSignedInError(
-                    _("Nobody is signed in."), mend=_("Sign in, or send a token as a bearer.")
-                )
+            raise identity.NotSignedInError(_("Nobody is signed in."), mend=_("Sign in, or send a token as a bearer."))
+        if principal.via == "session":
             check_token(request, submitted, principal.csrf_token)
         if self.rule.scope is not None and not principal.allows(self.rule.scope):
             raise MissingScopeError(
@@ -107,19 +107,39 @@ class _InProject(_SignedIn):
         return await on_loop(self._in_project, request, db, submitted, slug)
 
     def _in_project(self, request: Request, db: Session, submitted: str | None, slug: str) -> ProjectContext:
-        principal = self._principal(request, db, submitted)
-        found = db.execute(_BY_SLUG, {"user": principal.user_id, "slug": slug}).one_or_none()
-        if found is None or (found[1] is None and not principal.is_site_admin):  # one answer: a stranger learns nothing
+        principal, project, role = self._found(request, db, submitted, slug)
+        if project is None or (role is None and not principal.is_site_admin):  # one answer: a stranger learns nothing
             raise NotFoundError(_("There is no project %(slug)s of yours.", slug=repr(slug)), mend=_NOT_YOURS)
-        context = _context(principal, found[0], found[1], "admin" if self.rule.who == "admin" else "reviewer")
+        context = _context(principal, project, role, "admin" if self.rule.who == "admin" else "reviewer")
         request.state.project_context = context
         return context
+
+    def _found(
+        self, request: Request, db: Session, submitted: str | None, slug: str
+    ) -> tuple[Principal, Project | None, str | None]:
+        values = None
+        if self.rule.door != "api" or "authorization" not in request.headers:
+            values = identity.session_values(request)
+        if values is None:
+            principal = self._principal(request, db, submitted)
+            found = db.execute(_BY_SLUG, {"user": principal.user_id, "slug": slug}).one_or_none()
+            return (principal, *found) if found else (principal, None, None)
+        row = db.execute(_BY_SESSION_AND_SLUG, values | {"slug": slug}).mappings().one_or_none()  # one round trip
+        if row is None:
+            return self._checked(request, submitted, None), None, None
+        principal = self._checked(request, submitted, identity.from_session(request, db, dict(row)))
+        return principal, row["Project"], row["role"]
 
 
 _mine = and_(Membership.project_id == Project.id, Membership.user_id == bindparam("user"))
 _IN_PROJECT = select(Project, Membership.role).outerjoin(Membership, _mine)
 _BY_SLUG = _IN_PROJECT.where(Project.slug == bindparam("slug"))
 _BY_ID = _IN_PROJECT.where(Project.id == bindparam("project"))
+_BY_SESSION_AND_SLUG = (
+    identity.LIVE_SESSION.add_columns(Project, Membership.role)
+    .outerjoin(Project, Project.slug == bindparam("slug"))
+    .outerjoin(Membership, and_(Membership.project_id == Project.id, Membership.user_id == User.id))
+)
 _NOT_YOURS = _("Check the address. If somebody shared it with you, ask a project admin to add you.")
 
 

@@ -1,16 +1,18 @@
 """From a request to the person behind it: by the session's cookie, or by an API token."""
 
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 from fastapi import Request
-from sqlalchemy import select, text, update
+from sqlalchemy import bindparam, select, text, update
 from sqlalchemy.orm import Session
 
 from app.accounts import keys
 from app.accounts.principal import Principal
 from app.db.base import utcnow
 from app.db.direct import Direct
-from app.db.tables import ApiToken, UserSession
+from app.db.tables import ApiToken, User, UserSession
 from app.errors import DomainError
 from app.language import _, use
 from app.web.replies import read_cookie, set_cookie
@@ -20,13 +22,22 @@ _TOUCH_SESSION = timedelta(hours=1)
 _TOUCH_TOKEN = timedelta(minutes=1)
 """How old "last used" may be before it is written again: not every request writes."""
 
-_BY_SESSION = Direct(
-    text("""
-    SELECT s.id AS session_id, s.expires_at, s.csrf_token, u.id, u.email, u.name, u.is_site_admin, u.language
-    FROM sessions s JOIN users u ON u.id = s.user_id
-    WHERE s.key_hash = :key_hash AND s.expires_at > :now AND u.is_active
-""")
+LIVE_SESSION = (
+    select(
+        UserSession.id.label("session_id"),
+        UserSession.expires_at,
+        UserSession.csrf_token,
+        User.id,
+        User.email,
+        User.name,
+        User.is_site_admin,
+        User.language,
+    )
+    .join(User, User.id == UserSession.user_id)
+    .where(UserSession.key_hash == bindparam("key_hash"), UserSession.expires_at > bindparam("now"), User.is_active)
 )
+"""Whose session it is, by ``session_values``."""
+_BY_SESSION = Direct(LIVE_SESSION)
 _BY_TOKEN = Direct(
     text("""
     SELECT t.id AS token_id, t.last_used_at, t.scopes, u.id, u.email, u.name, u.is_site_admin
@@ -46,20 +57,26 @@ class NotSignedInError(DomainError):
 
 def from_cookie(request: Request, db: Session) -> Principal | None:
     """Whose session this is; None without a live one. The session's expiry slides while it is used."""
+    values = session_values(request)
+    row = None if values is None else _BY_SESSION.first(db, values)
+    return None if row is None else from_session(request, db, row)
+
+
+def session_values(request: Request) -> dict[str, Any] | None:
+    """What ``LIVE_SESSION`` asks for, of the request's cookie; None without one."""
     key = read_cookie(request, SESSION_COOKIE)
-    if not key or len(key) > 200:
-        return None
-    now = utcnow()
-    row = _BY_SESSION.first(db, {"key_hash": keys.digest(key), "now": now})
-    if row is None:
-        return None
+    return {"key_hash": keys.digest(key), "now": utcnow()} if key and len(key) <= 200 else None
+
+
+def from_session(request: Request, db: Session, row: Mapping[str, Any]) -> Principal:
+    """The person of a row of ``LIVE_SESSION``; the session's expiry slides."""
     use(row["language"])
-    lifetime = timedelta(days=request.app.state.settings.session_days)
+    now, lifetime = utcnow(), timedelta(days=request.app.state.settings.session_days)
     if row["expires_at"] < now + lifetime - _TOUCH_SESSION:
         free = select(UserSession.id).where(UserSession.id == row["session_id"]).with_for_update(skip_locked=True)
         touch = update(UserSession).where(UserSession.id.in_(free.scalar_subquery()))
         db.execute(touch.values(expires_at=now + lifetime).execution_options(synchronize_session=False))
-        send_session_cookie(request, key)
+        send_session_cookie(request, str(read_cookie(request, SESSION_COOKIE)))
     return _remember(
         request,
         Principal(

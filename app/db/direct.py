@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
-from sqlalchemy import Connection, TextClause
+from sqlalchemy import ClauseElement, Connection
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
 from sqlalchemy.orm import Session
@@ -26,8 +26,9 @@ class Direct:
     Values go to the driver as they are: a UUID, a moment, a list of one kind; JSON as ``psycopg.types.json.Jsonb``.
     """
 
-    def __init__(self, clause: TextClause) -> None:
-        """``clause``: ``text()``, with the types of those parameters whose places do not say them."""
+    def __init__(self, clause: ClauseElement) -> None:
+        """``clause``: ``text()``, with the types of those parameters whose places do not say them; or a ``select()``
+        of columns that need no types of SQLAlchemy's own."""
         self.sql = str(clause.compile(dialect=_DIALECT))
 
     def all(self, db: Session, values: Mapping[str, Any]) -> list[Row]:
