@@ -4,7 +4,10 @@ Only hints, written to the outbox in the vote's own transaction: the reconciler 
 Each is written at most once while an earlier one is unsent, so a busy hour does not flood the queue.
 """
 
+import time
+from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -15,25 +18,30 @@ from app.journal.outbox import enqueue
 from app.journal.queues import REFILL, TICK
 
 # Looked up slot by slot: joined, all assignments were read to find out about a few slots.
-# The counts stop at the number that decides, so their cost does not grow with the buffer or the votes.
+# The counts stop where they decide nothing more, so their cost does not grow with the buffer or the votes.
 _LOW = Direct(
     text("""
-    SELECT (
-        SELECT count(*) FROM (
+    SELECT ready, ready < :half AND NOT EXISTS (
+        SELECT 1 FROM outbox
+        WHERE sent_at IS NULL AND task = :task AND args = jsonb_build_array(CAST(:argument AS text))
+    ) AS low
+    FROM (
+        SELECT count(*) AS ready FROM (
             SELECT 1 FROM comparison_slots s
             WHERE s.project_id = :project AND s.state = 'free' AND s.slot = 0 AND s.queue_key < 'infinity'
               AND (
                 SELECT a.id FROM assignments a WHERE a.comparison_id = s.comparison_id
                   AND a.state NOT IN ('expired', 'feedback') LIMIT 1
             ) IS NULL
-            LIMIT :half
-        ) ready
-    ) < :half AND NOT EXISTS (
-        SELECT 1 FROM outbox
-        WHERE sent_at IS NULL AND task = :task AND args = jsonb_build_array(CAST(:argument AS text))
-    )
+            LIMIT :half + :spare
+        ) places
+    ) counted
 """)
 )
+SPARE = 16
+"""So many more than half are counted: as many pairs are handed out before it is worth counting again."""
+SPARE_SECONDS = 1.0
+"""How long a count is relied on: other processes hand pairs out as well, and admins withdraw them."""
 
 _DUE = text("""
     SELECT (
@@ -48,16 +56,45 @@ _DUE = text("""
 """)
 
 
+@dataclass(slots=True)
+class _Room:
+    """How far a buffer was from being low, when it was counted last."""
+
+    half: int
+    pairs: int
+    until: float
+    """By the monotonic clock."""
+
+    def take(self, half: int) -> bool:
+        """Whether one pair fewer cannot make it low."""
+        if self.half != half or self.pairs <= 0 or time.monotonic() >= self.until:
+            return False
+        self.pairs -= 1
+        return True
+
+
+_rooms: dict[UUID, _Room] = {}
+_MOST_ROOMS = 1000
+
+
 def refill_if_low(db: Session, project: Project, *, now: datetime) -> bool:
     """Ask for a refill when fewer than half of the comparisons that are kept are ready, as ``ready_count`` has it.
 
-    Not while a worker is filling already, and not before a backoff is over.
+    Called for every pair that is handed out; counts when so many were, since the last count, that it can matter. Not
+    while a worker is filling already, and not before a backoff is over.
     """
     if any(until and until > now for until in (project.refill_lease_until, project.refill_due_at)):
         return False
     half = ((project.refill_target or project.buffer_size) + 1) // 2
-    values = {"project": project.id, "half": half, "task": REFILL, "argument": str(project.id)}
-    if not _LOW.value(db, values):
+    room = _rooms.get(project.id)
+    if room is not None and room.take(half):
+        return False
+    values = {"project": project.id, "half": half, "spare": SPARE, "task": REFILL, "argument": str(project.id)}
+    row = _LOW.one(db, values)
+    if len(_rooms) >= _MOST_ROOMS:
+        _rooms.clear()
+    _rooms[project.id] = _Room(half, row["ready"] - half, time.monotonic() + SPARE_SECONDS)
+    if not row["low"]:
         return False
     enqueue(db, REFILL, str(project.id))
     return True

@@ -5,9 +5,10 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, func, select
 from sqlalchemy.orm import Session
 
+from app.comparisons import wake
 from app.comparisons.errors import PairExistsError, PairInvalidError
 from app.comparisons.queries import ready_count
 from app.comparisons.service import (
@@ -184,6 +185,27 @@ def test_a_buffer_below_half_asks_for_one_refill(db: Session, ready_after: int, 
         lease_next(db, project=project, reviewer_id=reviewer.id)
     sent = db.execute(select(OutboxMessage.task, OutboxMessage.args)).all()
     assert sent == ([("hone.refill", [str(project.id)])] if asks else [])
+
+
+def test_a_buffer_is_counted_when_it_can_have_become_low_and_not_with_every_pair(
+    db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wake, "SPARE_SECONDS", 600)
+    project = make_project(db, buffer_size=4)
+    for _ in range(9):
+        make_comparison(db, project)
+    counts: list[int] = []
+
+    def count(_connection: object, _cursor: object, statement: str, *_others: object) -> None:
+        if "AS low" in statement:
+            counts.append(handed)
+
+    event.listen(db.connection(), "before_cursor_execute", count)
+    for handed in range(1, 9):
+        lease_next(db, project=project, reviewer_id=make_user(db).id)
+        asked = db.execute(select(func.count()).select_from(OutboxMessage)).scalar_one()
+        assert asked == (1 if 9 - handed < 2 else 0)
+    assert counts == [1, 8]  # after the first 8 were ready, 6 more than half
 
 
 def test_no_refill_is_asked_for_while_one_runs_or_backs_off(db: Session) -> None:
