@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from app.rounds.spec import TrainingSettings
-from worker.trainer import blocks, gemm, llama, masks
+from worker.trainer import blocks, embedding, gemm, llama, masks
 from worker.trainer.logprobs import Head, token_collisions, token_logps
 from worker.trainer.masks import FLEX_BLOCK
 from worker.trainer.packing import Batch, ForwardPath
@@ -46,6 +46,7 @@ class Forward:
             if causal.config._attn_implementation == "sdpa":  # noqa: SLF001 - the only place it is kept
                 causal.set_attn_implementation(blocks.register())
             llama.use_in(self._decoder)
+            embedding.use_in(causal)
         self.autocast_dtype = autocast
         """bfloat16, or None for fp32 throughout."""
 

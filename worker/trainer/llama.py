@@ -107,9 +107,11 @@ class _Attention(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, scale: Tensor, wq: Tensor, wk: Tensor, wv: Tensor, wo: Tensor, options: _Options
     ) -> Tensor:
+        ctx.options, ctx.dtype = options, wq.dtype
         rstd = _rstd(x, options.epsilon)
         h = _normed(x, rstd, scale, options.dtype)
         d = 2 * options.cos.shape[-1]
+        wq, wk, wv, wo = (w.to(options.dtype) for w in (wq, wk, wv, wo))
         q, k, v = (_product(h, w).view(len(x), -1, d) for w in (wq, wk, wv))
         q, k = (_turned(t, options, 1).to(options.dtype) for t in (q, k))
         seen, saved = blocks.forward(q, k, v, options.layout, options.scale)
@@ -119,7 +121,6 @@ class _Attention(torch.autograd.Function):
             seen = seen.index_select(0, rows)
         y = _product(seen, wo).to(x.dtype)
         y += x if rows is None else x.index_select(0, rows)
-        ctx.options = options
         ctx.save_for_backward(x, scale, wq, wk, wv, wo, rstd, seen, saved.queries, saved.keys, saved.values)
         return y
 
@@ -129,7 +130,7 @@ class _Attention(torch.autograd.Function):
         x, scale, wq, wk, wv, wo, rstd, seen, *saved = ctx.saved_tensors
         options: _Options = ctx.options
         upstream = grad.to(options.dtype)
-        grad_wo = _weight_grad(upstream, seen, wo, ctx.needs_input_grad[5])
+        grad_wo = _weight_grad(upstream, seen, ctx.dtype, ctx.needs_input_grad[5])
         grad_seen = _input_grad(upstream, wo)
         if options.rows is not None:
             everywhere = grad_seen.new_zeros(len(x), grad_seen.shape[1])
@@ -142,7 +143,7 @@ class _Attention(torch.autograd.Function):
         grad_k = _turned_back(grad_k, options).to(options.dtype)
         flat = [grad_q.view(len(x), -1), grad_k.view(-1, len(x)).t(), grad_v.view(-1, len(x)).t()]
         h = _normed(x, rstd, scale, options.dtype)
-        grad_ws = [_weight_grad(t, h, w, ctx.needs_input_grad[2]) for t, w in zip(flat, (wq, wk, wv), strict=True)]
+        grad_ws = [_weight_grad(t, h, ctx.dtype, ctx.needs_input_grad[2]) for t in flat]
         grad_h = _sum([_input_grad(t, w) for t, w in zip(flat, (wq, wk, wv), strict=True)], x.dtype)
         if options.rows is None:
             grad_x, grad_scale = _norm_grad(grad_h, x, rstd, scale, grad)
@@ -159,8 +160,10 @@ class _Mlp(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, scale: Tensor, wg: Tensor, wu: Tensor, wd: Tensor, epsilon: float, dtype: torch.dtype
     ) -> Tensor:
+        ctx.dtype = wg.dtype
         rstd = _rstd(x, epsilon)
         h = _normed(x, rstd, scale, dtype)
+        wg, wu, wd = (w.to(dtype) for w in (wg, wu, wd))
         gate, up = _product(h, wg), _product(h, wu)
         y = _product(functional.silu(gate).mul_(up), wd).to(x.dtype)
         y += x
@@ -173,33 +176,31 @@ class _Mlp(torch.autograd.Function):
         x, scale, wg, wu, wd, rstd, gate, up = ctx.saved_tensors
         upstream = grad.to(gate.dtype)
         active = functional.silu(gate)
-        grad_wd = _weight_grad(upstream, active * up, wd, ctx.needs_input_grad[4])
+        grad_wd = _weight_grad(upstream, active * up, ctx.dtype, ctx.needs_input_grad[4])
         inner = _input_grad(upstream, wd)
         grad_up = active.mul_(inner)
         grad_gate = torch.ops.aten.silu_backward(inner.mul_(up), gate)
         h = _normed(x, rstd, scale, gate.dtype)
-        grad_wg = _weight_grad(grad_gate, h, wg, ctx.needs_input_grad[2])
-        grad_wu = _weight_grad(grad_up, h, wu, ctx.needs_input_grad[3])
+        grad_wg = _weight_grad(grad_gate, h, ctx.dtype, ctx.needs_input_grad[2])
+        grad_wu = _weight_grad(grad_up, h, ctx.dtype, ctx.needs_input_grad[3])
         grad_h = _sum([_input_grad(grad_gate, wg), _input_grad(grad_up, wu)], x.dtype)
         grad_x, grad_scale = _norm_grad(grad_h, x, rstd, scale, grad)
         return grad_x, grad_scale, grad_wg, grad_wu, grad_wd, None, None
 
 
 def _product(x: Tensor, weight: Tensor) -> Tensor:
-    """(N, out), in the dtype of ``x``."""
-    return gemm.matmul(x, weight.to(x.dtype).t())
+    """(N, out)."""
+    return gemm.matmul(x, weight.t())
 
 
 def _input_grad(grad: Tensor, weight: Tensor) -> Tensor:
     """(N, in)."""
-    return gemm.matmul(grad, weight.to(grad.dtype))
+    return gemm.matmul(grad, weight)
 
 
-def _weight_grad(grad: Tensor, x: Tensor, weight: Tensor, wanted: bool) -> Tensor | None:
-    """(out, in), in the weight's dtype."""
-    if not wanted:
-        return None
-    return gemm.outer(grad, x).to(weight.dtype)
+def _weight_grad(grad: Tensor, x: Tensor, dtype: torch.dtype, wanted: bool) -> Tensor | None:
+    """(out, in), in the weight's ``dtype``."""
+    return gemm.outer(grad, x).to(dtype) if wanted else None
 
 
 def _sum(parts: list[Tensor], dtype: torch.dtype) -> Tensor:

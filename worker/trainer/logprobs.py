@@ -210,7 +210,8 @@ class _LinearLogps(torch.autograd.Function):
         if early:
             ctx.save_for_backward(torch.cat(grads))
         elif trains_head:
-            ctx.save_for_backward(hidden, weight, bias, targets, spread, torch.cat(shares), torch.cat(at_targets))
+            ctx.weight_dtype = weight.dtype
+            ctx.save_for_backward(hidden, W, bias, targets, spread, torch.cat(shares), torch.cat(at_targets))
         return torch.cat(logps)
 
     @staticmethod
@@ -219,10 +220,10 @@ class _LinearLogps(torch.autograd.Function):
         if ctx.early:
             (grad_hidden,) = ctx.saved_tensors
             return grad_hidden * grad_output[:, None].to(grad_hidden.dtype), None, None, None, None
-        hidden, weight, bias, targets, spread, share, at_target = ctx.saved_tensors
+        hidden, W, bias, targets, spread, share, at_target = ctx.saved_tensors
         options, kept = ctx.options, ctx.kept
         dtype, sums = options.dtype, _sum_dtype(options.dtype)
-        W, b = weight.to(dtype), None if bias is None else bias.to(dtype)
+        b = None if bias is None else bias.to(dtype)
         grad_hidden = torch.empty_like(hidden)
         grad_weight: Tensor | None = None
         grad_bias = None if bias is None else torch.zeros(bias.shape, dtype=sums, device=bias.device)
@@ -240,7 +241,7 @@ class _LinearLogps(torch.autograd.Function):
                 if grad_bias is not None:
                     grad_bias += slopes.spread.t().to(sums) @ shares
                     grad_bias.index_add_(0, ids, targeted)
-        grad_weight = torch.zeros_like(weight) if grad_weight is None else grad_weight.to(weight.dtype)
+        grad_weight = (torch.zeros_like(W) if grad_weight is None else grad_weight).to(ctx.weight_dtype)
         return grad_hidden, grad_weight, None if grad_bias is None else grad_bias.to(bias.dtype), None, None
 
 

@@ -166,14 +166,17 @@ class Loop:
         tally, tokens = self._together(tally, tokens)
         self._on_tokens(3 * tokens)
         figures = tally.means()
-        clipped = torch.nn.utils.clip_grad_norm_(list(self._parameters.values()), self._settings.max_grad_norm)
-        norm = float(whole(clipped))
+        parameters = list(self._parameters.values())
+        size = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = float(whole(size))
         if not math.isfinite(figures["loss"]) or not math.isfinite(norm):
             self._optimizer.zero_grad(set_to_none=True)
             raise NotFiniteError(
                 f"step {step + 1} of {total}: loss {figures['loss']:g}, gradient norm {norm:g}; the model was not "
                 f"changed by it and nothing is published; lower learning_rate (now {self._settings.learning_rate:g})"
             )
+        if norm > self._settings.max_grad_norm:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self._settings.max_grad_norm, size)
         rate = learning_rate(step, total, self._settings)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
