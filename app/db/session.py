@@ -19,6 +19,10 @@ TRUSTED_SECONDS = 2.0
 """A connection that was in use so lately is taken to be alive without asking it: one round trip less."""
 
 
+PLACE_SECONDS = 10.0
+"""Longest wait for one of the process's connections."""
+
+
 def make_engine(settings: Settings, *, plan_once: bool = False) -> Engine:
     """A pool of ``database_pool_size`` connections to the configured Postgres.
 
@@ -36,7 +40,7 @@ def make_engine(settings: Settings, *, plan_once: bool = False) -> Engine:
         poolclass=waiting.Pool,
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_pool_size,
-        pool_timeout=10,
+        pool_timeout=PLACE_SECONDS,
         json_serializer=lambda value: json.dumps(value, ensure_ascii=False),
         connect_args={"connect_timeout": 5, "application_name": "hone"},
     )

@@ -16,6 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 
+from app.db.session import PLACE_SECONDS
 from app.db.waiting import on_loop
 from app.journal.outbox import enqueued
 from app.settings import Settings
@@ -25,10 +26,6 @@ from app.web.replies import is_htmx, see_other
 __all__ = ["AppSettings", "Db", "Fields", "Render", "is_htmx", "see_other", "without_thread"]
 
 T = TypeVar("T")
-
-
-PLACE_SECONDS = 10.0
-"""Longest wait for one of the process's connections, as the pool has it."""
 
 
 async def _session(request: Request) -> AsyncIterator[Session]:
