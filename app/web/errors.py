@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -33,6 +33,8 @@ LOGIN = "/login"
 OPENAI_PREFIX = "/v1/"
 """Clients of OpenAI's API look for an ``error`` there, beside the rest."""
 _API_PREFIXES = ("/api/", OPENAI_PREFIX)
+_NUL = ("NUL (0x00)", "unsupported Unicode escape sequence")
+"""What the driver and Postgres say of a null character in a text and in JSON."""
 _PROBES = ("/healthz", "/readyz")
 
 
@@ -94,6 +96,11 @@ def as_domain_error(error: Exception) -> DomainError:
             _("The database does not answer at this moment."),
             mend=_("Wait a few seconds and try again. What was saved before is safe."),
             retry_after_seconds=5,
+        )
+    if isinstance(error, DataError) and any(words in str(error.orig) for words in _NUL):
+        return InvalidError(
+            _("A text among what was sent holds a null character, which cannot be stored or looked for."),
+            mend=_("Take it out and send it again."),
         )
     if isinstance(error, HTTPException):
         return _from_http(error)

@@ -1,0 +1,52 @@
+"""A null character, which Postgres stores nowhere, is refused with words of ours wherever it arrives."""
+
+import logging
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.fixtures.portal import Portal
+
+NUL = "a\x00b"
+
+
+@pytest.fixture
+def quiet(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.ERROR, logger="hone.web")
+    return caplog
+
+
+def test_programs_are_told_what_was_wrong(portal: Portal, quiet: pytest.LogCaptureFixture) -> None:
+    ann = portal.user("ann@example.org", is_site_admin=True)
+    portal.project("Tone", ann)
+    api = portal.token(ann)
+    answers = [
+        api.post("/api/v1/projects/%00/comparisons/next"),
+        api.get("/api/v1/projects/tone/prompts", params={"search": NUL}),
+        api.client.patch("/api/v1/projects/tone", json={"name": NUL}),
+        api.client.patch("/api/v1/projects/tone", json={"sampling": {"stop": [NUL]}}),
+        api.client.put("/api/v1/projects/tone/members", json={"email": NUL, "role": "reviewer"}),
+    ]
+    for answer in answers:
+        assert answer.status_code == 422, (answer.request.url, answer.text)
+        assert answer.json()["detail"]
+        assert answer.json()["mend"]
+    assert not quiet.records
+
+
+def test_people_are_told_what_was_wrong(portal: Portal, quiet: pytest.LogCaptureFixture) -> None:
+    ann = portal.user("ann@example.org", is_site_admin=True)
+    portal.project("Tone", ann)
+    browser = portal.browser(ann)
+    answers = [
+        browser.get("/p/%00"),
+        browser.get("/p/tone/prompts", params={"search": NUL}),
+        browser.post("/p/tone/members", {"email": NUL, "role": "reviewer"}),
+    ]
+    with TestClient(portal.app, raise_server_exceptions=False) as stranger:
+        csrf = stranger.get("/login").text.split('name="csrf_token" value="')[1].split('"')[0]
+        answers.append(stranger.post("/login", data={"email": NUL, "password": "x", "csrf_token": csrf}))
+    for answer in answers:
+        assert answer.status_code in (401, 404, 422), (answer.request.url, answer.status_code)
+        assert "something went wrong on our side" not in answer.text.lower()
+    assert not quiet.records
