@@ -9,6 +9,8 @@ from app.language import _
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
+_SHOWN = 300
+"""Characters of what was given that a message repeats."""
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -35,19 +37,37 @@ def check(text: str) -> str:
         raise BaseModelError(_("say where the model is: a directory on the server, or a hub id such as 'owner/name'"))
     if "\0" in text:
         raise BaseModelError(_("a path cannot hold a null character"))
-    path = Path(text).expanduser()
-    if is_hub_id(text) and not path.is_dir():
+    path = _path(text)
+    if is_hub_id(text) and not _is_directory(path):
         return text
-    if not path.is_absolute() and not text.startswith((".", "~")) and not path.is_dir():
+    if not path.is_absolute() and not text.startswith((".", "~")) and not _is_directory(path):
         raise BaseModelError(
             _(
                 "%(text)s is neither a hub id (it has the form 'owner/name') nor a directory on the "
                 "server; give a directory by its full path, such as '/models/llama'",
-                text=repr(text),
+                text=repr(_short(text)),
             )
         )
     _check_directory(path)
     return str(path.resolve())
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _path(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # of a user whom the server does not have
+        return Path(text)
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that no file system takes
+        return False
 
 
 def _check_directory(path: Path) -> None:
@@ -65,7 +85,7 @@ def _check_directory(path: Path) -> None:
         raise BaseModelError(
             _(
                 "%(path)s cannot be read by the server (%(strerror)s); let the user that runs Hone read it",
-                path=path,
+                path=_short(str(path)),
                 strerror=error.strerror,
             )
         ) from error

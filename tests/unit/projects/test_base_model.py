@@ -51,6 +51,11 @@ def test_neither_a_directory_nor_a_hub_id(text: str) -> None:
     assert refused(text)
 
 
+@pytest.mark.parametrize("text", ["a" * 60_000, "/" + "a" * 60_000, "./" + "a/" * 30_000, "~nobody-here/model"])
+def test_what_no_file_system_takes_is_refused_in_a_message_that_can_be_read(text: str) -> None:
+    assert len(refused(text)) < 600
+
+
 def test_a_missing_directory_and_a_file_say_so(model: Path) -> None:
     assert "does not exist on the server" in refused(model / "nothing")
     assert "is a file" in refused(model / "config.json")
