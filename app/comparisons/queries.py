@@ -157,6 +157,8 @@ class Answer:
     surplus: bool
     changeable: bool
     """No round has learned from it yet."""
+    revealed: bool
+    """The reviewer was told the versions after this choice: it can be taken back, but another would not be blind."""
     revision: int
     created_at: datetime
     messages: list[dict[str, Any]]
@@ -185,7 +187,7 @@ class Answer:
 _ANSWERS_SQL = """
     SELECT v.id AS vote_id, v.assignment_id, v.comparison_id, v.shown_choice, v.comment, v.reason, v.strength,
            v.tags, v.criteria, v.ranking, v.corrected, v.surplus, v.revision, v.created_at, a.frozen_at, a.left_side,
-           a.shown_order, c.mode, p.messages, x.text AS text_a, y.text AS text_b,
+           a.shown_order, c.mode, c.strategy, p.messages, x.text AS text_a, y.text AS text_b,
            CASE WHEN c.mode = 'ranking' THEN (
                SELECT array_agg(t.text ORDER BY i.position)
                FROM comparison_items i JOIN completions t ON t.id = i.completion_id WHERE i.comparison_id = c.id
@@ -243,6 +245,7 @@ def _answer(row: RowMapping) -> Answer:
         strength=row["strength"],
         surplus=row["surplus"],
         changeable=row["frozen_at"] is None,
+        revealed=row["strategy"] == "playground",
         revision=row["revision"],
         created_at=row["created_at"],
         messages=row["messages"],

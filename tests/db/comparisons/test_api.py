@@ -10,7 +10,7 @@ from sqlalchemy import event, select, update
 from app.comparisons.service import lease_next
 from app.db.base import utcnow
 from app.db.ids import new_id
-from app.db.tables import Assignment, Completion, Project, Version, Vote
+from app.db.tables import Assignment, Comparison, Completion, Project, Version, Vote
 from tests.factories import rows
 from tests.fixtures.portal import Caller, Portal
 
@@ -252,6 +252,25 @@ def test_nothing_tells_which_version_wrote_what(portal: Portal) -> None:
     assert sum("alpha answer" in text for text in texts) >= 6, "the scan has seen the answers themselves"
     found = [(secret, text[:80]) for text in texts for secret in secrets if secret in text]
     assert found == []
+
+
+def test_what_was_said_in_the_playground_can_be_taken_back_and_not_be_changed(
+    portal: Portal, shop: Callable[..., Project]
+) -> None:
+    """The versions were shown after it."""
+    person = portal.member(shop(pairs=2), "rev@example.org")
+    program, browser = portal.token(person, "votes:write"), portal.browser(person)
+    judged = []
+    for _ in range(2):
+        judged.append(UUID(program.post(NEXT).json()["id"]))
+        assert program.post(votes_url(judged[-1]), json={"choice": "a"}).status_code == 201
+    with portal.db() as db, db.begin():
+        db.execute(update(Comparison).where(Comparison.id == judged[0]).values(strategy="playground"))
+        lease = db.scalars(select(Assignment.id).where(Assignment.comparison_id == judged[0])).one()
+    page = browser.get("/p/alpha/answers").text
+    assert page.count("again=") == 1
+    assert f"again={lease}" not in page
+    assert page.count("/compare/undo") == 2
 
 
 def test_the_order_on_the_page_is_the_reviewers_own(portal: Portal, shop: Callable[..., Project]) -> None:
