@@ -13,6 +13,7 @@ from starlette.datastructures import FormData
 from app.comparisons.errors import VoteInvalidError
 from app.comparisons.records import COUNTED, Choice
 from app.language import _
+from app.lines import with_newlines
 from app.projects.reviewing import MAX_ANSWERS, Reviewing
 
 LETTERS = "ABCDEFGH"
@@ -131,4 +132,4 @@ def _corrected(fields: FormData, answers: Sequence[str], best: int | None) -> st
 
 
 def _lines(text: str) -> str:
-    return text.replace("\r\n", "\n").strip()
+    return with_newlines(text).strip()

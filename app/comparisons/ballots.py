@@ -19,6 +19,7 @@ from app.comparisons.records import (
 )
 from app.db.direct import Row
 from app.language import _
+from app.lines import with_newlines
 from app.projects.reviewing import MAX_COMMENT_CHARS
 
 MAX_REASON_CHARS = 200
@@ -37,7 +38,7 @@ def checked(ballot: Ballot, key: str | None) -> Ballot:
         )
     reason = (ballot.reason or "").strip() or None
     comment = (ballot.comment or "").strip() or None
-    corrected = (ballot.corrected or "").replace("\r\n", "\n").strip() or None
+    corrected = with_newlines(ballot.corrected or "").strip() or None
     if ballot.choice == "flag" and reason not in FLAG_REASONS:
         raise VoteInvalidError(
             _("A flag needs a reason; %(reason)s is none.", reason=repr(reason)),

@@ -33,6 +33,7 @@ from app.comparisons.writing import write
 from app.db.base import utcnow
 from app.db.direct import Direct, Row
 from app.db.tables import Project
+from app.lines import with_newlines
 
 _BY_KEY = Direct(text("SELECT * FROM votes WHERE reviewer_id = :reviewer AND idempotency_key = :key"))
 
@@ -190,7 +191,7 @@ def _without_idle_correction(db: Session, locked: Locked, ballot: Ballot) -> Bal
         return ballot
     values = {"comparison": locked.comparison_id, "position": locked.shown_order[place]}
     original = db.execute(_TEXT_AT, values).scalar_one()
-    unchanged = original.replace("\r\n", "\n").strip() == ballot.corrected
+    unchanged = with_newlines(original).strip() == ballot.corrected
     return replace(ballot, corrected=None) if unchanged else ballot
 
 

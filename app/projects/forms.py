@@ -6,6 +6,7 @@ from typing import Any
 
 from app.db.tables import Project
 from app.language import _
+from app.lines import with_newlines
 from app.projects.form_fields import Field, Section
 from app.projects.loss_fields import loss_fields, reference_fields
 from app.projects.refilling import DEFAULT_EXPLORATION, DEFAULT_POOL_FACTOR, gate_of, refilling_of
@@ -395,7 +396,7 @@ def read(form: Mapping[str, Any], *, training: Mapping[str, Any] | None = None) 
     Args:
         training: the stored training settings; those that the form does not show are carried over.
     """
-    typed = {name: str(form.get(name, "")).replace("\r\n", "\n") for name in FIELDS}
+    typed = {name: with_newlines(str(form.get(name, ""))) for name in FIELDS}
     values: dict[str, Any] = {name: text if name in _TEXTS else _number(text) for name, text in typed.items()}
     values["sampling.stop"] = [line for line in typed["sampling.stop"].split("\n") if line]
     for name, text in typed.items():

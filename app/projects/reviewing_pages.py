@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, Response
 from app.accounts import access
 from app.accounts.principal import ProjectContext
 from app.language import _
+from app.lines import with_newlines
 from app.projects import service
 from app.projects.reviewing import MAX_CRITERIA, reviewing_of
 from app.projects.validation import ProjectInvalidError
@@ -58,7 +59,7 @@ def save(here: Here, request: Request, fields: Fields, db: Db, render: Render) -
 
 def _typed(fields: FormData) -> dict[str, Any]:
     def text(name: str) -> str:
-        return str(fields.get(name, "")).replace("\r\n", "\n").strip()
+        return with_newlines(str(fields.get(name, ""))).strip()
 
     criteria: list[dict[str, str]] = []
     for row in range(MAX_CRITERIA + _SPARE_ROWS):

@@ -11,6 +11,7 @@ from uuid import UUID
 from app.errors import InvalidError
 from app.language import _
 from app.language.figures import Figure
+from app.lines import with_newlines
 
 Conversation = list[dict[str, str]]
 ROLES = ("system", "user", "assistant")
@@ -110,7 +111,7 @@ def _turn(number: int, message: Any) -> dict[str, str]:
         raise ConversationError(
             _("%(where)s holds half a character (a lone surrogate); write it as UTF-8 again", where=where)
         ) from error
-    text = unicodedata.normalize("NFC", content.replace("\r\n", "\n").replace("\r", "\n")).rstrip()
+    text = unicodedata.normalize("NFC", with_newlines(content)).rstrip()
     if not text.strip():
         raise ConversationError(_("%(where)s is empty; write something or remove it", where=where))
     return {"role": role, "content": text}

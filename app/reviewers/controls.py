@@ -15,6 +15,7 @@ from app.db.ids import new_id
 from app.db.tables import Completion, Control, Project, Prompt
 from app.journal import audit
 from app.language import _
+from app.lines import with_newlines
 from app.prompts.conversations import Conversation
 from app.prompts.service import add_prompts
 from app.reviewers.errors import ControlExistsError, ControlInvalidError, NoControlError
@@ -64,7 +65,7 @@ def add(
         ControlInvalidError: an answer is empty or too long, or both read the same.
         ControlExistsError: there is one of the same prompt with the same answers.
     """
-    better, worse = better.replace("\r\n", "\n").strip(), worse.replace("\r\n", "\n").strip()
+    better, worse = with_newlines(better).strip(), with_newlines(worse).strip()
     for name, answer in (("better", better), ("worse", worse)):
         if not answer:
             raise ControlInvalidError(_("The %(name)s answer is empty.", name=name), mend=_("Write both answers."))

@@ -5,11 +5,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from starlette.datastructures import FormData
 
-from app.comparisons import queries
+from app.comparisons import ballot_form, queries
 from app.comparisons.errors import KeyReusedError, VoteInvalidError
 from app.comparisons.service import lease_next, record_vote, undo_vote
 from app.db.tables import Assignment, Project, User, Vote
+from app.projects.reviewing import reviewing_of
 from tests.factories.rows import make_comparison, make_project, make_ranking, make_user
 
 ASKS: dict[str, Any] = {
@@ -51,6 +53,20 @@ def test_a_correction_that_changes_nothing_is_none(db: Session) -> None:
     project = make_project(db, reviewing=ASKS)
     make_comparison(db, project, texts=("alpha", "beta"), first_left="b")
     vote(db, project, make_user(db), choice="b", corrected="  alpha\n")
+    assert stored(db).corrected is None
+
+
+def test_a_line_break_that_a_browser_writes_its_own_way_is_no_correction(db: Session) -> None:
+    project = make_project(db, reviewing=ASKS)
+    shown = ("one\rtwo\r\nthree", "four\rfive")
+    make_comparison(db, project, texts=shown, first_left="a")
+    fields = FormData(
+        {"choice": "b"}
+        | {f"corrected-{n}": text.replace("\r\n", "\r").replace("\r", "\r\n") for n, text in enumerate(shown)}
+    )
+    said = ballot_form.read(fields, reviewing_of(project.reviewing), shown)
+    assert said["corrected"] is None
+    vote(db, project, make_user(db), choice="b", corrected="four\nfive")
     assert stored(db).corrected is None
 
 
