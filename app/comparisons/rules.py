@@ -83,8 +83,9 @@ def _check_criterion(criterion: Criterion, said: Any) -> None:
         return
     sides = said if isinstance(said, Mapping) else {}
     if set(sides) != {"a", "b"} or not all(type(points) is int and points in LIKERT for points in sides.values()):
+        told = ", ".join(f"{str(side).upper()} {points}" for side, points in sides.items()) or repr(said)
         raise VoteInvalidError(
-            _("%(label)s: %(said)s does not rate both answers.", label=criterion.label, said=repr(said)),
+            _("%(label)s: %(said)s does not rate both answers.", label=criterion.label, said=told),
             mend=_("Rate each answer from %(likert)s to %(likert_2)s.", likert=LIKERT[0], likert_2=LIKERT[-1]),
         )
 

@@ -197,12 +197,18 @@ def _headers(problem: DomainError, error: Exception) -> dict[str, str]:
 
 def _invalid(error: RequestValidationError) -> DomainError:
     """Names the fields. Never repeats the input: it may be a password."""
-    errors = [
-        {"field": ".".join(str(part) for part in item["loc"] if part != "body") or "body", "message": item["msg"]}
-        for item in error.errors()
-    ]
+    errors = [_field_error(item) for item in error.errors()]
     told = "; ".join(f"{item['field']}: {item['message']}" for item in errors[:5])
     return InvalidError(f"{told}.", mend=_("Correct it and send it again."), errors=errors)
+
+
+def _field_error(item: dict[str, Any]) -> dict[str, str]:
+    if item["type"] == "json_invalid":
+        return {"field": "body", "message": f"{item['msg']} at character {item['loc'][-1]}: {item['ctx']['error']}"}
+    # Of alternatives the place names the type as well, such as 'constrained-int' or 'dict[…]': words of Python's.
+    parts = [str(part) for part in item["loc"] if part != "body"]
+    named = [part for part in parts if not any(sign in part for sign in ("[", "constrained-"))]
+    return {"field": ".".join(named) or "body", "message": item["msg"]}
 
 
 def _from_http(error: HTTPException) -> DomainError:
@@ -215,4 +221,6 @@ def _from_http(error: HTTPException) -> DomainError:
     problem.status = error.status_code
     problem.title = phrase
     problem.code = phrase.lower().replace(" ", "_").replace("-", "_")
+    if error.status_code == HTTPStatus.BAD_REQUEST:
+        problem.mend = _("Correct it and send it again.")
     return problem

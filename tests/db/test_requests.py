@@ -134,6 +134,19 @@ def test_the_outbox_is_tried_after_the_commit_and_only_if_something_is_in_it(
     assert tried == [1]
 
 
+def test_a_body_that_is_no_json_is_told_where(portal: Portal) -> None:
+    ann = portal.user("ann@example.org", is_site_admin=True)
+    portal.project("Tone", ann)
+    api = portal.token(ann)
+    headers = {"content-type": "application/json"}
+    broken = api.client.patch("/api/v1/projects/tone", content=b'{"name": nope}', headers=headers)
+    assert broken.status_code == 422
+    assert "body: JSON decode error at character 9: Expecting value" in broken.json()["detail"]
+    deep = api.client.patch("/api/v1/projects/tone", content=b"[" * 100_000, headers=headers)
+    assert deep.status_code == 400
+    assert deep.json()["mend"]
+
+
 def test_programs_get_a_problem_with_a_code_and_a_mend(client: TestClient) -> None:
     answer = client.get("/api/v1/try/conflict")
     assert answer.status_code == 409

@@ -60,6 +60,7 @@ def test_criteria_are_judged_on_their_own_scales() -> None:
     for wrong in ({"helpful": "both_bad"}, {"clear": "a"}, {"clear": {"a": 3}}, {"clear": {"a": 6, "b": 1}},
                   {"clear": {"a": True, "b": 1}}):  # fmt: skip
         assert refused(Ballot("a", criteria=wrong), **asks) != "", wrong
+    assert "Clear: A 3 does not rate both" in refused(Ballot("a", criteria={"clear": {"a": 3}}), **asks)
     assert "belong to a judgement" in refused(Ballot("skip", criteria={"helpful": "a"}), **asks)
 
 
