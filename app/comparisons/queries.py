@@ -265,12 +265,16 @@ class Said:
     choice: Choice | Literal["undone"]
     strength: int | None
     created_at: datetime
+    ranking: list[list[int]] | None
+    """As in ``Answer``."""
+    comment: str | None
 
 
 _HISTORY = text("""
-    SELECT assignment_id, shown_choice, strength, created_at FROM votes
-    WHERE reviewer_id = :reviewer AND assignment_id = ANY(:assignments)
-    ORDER BY assignment_id, revision
+    SELECT v.assignment_id, v.shown_choice, v.strength, v.created_at, v.ranking, v.comment, a.shown_order
+    FROM votes v JOIN assignments a ON a.id = v.assignment_id
+    WHERE v.reviewer_id = :reviewer AND v.assignment_id = ANY(:assignments)
+    ORDER BY v.assignment_id, v.revision
 """).bindparams(bindparam("assignments", type_=ARRAY(PG_UUID)))
 
 
@@ -279,5 +283,7 @@ def histories(db: Session, *, reviewer_id: UUID, assignment_ids: Sequence[UUID])
     found: dict[UUID, list[Said]] = {}
     for row in db.execute(_HISTORY, {"reviewer": reviewer_id, "assignments": list(assignment_ids)}):
         choice = "undone" if row.shown_choice == "undone" else choice_of(row.shown_choice)
-        found.setdefault(row.assignment_id, []).append(Said(choice, row.strength, row.created_at))
+        ranking = None if row.ranking is None else shown_ranking(row.ranking, row.shown_order)
+        said = Said(choice, row.strength, row.created_at, ranking, row.comment)
+        found.setdefault(row.assignment_id, []).append(said)
     return found

@@ -100,6 +100,20 @@ def test_a_ranking_is_stored_by_item_and_read_by_place(db: Session) -> None:
         assert {mine.shown[place] for place in mine.ranking[1]} == {"one", "two"}
 
 
+def test_what_was_said_before_is_told_with_its_order_and_note(db: Session) -> None:
+    project, reviewer = make_project(db, reviewing={"mode": "ranking", "answers": 3}), make_user(db)
+    make_ranking(db, project, texts=("one", "two", "three"))
+    leased = lease_next(db, project=project, reviewer_id=reviewer.id)
+    assert leased is not None
+    for ranking, comment in (([[2], [0, 1]], "three is short"), ([[0], [1], [2]], None)):
+        said = {"choice": "ranked", "ranking": ranking, "comment": comment}
+        record_vote(db, reviewer_id=reviewer.id, assignment_id=leased.assignment_id, source="web", **said)
+    lease = leased.assignment_id
+    before, last = queries.histories(db, reviewer_id=reviewer.id, assignment_ids=[lease])[lease]
+    assert (before.ranking, before.comment) == ([[2], [0, 1]], "three is short")
+    assert (last.ranking, last.comment) == ([[0], [1], [2]], None)
+
+
 def test_each_item_stands_once_at_each_place_over_as_many_reviewers_as_there_are_items(db: Session) -> None:
     project = make_project(db, reviewing={"mode": "ranking", "answers": 4})
     for first_left in ("a", "b"):
