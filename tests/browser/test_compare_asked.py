@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from app.db.tables import User
+from app.db.tables import Completion, User
 from tests.browser.comparing import acknowledged, on_pair, open_shop, ready_ahead
 from tests.browser.conftest import PHONE
 from tests.browser.server import LiveServer
@@ -35,7 +35,8 @@ def test_everything_that_can_be_asked_is_answered_with_the_keyboard(
     sign_in(shop.reviewer)
     page.goto(shop.url)
     on_pair(page, 1)
-    page.keyboard.press("1")  # much better, but the criteria are not judged: the browser says so and stays
+    page.keyboard.press("1")  # much better, but the criteria are not judged
+    expect(page.get_by_role("alert")).to_have_text("Helpful, Clear are not judged yet.")
     assert page.evaluate("document.activeElement.name") == "criterion-helpful"
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Tab")
@@ -260,3 +261,60 @@ def test_a_refused_choice_brings_its_pair_back_with_what_was_written(
     page.keyboard.press("b")
     acknowledged(page)
     assert shop.votes() == [("b", "right")]
+
+
+def test_a_note_that_is_too_short_is_told_where_it_is(server: LiveServer, page: Page, sign_in: SignIn) -> None:
+    shop = open_shop(server, reviewing={"comment": "optional", "comment_min_chars": 20})
+    sign_in(shop.reviewer)
+    page.goto(shop.url)
+    on_pair(page, 1)
+    page.keyboard.press("c")
+    page.keyboard.type("abc")
+    page.keyboard.press("Escape")
+    page.keyboard.press("a")
+    expect(page.get_by_role("alert")).to_have_text("The comment has 3 characters. Write at least 20.")
+    expect(page.locator("#comment")).to_be_focused()
+    page.keyboard.type(", and more than that")
+    expect(page.locator("#problem")).to_be_hidden()
+    page.keyboard.press("Escape")
+    page.keyboard.press("a")
+    on_pair(page, 2)
+    assert shop.column("comment") == ["abc, and more than that"]
+
+
+def test_a_required_comment_is_asked_for_by_name(server: LiveServer, page: Page, sign_in: SignIn) -> None:
+    shop = open_shop(server, reviewing={"comment": "required", "comment_min_chars": 8})
+    sign_in(shop.reviewer)
+    page.goto(shop.url)
+    on_pair(page, 1)
+    page.get_by_role("button", name="A is better").click()
+    expect(page.get_by_role("alert")).to_contain_text("This project asks for a comment.")
+    expect(page.locator("#comment")).to_be_focused()
+    page.keyboard.press("Escape")
+    page.keyboard.press("s")  # passing it on asks for nothing
+    on_pair(page, 2)
+    assert shop.votes() == [("skip", "skip")]
+
+
+def test_a_correction_that_is_too_long_is_told_where_it_is(server: LiveServer, page: Page, sign_in: SignIn) -> None:
+    shop = open_shop(server, reviewing={"correction": True})
+    with server.db() as db:
+        db.query(Completion).update({"text": "long " * 10_001})
+    sign_in(shop.reviewer)
+    page.goto(shop.url)
+    on_pair(page, 1)
+    page.keyboard.press("q")
+    field = page.get_by_label("Answer A as it should have been")
+    expect(field).to_be_focused()
+    page.keyboard.press("Control+Home")
+    page.keyboard.press("Delete")
+    page.keyboard.press("Escape")
+    expect(field).to_be_hidden()
+    page.keyboard.press("a")
+    expect(page.get_by_role("alert")).to_contain_text("at most 50000 are allowed; shorten it")
+    expect(field).to_be_focused()
+    field.fill("Short.")
+    page.keyboard.press("Escape")
+    page.keyboard.press("a")
+    on_pair(page, 2)
+    assert shop.column("corrected") == ["Short."]

@@ -5,6 +5,9 @@ import { _, _n } from "../words.js";
 
 const LETTERS = "ABCDEFGH";
 
+/** As the server counts: characters, without the space around them. */
+const lengthOf = (field) => [...field.value.trim()].length;
+
 /** Why this button cannot be pressed yet, and where to mend it; null when it can. */
 export function missing(desk, button) {
   const [choice] = button.value.split(":");
@@ -17,6 +20,8 @@ export function missing(desk, button) {
     const open = [...desk.querySelectorAll("select[name^=place-]")].findIndex((field) => !field.value);
     if (open >= 0) return { text: _("Place every answer first: %(letter)s has no place yet.", { letter: LETTERS[open] }), at: desk.querySelector(".pool .chip, .place-fields select") };
   }
+  const asked = unjudged(desk) ?? comment(desk);
+  if (asked) return asked;
   const best = bestOf(desk, choice);
   for (const field of desk.querySelectorAll("textarea[data-original]")) {
     const place = Number(field.name.split("-")[1]);
@@ -24,8 +29,37 @@ export function missing(desk, button) {
     if (place !== best) {
       return { text: _("You corrected %(letter)s, but did not choose it. Choose %(letter)s, or undo the correction.", { letter: LETTERS[place] }), at: field };
     }
+    if (tooLong(field)) return tooLong(field);
   }
   return null;
+}
+
+/** The criteria that have to be judged and are not, and the first row of marks without one. */
+function unjudged(desk) {
+  const judged = (radio) => desk.querySelector(`input[name="${CSS.escape(radio.name)}"]:checked`);
+  const open = [...desk.querySelectorAll(".criterion input[required]")].filter((radio) => !judged(radio));
+  if (!open.length) return null;
+  const names = [...new Set(open.map((radio) => radio.closest("fieldset").querySelector("legend").firstChild.textContent.trim()))];
+  return { text: _n("%(names)s is not judged yet.", "%(names)s are not judged yet.", names.length, { names: names.join(", ") }), at: open[0] };
+}
+
+/** What is wrong with the comment: missing where it is asked for, too short, or too long. */
+function comment(desk) {
+  const field = desk.querySelector("#comment");
+  if (!field) return null;
+  const length = lengthOf(field);
+  if (field.required && !length) return { text: [_("This project asks for a comment."), _("Say in a few words why.")].join(" "), at: field };
+  if (length && length < field.minLength) {
+    const wanted = _("Write at least %(comment_min_chars)s.", { comment_min_chars: field.minLength });
+    return { text: [_("The comment has %(length)s characters.", { length }), wanted].join(" "), at: field };
+  }
+  return tooLong(field);
+}
+
+function tooLong(field) {
+  const chars = lengthOf(field);
+  if (chars <= field.maxLength) return null;
+  return { text: _("%(chars)s characters, at most %(max_chars)s are allowed; shorten it", { chars, max_chars: field.maxLength }), at: field };
 }
 
 function bestOf(desk, choice) {

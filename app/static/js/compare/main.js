@@ -38,6 +38,7 @@ function setUp() {
   const here = desk();
   watch.start();
   shownAt = performance.now();
+  here.querySelector("#ballot")?.setAttribute("novalidate", ""); // the browser cannot point into a closed box: missing() does
   for (const item of here.querySelectorAll(".scripted[hidden]:not(.board, [data-saved])")) item.hidden = false;
   drafts.restore(here);
   setUpKeys(here);
