@@ -132,6 +132,7 @@ def test_answers_are_ranked_with_the_keyboard(server: LiveServer, page: Page, si
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("D has no place yet")
     page.keyboard.press("=")  # on the chip that was pressed last
+    expect(page.locator("#problem")).to_be_hidden()
     expect(page.locator("#announce")).to_contain_text("B: second, tied with A")
     page.keyboard.press("4")
     page.locator(".chip[data-item='3']").focus()

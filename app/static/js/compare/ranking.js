@@ -35,7 +35,7 @@ export function setUpRanking(desk) {
     tiers = next.filter((items) => items.length);
     chosen = item;
     fields.forEach((field, at) => { field.value = tierOf(at) < 0 ? "" : String(tierOf(at) + 1); });
-    fields[0].dispatchEvent(new Event("change", { bubbles: true }));
+    fields[0].dispatchEvent(new Event("input", { bubbles: true }));
     const inside = board.contains(document.activeElement) && document.activeElement.matches(".chip");
     draw();
     if (focus && inside) chips[item].focus();
