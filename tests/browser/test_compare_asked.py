@@ -261,6 +261,8 @@ def test_a_refused_choice_brings_its_pair_back_with_what_was_written(
     page.locator(".pair-title").focus()
     page.keyboard.press("b")
     acknowledged(page)
+    on_pair(page, 2)
+    expect(page.locator("#notices")).to_be_empty()
     assert shop.votes() == [("b", "right")]
 
 

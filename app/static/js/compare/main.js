@@ -7,7 +7,7 @@ import { keptChoices } from "./kept.js";
 import { setUpKeys } from "./keys.js";
 import { setUpLook } from "./look.js";
 import { setUpRanking } from "./ranking.js";
-import { deskIn, get, notify, post, say, showRefusal, tell } from "./requests.js";
+import { clearRefusals, deskIn, get, notify, post, say, showRefusal, tell } from "./requests.js";
 import * as watch from "./watch.js";
 import { _ } from "../words.js";
 
@@ -205,6 +205,7 @@ function acknowledged(entry, showing, answer, html) {
   lastWritten = drafts.forget(desk(), entry.lease);
   failures = 0;
   connection(false);
+  clearRefusals(entry.lease, desk().dataset.lease);
   tell(answer);
   if (entry.signedOut) notify({ text: _("The choice you made before signing in is saved."), tone: "good" });
   if (showing) {
@@ -236,7 +237,7 @@ function outOfDate(entry, html) {
     return;
   }
   kept.drop(entry.key);
-  showRefusal(html);
+  showRefusal(html, entry.lease);
   lock(false);
 }
 
@@ -244,7 +245,7 @@ function outOfDate(entry, html) {
 async function refused(entry, status, html) {
   kept.drop(entry.key);
   connection(false);
-  showRefusal(html);
+  showRefusal(html, entry.lease);
   const back = status === 422 ? `${action}?again=${entry.lease}` : action;
   if (status !== 422 && desk().dataset.lease !== entry.lease) {
     if (kept.any()) send();

@@ -33,9 +33,19 @@ export function notify({ text, tone = "info" }) {
   document.dispatchEvent(new CustomEvent("hone:notice", { detail: { text, tone } }));
 }
 
-/** An answer to a refused request says why, as a fragment for the page's messages. */
-export function showRefusal(html) {
-  document.getElementById("notices").innerHTML = html;
+/** An answer to a refused request says why, as a fragment for the page's messages. about: the pair, if it is about one. */
+export function showRefusal(html, about = "") {
+  const box = document.getElementById("notices");
+  box.innerHTML = html;
+  for (const notice of box.children) notice.dataset.refusal = about;
+}
+
+/** A choice was accepted: what was refused before is past, except on the pair that is still shown to be mended. */
+export function clearRefusals(accepted, shown) {
+  for (const notice of document.querySelectorAll("#notices > [data-refusal]")) {
+    const { refusal } = notice.dataset;
+    if (refusal === accepted || refusal !== shown) notice.remove();
+  }
 }
 
 /** Read a text to those who cannot see the page change. */
