@@ -321,3 +321,24 @@ def test_a_correction_that_is_too_long_is_told_where_it_is(server: LiveServer, p
     page.keyboard.press("a")
     on_pair(page, 2)
     assert shop.column("corrected") == ["Short."]
+
+
+def test_a_number_pressed_in_a_row_of_marks_is_a_mark(server: LiveServer, page: Page, sign_in: SignIn) -> None:
+    shop = open_shop(server, reviewing={"criteria": CRITERIA[1:]})
+    sign_in(shop.reviewer)
+    page.goto(shop.url)
+    on_pair(page, 1)
+    page.keyboard.press("k")
+    page.keyboard.press("4")
+    expect(page.locator("input[name=criterion-clear-a][value='4']")).to_be_focused()
+    expect(page.locator("input[name=criterion-clear-a][value='4']")).to_be_checked()
+    page.keyboard.press("7")  # no mark, and no choice
+    page.keyboard.press("Tab")
+    page.keyboard.press("2")
+    expect(page.locator("input[name=criterion-clear-b][value='2']")).to_be_checked()
+    expect(page.locator(".talk")).to_contain_text("Question 1:")
+    assert shop.votes() == []
+    page.keyboard.press("a")
+    on_pair(page, 2)
+    assert shop.votes() == [("a", "left")]
+    assert shop.column("criteria") == [{"clear": {"a": 4, "b": 2}}]

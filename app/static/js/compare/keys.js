@@ -135,6 +135,14 @@ document.addEventListener("keydown", (event) => {
   if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.isComposing || keysOff()) return;
   if (pop || document.querySelector("dialog[open]") || event.target.closest("textarea, select, [contenteditable], input:not([type=radio], [type=checkbox])")) return;
   const key = event.key.toLowerCase();
+  const marks = /^\d$/.test(key) && event.target.closest("[role=radiogroup]");
+  if (marks) { // a number is a mark there; one that the row does not have is no choice either
+    const mark = marks.querySelector(`input[value="${key}"]`);
+    mark?.focus();
+    mark?.click();
+    event.preventDefault();
+    return;
+  }
   const ownUse = { enter: "button, a, summary", " ": "button, a, summary, input" }[key] ?? (key.startsWith("arrow") ? "input, .answers, .chip, pre, table" : "");
   if (ownUse && event.target.closest(ownUse)) return;
   const action = actionOf(key);
