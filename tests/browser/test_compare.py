@@ -106,6 +106,39 @@ def test_keys_do_nothing_while_somebody_writes_and_can_be_switched_off(
     assert [shown for _, shown in shop.votes()] == ["right"]
 
 
+def test_letters_of_other_alphabets_do_what_the_latin_key_in_their_place_does(
+    server: LiveServer, page: Page, sign_in: SignIn
+) -> None:
+    shop = open_shop(server, pairs=5)
+    sign_in(shop.reviewer)
+    page.goto(shop.url)
+    on_pair(page, 1)
+    press_on_layout(page, "ف", "KeyT", ctrlKey=True)
+    press_on_layout(page, "q", "KeyA")  # a French layout: a Latin letter means itself, and this pair has no edits
+    page.wait_for_timeout(300)
+    assert shop.votes() == []
+    for number, (key, code) in enumerate((("ف", "KeyT"), ("لا", "KeyB"), ("ф", "KeyA"), ("٤", "Digit4")), start=1):
+        on_pair(page, number)
+        press_on_layout(page, key, code)
+    on_pair(page, 5)
+    assert [shown for _, shown in shop.votes()] == ["tie", "right", "left", "both_bad"]
+    page.keyboard.press("?")
+    page.locator("[data-rebind=a]").click()
+    press_on_layout(page, "ف", "KeyT")
+    expect(page.locator("[data-action=a] [data-keys]")).to_have_text("ف")
+    page.keyboard.press("Escape")
+    press_on_layout(page, "ف", "KeyT")  # somebody's own binding comes first
+    expect(page.get_by_role("heading", level=1)).to_have_text("New pairs are on their way")
+    acknowledged(page)
+    assert shop.votes()[-1][1] == "left"
+
+
+def press_on_layout(page: Page, key: str, code: str, **modifiers: bool) -> None:
+    """A key as it is on another layout than the American one, which is all that Playwright types on."""
+    event = {"key": key, "code": code, "bubbles": True, "cancelable": True, **modifiers}
+    page.evaluate("event => document.activeElement.dispatchEvent(new KeyboardEvent('keydown', event))", event)
+
+
 def test_a_note_a_flag_and_a_skip_are_stored_with_the_time_it_took(
     server: LiveServer, page: Page, sign_in: SignIn
 ) -> None:

@@ -74,6 +74,18 @@ export function setUpKeys(desk) {
 
 const actionOf = (key) => Object.keys(bindings).find((action) => bindings[action].includes(key) && element(action));
 
+/**
+ * The key pressed. On an Arabic, Cyrillic or Greek layout a letter or digit of its own, unless somebody has bound it,
+ * stands for what a Latin keyboard has in its place (one Arabic key writes two letters).
+ */
+function keyOf(event) {
+  const key = event.key.toLowerCase();
+  const [, place] = /^(?:Key|Digit)(\w)$/.exec(event.code) ?? [];
+  const foreign = /^[\p{L}\p{M}\p{N}]+$/u.test(key) && !/[\p{Script=Latin}0-9]/u.test(key);
+  if (!place || !foreign || event.getModifierState("AltGraph") || Object.values(bindings).flat().includes(key)) return key;
+  return place.toLowerCase();
+}
+
 /** Do what a key stands for, as a press of its button would. */
 function act(action) {
   const target = element(action);
@@ -134,7 +146,7 @@ document.addEventListener("keydown", (event) => {
   }
   if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.isComposing || keysOff()) return;
   if (pop || document.querySelector("dialog[open]") || event.target.closest("textarea, select, [contenteditable], input:not([type=radio], [type=checkbox])")) return;
-  const key = event.key.toLowerCase();
+  const key = keyOf(event);
   const marks = /^\d$/.test(key) && event.target.closest("[role=radiogroup]");
   if (marks) { // a number is a mark there; one that the row does not have is no choice either
     const mark = marks.querySelector(`input[value="${key}"]`);
