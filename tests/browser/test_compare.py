@@ -48,6 +48,8 @@ def test_undo_by_key_brings_the_pair_back_and_takes_the_new_choice(
     page.keyboard.press("u")
     on_pair(page, 1)
     expect(page.locator(".aside").first).to_have_text("Taken back. Choose again.")
+    said = page.locator("#announce")
+    expect(said).to_have_text("Taken back. Choose again. Question 1: how do I keep basil alive?")
     page.keyboard.press("b")
     on_pair(page, 2)
     assert [shown for _, shown in shop.votes()] == ["left", "undone", "right"]

@@ -55,21 +55,24 @@ function setUp() {
 /** A choice on the very pair that is shown is on its way: no second one until it is there. */
 const waitingForAnswer = () => kept.of(desk().dataset.lease) !== null;
 
-function arrive(said) {
+/** again: the pair has been here before, so it is not read out as the next one. */
+function arrive(said, again) {
   setUp();
   const title = desk().querySelector(".pair-title");
   const top = desk().getBoundingClientRect().top;
   if (top < 0) window.scrollTo(0, window.scrollY + top - 16);
   title.focus({ preventScroll: true });
   const asked = desk().querySelector(".talk > .turn:last-child .prose");
-  say([said, asked ? _("Next pair: %(prompt)s", { prompt: asked.textContent.trim().slice(0, 200) }) : title.textContent].filter(Boolean).join(". "));
+  const prompt = asked?.textContent.trim().slice(0, 200);
+  const now = asked ? (again ? prompt : _("Next pair: %(prompt)s", { prompt })) : title.textContent;
+  say([said?.replace(/\.$/, ""), now].filter(Boolean).join(". "));
 }
 
-function show(next, said = next.dataset.told) {
+function show(next, said = next.dataset.told, again = false) {
   drafts.keep(desk());
   desk().replaceWith(next);
   if (location.search) history.replaceState(history.state, "", action);
-  arrive(said);
+  arrive(said, again);
 }
 
 function lock(locked) {
@@ -255,7 +258,7 @@ async function refused(entry, status, html) {
   const next = answer?.ok ? deskIn(await answer.text()) : null;
   if (next) {
     if (desk().dataset.lease && desk().dataset.lease !== next.dataset.lease) keepAhead(desk());
-    show(next, "");
+    show(next, "", status === 422);
   }
 }
 
@@ -272,7 +275,7 @@ async function undo(form) {
     const before = desk();
     if (before.dataset.lease && before.dataset.lease !== next.dataset.lease) keepAhead(before);
     drafts.recall(lastWritten, next.dataset.lease);
-    show(next);
+    show(next, next.dataset.told, true);
     fetchAhead();
   } else {
     if (answer) showRefusal(await answer.text());
