@@ -58,7 +58,7 @@ function comment(desk) {
 
 function tooLong(field) {
   const chars = lengthOf(field);
-  if (chars <= field.maxLength) return null;
+  if (field.maxLength < 0 || chars <= field.maxLength) return null;
   return { text: _("%(chars)s characters, at most %(max_chars)s are allowed; shorten it", { chars, max_chars: field.maxLength }), at: field };
 }
 
