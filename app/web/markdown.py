@@ -1,8 +1,8 @@
 """Hostile text into harmless HTML: a completion, a prompt, a guideline.
 
 Markdown without raw HTML, code in colours, formulas as MathML; then an allow-list, inside ``hx-disable`` so that HTMX
-looks at nothing in it. No image (it would call home), no id, no style, no class but those of coloured code, no
-``data-`` attribute (``data-hx-get`` is live), links that give nothing away.
+looks at nothing in it. No image (it would call home), no id, no style, no class but those of coloured code and of
+formulas, no ``data-`` attribute (``data-hx-get`` is live), links that give nothing away.
 """
 
 from collections.abc import Sequence
@@ -27,6 +27,7 @@ TAGS = _PROSE | mathematics.TAGS
 _ATTRIBUTES = {
     "a": {"href", "title"},
     "ol": {"start"},
+    "span": {"tabindex"},
     **{tag: set(mathematics.ATTRIBUTES) for tag in mathematics.TAGS},
     "math": {*mathematics.ATTRIBUTES, "display"},
 }
@@ -38,6 +39,8 @@ MAX_CHARS = 200_000
 """Longer text is shown as it is, unformatted."""
 MAX_FORMULAS = 300
 """In one text; those after it are shown as they were written."""
+WIDE_FORMULA_CHARS = 24
+"""A formula written in no more fits the width of a phone; a longer one is a stop of Tab, to be scrolled by keys."""
 
 
 def render_markdown(text: str, *, breaks: bool = True) -> str:
@@ -64,7 +67,7 @@ def _cleaner() -> nh3.Cleaner:
     return nh3.Cleaner(
         tags=TAGS,
         attributes=_ATTRIBUTES,
-        allowed_classes={"span": CLASSES},
+        allowed_classes={"span": CLASSES | {"formula"}},
         url_schemes=_SCHEMES,
         generic_attribute_prefixes=set(),
         link_rel="noopener nofollow ugc",
@@ -105,7 +108,14 @@ def _formula(_renderer: object, tokens: Sequence[Token], index: int, _options: A
     env["formulas"] += 1
     if env["formulas"] > MAX_FORMULAS:
         return f"<code>{escape(token.content, quote=False)}</code>"
-    return mathematics.formula(token.content, block=token.type.startswith("math_block") or "double" in token.type)
+    block = token.type.startswith("math_block") or "double" in token.type
+    wide = len(token.content) > WIDE_FORMULA_CHARS
+    html = mathematics.formula(token.content, block=block)
+    if not html.startswith("<math") or not (block or wide):
+        return html
+    # A formula has no line breaks, and browsers do not scroll within <math>: what may be too wide gets a box around it.
+    stop = ' tabindex="0"' if wide else ""
+    return f'<span class="formula"{stop}>{html}</span>'
 
 
 def _lower_headings(state: object) -> None:

@@ -84,6 +84,41 @@ def test_no_state_of_the_page_locks_anybody_out(
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.parametrize("context_options", LOOKS, ids=["light desk", "dark phone"])
+def test_a_wide_formula_is_read_to_its_end(server: LiveServer, page: Page, sign_in: SignIn, axe: AxeCheck) -> None:
+    shop = open_shop(server, pairs=0)
+    wide = "+".join(rf"\frac{{x^{{{n}}}}}{{{n}!}}" for n in range(1, 26)) + "=42"
+    with server.db() as db:
+        prompt = make_prompt(db, shop.project, text="Question 1: and now?")
+        make_comparison(db, shop.project, prompt=prompt, texts=(f"$$\n{wide}\n$$", f"In a line ${wide}$ of text."))
+    sign_in(shop.reviewer)
+    page.goto(shop.url)
+    on_pair(page, 1)
+
+    def read_on(side: int) -> None:
+        box, body = page.locator(".answer .formula:visible").nth(side), page.locator(".answer .body:visible").nth(side)
+        box.focus()
+        for _ in range(40):
+            if box.evaluate("n => n.scrollLeft + n.clientWidth >= n.scrollWidth - 1"):
+                break
+            page.keyboard.press("ArrowRight")  # of the page, not the choice of B
+            page.wait_for_timeout(150)  # until it has scrolled: what is too much would turn to B
+        places = [place.bounding_box() for place in (box.locator("mn", has_text="42"), body)]
+        end, around = (place["x"] + place["width"] for place in places if place)
+        assert end <= around + 1
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+    read_on(0)
+    read_on(1)
+    axe(page)
+    page.keyboard.press("a")
+    expect(page.get_by_role("heading", level=1)).to_have_text("New pairs are on their way")
+    page.goto(f"{server.url}/p/kitchen/answers")
+    page.get_by_text("Show the pair").first.click()
+    read_on(0)
+    axe(page)
+
+
 def test_each_reason_for_waiting_says_what_it_is(server: LiveServer, page: Page, sign_in: SignIn) -> None:
     from app.db.tables import Project, Round, Version
 

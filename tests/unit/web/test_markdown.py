@@ -74,9 +74,9 @@ def assert_harmless(html: str) -> None:
     assert html.endswith("</div>")
     for tag, attributes in inner:
         assert tag in TAGS, tag
-        known = {"href", "title", "rel", "target", "start", "class", "display"} | mathematics.ATTRIBUTES
+        known = {"href", "title", "rel", "target", "start", "class", "display", "tabindex"} | mathematics.ATTRIBUTES
         assert set(attributes) <= known, attributes
-        assert (attributes.get("class") or "hl-k") in CLASSES, attributes
+        assert (attributes.get("class") or "hl-k") in CLASSES | {"formula"}, attributes
         if "href" in attributes:
             assert re.match(r"(https?:|mailto:|[^:]*$|[^:]*[/?#])", attributes["href"] or "", re.IGNORECASE), attributes
             assert attributes["rel"] == "noopener nofollow ugc"
@@ -151,6 +151,14 @@ def test_formulas_are_mathml_and_prices_are_not() -> None:
     assert "<mfrac>" in html
     assert "<mo>&lt;</mo>" in html
     assert "for $5 or $6." in html
+
+
+def test_formulas_that_may_be_too_wide_get_a_box_to_scroll_in() -> None:
+    html = render_markdown("$$a=1$$\n\nand $b=2$ and\n\n$$" + "+".join(f"x_{{{n}}}" for n in range(9)) + "$$")
+    assert html.count('<span class="formula">') == 1
+    assert html.count('<span class="formula" tabindex="0">') == 1
+    assert 'and <math display="inline"' in html or "and <math>" in html
+    assert_harmless(html)
 
 
 @pytest.mark.parametrize("latex", [r"\frac{", "{" * 400 + "x" + "}" * 400, r"\begin{pmatrix}1", "x" * 3000])
