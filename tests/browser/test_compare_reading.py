@@ -47,6 +47,24 @@ def test_answers_are_read_as_formatted_as_written_and_by_their_differences(
     assert page.locator("#answer-0 .rendered").inner_text() == "It grows in the light of day."
 
 
+def test_a_formula_that_differs_is_marked_as_a_whole(server: LiveServer, page: Page, sign_in: SignIn) -> None:
+    shop = open_shop(server, pairs=0)
+    with server.db() as db:
+        prompt = make_prompt(db, shop.project, text="Question 1: and now?")
+        texts = ("So $x^2$ and $y$.\n\n$$a=1$$", "So $x_2$ and $y$.\n\n$$a=2$$")
+        make_comparison(db, shop.project, prompt=prompt, texts=texts)
+    sign_in(shop.reviewer)
+    page.goto(shop.url)
+    on_pair(page, 1)
+    before = page.locator(".answers").inner_html()
+    page.keyboard.press("d")
+    expect(page.locator("#announce")).to_contain_text("Differences marked: 2 in A, 2 in B.")
+    expect(page.locator("#answer-0 mark > math")).to_have_count(2)
+    expect(page.locator("#answer-1 mark > math")).to_have_count(2)
+    page.keyboard.press("d")
+    assert page.locator(".answers").inner_html() == before
+
+
 def test_long_answers_are_folded_at_one_height_and_their_lengths_stay_in_sight(
     server: LiveServer, page: Page, sign_in: SignIn
 ) -> None:

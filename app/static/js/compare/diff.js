@@ -3,13 +3,21 @@
 const WORD = /[\p{L}\p{N}][\p{L}\p{N}\p{M}'’_-]*|[^\s\p{L}\p{N}]/gu;
 const MOST_CHANGES = 900; // beyond it the answers share hardly a line, and words are only looked up in the other one
 
+// A formula is one word: what of it differs cannot be marked within it. Its markup tells x^2 from x_2, its text does not.
 function wordsIn(root) {
   const words = [];
-  const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT, (node) =>
-    node.parentElement.closest("math") ? NodeFilter.FILTER_REJECT : NodeFilter.FILTER_ACCEPT);
+  const walker = document.createTreeWalker(root, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT, (node) => {
+    if (node.nodeType === Node.ELEMENT_NODE) return node.localName === "math" ? NodeFilter.FILTER_ACCEPT : NodeFilter.FILTER_SKIP;
+    return node.parentElement.closest("math") ? NodeFilter.FILTER_REJECT : NodeFilter.FILTER_ACCEPT;
+  });
   while (walker.nextNode()) {
-    for (const found of walker.currentNode.data.matchAll(WORD)) {
-      words.push({ node: walker.currentNode, start: found.index, end: found.index + found[0].length, text: found[0] });
+    const node = walker.currentNode;
+    if (node.localName === "math") {
+      words.push({ node, text: node.outerHTML });
+      continue;
+    }
+    for (const found of node.data.matchAll(WORD)) {
+      words.push({ node, start: found.index, end: found.index + found[0].length, text: found[0] });
     }
   }
   return words;
@@ -64,8 +72,11 @@ function mark(words, kept) {
     let start = end - 1;
     while (start > 0 && !kept[start - 1] && words[start - 1].node === words[end - 1].node) start -= 1;
     const range = document.createRange();
-    range.setStart(words[start].node, words[start].start);
-    range.setEnd(words[end - 1].node, words[end - 1].end);
+    if (words[start].node.localName === "math") range.selectNode(words[start].node);
+    else {
+      range.setStart(words[start].node, words[start].start);
+      range.setEnd(words[end - 1].node, words[end - 1].end);
+    }
     const marked = document.createElement("mark");
     marked.className = "differs";
     range.surroundContents(marked);
