@@ -119,6 +119,40 @@ def test_a_wide_formula_is_read_to_its_end(server: LiveServer, page: Page, sign_
     axe(page)
 
 
+@pytest.mark.parametrize(
+    ("context_options", "most"),
+    [
+        ({"viewport": PHONE, "has_touch": True, "is_mobile": True, "locale": "de"}, 0.3),
+        ({"viewport": {"width": 740, "height": 360}, "has_touch": True, "is_mobile": True, "locale": "de"}, 0.4),
+        ({"viewport": PHONE, "locale": "ar"}, 0.3),
+    ],
+    ids=["German, upright", "German, sideways", "Arabic, narrow window"],
+)
+def test_the_bar_leaves_a_small_screen_to_the_answers(
+    server: LiveServer, page: Page, sign_in: SignIn, most: float
+) -> None:
+    shop = open_shop(server, reviewing={"scale": "strength", "skip_reason": "optional", "comment": "optional"})
+    sign_in(shop.reviewer)
+    page.goto(shop.url)
+    on_pair(page, 1)
+    page.locator(".choice[data-key=both_bad]").click()
+    on_pair(page, 2)
+    bar = page.locator(".bar").bounding_box()
+    assert bar is not None
+    assert bar["height"] < most * page.evaluate("innerHeight")
+    seen = page.locator(".bar :is(button, summary):visible")
+    boxes = seen.evaluate_all(
+        """nodes => nodes.map(node => {
+            const { left, right, width, height } = node.getBoundingClientRect();
+            const least = node.matches(".choice") ? 44 : 24;
+            const fits = node.scrollWidth <= node.clientWidth && left >= 0 && right <= innerWidth;
+            return [node.textContent.trim(), fits && width >= 24 && height >= least];
+        })"""
+    )
+    assert len(boxes) == 8 + 5
+    assert [text for text, fine in boxes if not fine] == []
+
+
 def test_each_reason_for_waiting_says_what_it_is(server: LiveServer, page: Page, sign_in: SignIn) -> None:
     from app.db.tables import Project, Round, Version
 
