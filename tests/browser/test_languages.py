@@ -47,6 +47,45 @@ def place(answer: Locator) -> float:
 
 
 @pytest.mark.parametrize("context_options", [{"locale": "ar", "viewport": DESKTOP}])
+def test_names_of_another_direction_keep_their_own(server: LiveServer, page: Page, sign_in: SignIn) -> None:
+    """Punctuation at the end of English in an Arabic page would else come before it."""
+    criteria = [{"key": "right", "label": "Is it right?"}]
+    shop = open_shop(server, name="Ask me!", reviewing={"tags": ["Wrong fact!", "Too long…"], "criteria": criteria})
+    sign_in(shop.reviewer)
+    misplaced = """nodes => nodes.filter(node => {
+        const place = (start, end) => {
+            const range = document.createRange();
+            range.setStart(node.firstChild, start);
+            range.setEnd(node.firstChild, end);
+            return range.getBoundingClientRect().left;
+        };
+        const length = node.textContent.length;
+        return place(length - 1, length) < place(0, 1);
+    }).map(node => node.textContent)"""
+
+    def in_order(*texts: str) -> None:
+        for text in texts:
+            place = page.get_by_text(text, exact=True)
+            expect(place.first).to_be_visible()
+            assert place.evaluate_all(misplaced) == []
+
+    page.goto(shop.url)
+    on_pair(page, 1)
+    in_order("Ask me!", "Wrong fact!", "Is it right?")
+    page.get_by_text("Wrong fact!").click()
+    page.get_by_text("Too long…").click()
+    page.get_by_role("radio").first.focus()
+    page.keyboard.press("Space")
+    page.locator(".choice[value=a]").click()
+    on_pair(page, 2)
+    page.goto(f"{server.url}/p/kitchen/answers")
+    in_order("Ask me!", "Wrong fact!", "Too long…", "Is it right?")
+    page.goto(f"{server.url}/p/kitchen")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Ask me!")
+    in_order("Ask me!")
+
+
+@pytest.mark.parametrize("context_options", [{"locale": "ar", "viewport": DESKTOP}])
 def test_pairs_are_judged_by_keyboard_from_right_to_left(server: LiveServer, page: Page, sign_in: SignIn) -> None:
     """A is the first answer in reading order, and 'left' in what is stored is its place, in every language."""
     shop = open_shop(server)
