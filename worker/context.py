@@ -9,6 +9,10 @@ from app.db.session import SessionFactory, make_engine, make_session_factory
 from app.engine.client import EngineClient
 from app.settings import Settings
 
+FROZEN_LEASES = 10
+"""A worker's transaction that has done nothing for so many leases of a round is that of a frozen process, which would
+keep the round that it has locked from everybody else."""
+
 
 class StopFlag:
     """A byte of memory that the worker's parent process shares with its children.
@@ -41,7 +45,8 @@ class Context:
     @classmethod
     def build(cls, settings: Settings, stopping: StopFlag | None = None) -> "Context":
         """A context with connections of its own."""
-        return cls(settings, make_session_factory(make_engine(settings)), StopFlag() if stopping is None else stopping)
+        engine = make_engine(settings, idle_transaction_seconds=FROZEN_LEASES * settings.round_lease_seconds)
+        return cls(settings, make_session_factory(engine), StopFlag() if stopping is None else stopping)
 
     def close(self) -> None:
         """Close the connections to the database."""

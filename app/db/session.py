@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -23,12 +24,16 @@ PLACE_SECONDS = 10.0
 """Longest wait for one of the process's connections."""
 
 
-def make_engine(settings: Settings, *, plan_once: bool = False) -> Engine:
+def make_engine(
+    settings: Settings, *, plan_once: bool = False, idle_transaction_seconds: float | None = None
+) -> Engine:
     """A pool of ``database_pool_size`` connections to the configured Postgres.
 
     Args:
         plan_once: each connection plans a statement once, not for every set of values: the server's statements are
             short, and planning them took Postgres longer than running them. New statistics still make new plans.
+        idle_transaction_seconds: Postgres ends a connection that does nothing for so long in the middle of a
+            transaction: its process hangs, and what it has locked would stay so for everybody else.
 
     Raises:
         ValueError: no database is configured.
@@ -47,6 +52,8 @@ def make_engine(settings: Settings, *, plan_once: bool = False) -> Engine:
     event.listen(engine, "do_connect", _connect)
     if plan_once:
         event.listen(engine, "connect", _plan_once)
+    if idle_transaction_seconds is not None:
+        event.listen(engine, "connect", partial(_end_when_idle, idle_transaction_seconds))
     event.listen(engine, "checkin", _remember_use)
     event.listen(engine, "checkout", _require_life)
     return engine
@@ -58,6 +65,11 @@ def _connect(_dialect: Any, _record: Any, arguments: tuple[Any, ...], parameters
 
 def _plan_once(connection: psycopg.Connection[Any], _record: Any) -> None:
     connection.execute("SET plan_cache_mode = force_generic_plan")
+    connection.commit()
+
+
+def _end_when_idle(seconds: float, connection: psycopg.Connection[Any], _record: Any) -> None:
+    connection.execute(f"SET idle_in_transaction_session_timeout = {round(1000 * seconds)}")
     connection.commit()
 
 
