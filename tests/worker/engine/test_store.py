@@ -1,7 +1,7 @@
 """Which versions are in memory: verified, shared, bounded, and never half."""
 
 import threading
-from concurrent.futures import Future
+import time
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +185,7 @@ def test_a_version_larger_than_the_budget_is_refused(versions: Path) -> None:
     assert caught.value.code == "model_too_large"
 
 
-def test_loading_another_version_stops_no_running_request(versions: Path) -> None:
+def test_loading_another_version_stops_no_running_request(versions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first version's samples take tokens while the second is being loaded."""
     store, scheduler = store_of(versions), Scheduler()
     scheduler.start()
@@ -194,16 +194,21 @@ def test_loading_another_version_stops_no_running_request(versions: Path) -> Non
     done = threading.Event()
     request = request_of(PROMPT, n=4, seed=1, eos=frozenset(), max_tokens=240)
     request._deliver = lambda _result: done.set()
-    progress: list[int] = []
+    went_on: list[bool] = []
+    load = store._load
 
-    def note(future: "Future[Loaded]") -> None:
-        assert future.exception() is None
-        progress.append(len(request.samples[0].token_ids))
+    def slowly(*arguments: Any) -> None:  # not done before the request has taken tokens meanwhile
+        taken = request.samples[0].token_ids
+        wanted, deadline = min(len(taken) + 20, 240), time.monotonic() + 60
+        while len(request.samples[0].token_ids) < wanted and time.monotonic() < deadline:
+            time.sleep(0.001)
+        went_on.append(len(request.samples[0].token_ids) >= wanted)
+        load(*arguments)
 
+    monkeypatch.setattr(store, "_load", slowly)
     try:
         scheduler.submit(loaded.lane, request)
         other = store.acquire("adapter-1")
-        other.add_done_callback(note)
         assert done.wait(60)
         other.result(60)
     finally:
@@ -213,7 +218,7 @@ def test_loading_another_version_stops_no_running_request(versions: Path) -> Non
         use(store_of(versions), "llama").lane, request_of(PROMPT, n=4, seed=1, eos=frozenset(), max_tokens=240)
     )
     assert [sample.token_ids for sample in request.samples] == alone
-    assert progress[0] > 0
+    assert went_on == [True]
 
 
 def test_sleep_waits_for_requests_then_frees_everything(versions: Path) -> None:
