@@ -117,18 +117,17 @@ class _InProject(_SignedIn):
     def _found(
         self, request: Request, db: Session, submitted: str | None, slug: str
     ) -> tuple[Principal, Project | None, str | None]:
-        values = None
+        values = row = None
         if self.rule.door != "api" or "authorization" not in request.headers:
             values = identity.session_values(request)
-        if values is None:
-            principal = self._principal(request, db, submitted)
-            found = db.execute(_BY_SLUG, {"user": principal.user_id, "slug": slug}).one_or_none()
-            return (principal, *found) if found else (principal, None, None)
-        row = db.execute(_BY_SESSION_AND_SLUG, values | {"slug": slug}).mappings().one_or_none()  # one round trip
-        if row is None:
-            return self._checked(request, submitted, None), None, None
-        principal = self._checked(request, submitted, identity.from_session(request, db, dict(row)))
-        return principal, row["Project"], row["role"]
+        if values is not None:  # session, project and role in one round trip
+            row = db.execute(_BY_SESSION_AND_SLUG, values | {"slug": slug}).mappings().one_or_none()
+        if row is not None:
+            principal = self._checked(request, submitted, identity.from_session(request, db, dict(row)))
+            return principal, row["Project"], row["role"]
+        principal = self._principal(request, db, submitted)  # by a token; without one it says that nobody is signed in
+        found = db.execute(_BY_SLUG, {"user": principal.user_id, "slug": slug}).one_or_none()
+        return (principal, *found) if found else (principal, None, None)
 
 
 _mine = and_(Membership.project_id == Project.id, Membership.user_id == bindparam("user"))
