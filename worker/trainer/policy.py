@@ -127,13 +127,21 @@ def load_start(
     return Policy(model, "adapter" if plain else "full", base if plain else None, directory)
 
 
-def make_trainable(policy: Policy, settings: TrainingSettings) -> Policy:
+def make_trainable(policy: Policy, settings: TrainingSettings, *, mapped: bool = False) -> Policy:
     """``policy`` with something to train: every weight, its own adapter, or a new one that changes nothing yet.
+
+    Weights that will be trained on a CPU are copied out of the file they are mapped from: the first step would copy
+    them page by page as it writes them, which takes six times as long. ``mapped`` leaves them, for those who will
+    take parts of them elsewhere.
 
     Raises:
         RefusedError: its layers are to be computed again in the backward pass, and cannot be.
     """
     made = _with_gradients(policy, settings)
+    if not mapped:
+        for parameter in made.trainable.values():
+            if parameter.device.type == "cpu":
+                parameter.data = parameter.data.clone()
     if settings.gradient_checkpointing:
         recompute.use_in(made.model)
     return made

@@ -113,7 +113,7 @@ def _load(spec: Spec, info: VersionInfo, crew: Crew) -> tuple[Policy, Forward]:
 
     def load() -> tuple[Policy, Forward]:
         start = load_start(spec.start, info, settings, crew.device, load_on=torch.device("cpu"))
-        trainable = make_trainable(start, settings)
+        trainable = make_trainable(start, settings, mapped=True)
         return trainable, ShardedForward(trainable.model, crew, autocast=autocast)
 
     return crew.in_turn(load)

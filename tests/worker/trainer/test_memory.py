@@ -4,12 +4,19 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from unittest import mock
 
 import pytest
+import torch
 
+from app.rounds.spec import Spec
+from app.versions.manifest import VersionInfo
+from tests.factories.jobs import write_job
+from tests.factories.models import copy_version, version_directory
 from tests.worker.trainer.running import ROOT
 from worker.trainer.memory import ENVIRONMENT, set_environment
+from worker.trainer.policy import load_start, make_trainable
 
 PASSES = """
 import json
@@ -47,6 +54,20 @@ def test_freed_memory_is_kept_for_the_next_pass_and_given_back_when_it_is_more_t
     assert all(h >= 4 * tensors for h, (tensors, *_) in zip(held, told, strict=True)), held
     assert told[2][3] < held[2] - 200
     assert max(held[3:]) < 150
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_weights_to_be_trained_leave_the_file_they_were_mapped_from(tmp_path: Path, mapped: bool) -> None:
+    """Else what is written to the file would reach them, and the first step would copy them page by page."""
+    start = copy_version(version_directory(), tmp_path / "start")
+    spec = Spec.read(write_job(tmp_path / "job", start=start, method="full"))
+    policy = load_start(spec.start, VersionInfo.read(start), spec.settings, torch.device("cpu"))
+    before = {name: tensor.clone() for name, tensor in policy.model.named_parameters()}
+    after = make_trainable(policy, spec.settings, mapped=mapped).trainable
+    with (start / "model.safetensors").open("r+b") as file:
+        file.seek(-4096, os.SEEK_END)
+        file.write(bytes(4096))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in after.items()) is not mapped
 
 
 def test_what_the_environment_says_already_stays() -> None:
