@@ -24,9 +24,13 @@ GROUPS = [(9, [4, 1, 6]), (1, [1]), (23, [2, 17, 3, 3]), (5, [30])]
 @pytest.mark.parametrize("tile", [3, 8, 256])
 @pytest.mark.parametrize("window", [None, 1, 7, 20])
 @pytest.mark.parametrize("large", [1, 1 << 30], ids=["head by head", "all heads"])
-def test_tiles_are_the_dense_mask(monkeypatch: pytest.MonkeyPatch, tile: int, window: int | None, large: int) -> None:
+@pytest.mark.parametrize("kept", [0, 1 << 26], ids=["made again", "kept"])
+def test_tiles_are_the_dense_mask(
+    monkeypatch: pytest.MonkeyPatch, tile: int, window: int | None, large: int, kept: int
+) -> None:
     monkeypatch.setattr(blocks, "TILE", tile)
     monkeypatch.setattr(blocks, "LARGE_PRODUCT", large)
+    monkeypatch.setattr(blocks, "KEPT_ELEMENTS", kept)
     batch = batch_of(GROUPS)
     generator = torch.Generator().manual_seed(0)
     shapes = [(1, heads, batch.ids.shape[1], 8) for heads in (4, 2, 2)]
@@ -58,9 +62,26 @@ def test_no_tile_holds_more_scores_than_its_queries_need() -> None:
     """A prompt of 4,096 tokens has no 4,096² mask: its tiles' masks are squares of a tile."""
     layout = Layout([(4096, [40, 40])])
     assert sum(tile.bias.numel() for tile in layout.tiles) <= 17 * blocks.TILE**2
-    keys = [tile.before[1] - tile.before[0] + tile.stop - tile.own for tile in layout.tiles]
-    assert max(keys) == 4096 + 80
+    assert max(tile.keys for tile in layout.tiles) == 4096 + 80
     assert sum(tile.stop - tile.start for tile in layout.tiles) == 4096 + 80
+
+
+def test_weights_are_kept_for_as_many_layers_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt of 4 tokens with answers of 2 and 3: 4 · 4 weights, and 5 · 9 more, of each of 2 heads."""
+    layout = Layout([(4, [2, 3])])
+    monkeypatch.setattr(blocks, "KEPT_ELEMENTS", 300)
+    assert [layout.keeps(2) for _ in range(3)] == [True, True, False]
+    assert layout.keeps(0)  # what no longer fits has taken nothing
+
+
+def test_a_pass_without_gradients_keeps_none() -> None:
+    mask = carrier(batch_of([(3, [2, 1])]))
+    q, k, v = (torch.randn(1, heads, 6, 4, requires_grad=True) for heads in (2, 1, 1))
+    with torch.no_grad():
+        attend(None, q, k, v, mask)
+    assert mask.layout_of_groups._kept == 0  # type: ignore[attr-defined]
+    attend(None, q, k, v, mask)
+    assert mask.layout_of_groups._kept == 2 * (3 * 3 + 3 * 6)  # type: ignore[attr-defined]
 
 
 def test_what_tiles_have_not_is_refused() -> None:

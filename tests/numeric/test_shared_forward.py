@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tests.factories.models import ARCHITECTURES, VOCABULARY, random_model
 from worker.models import old_names_of_peft
-from worker.trainer import llama, recompute
+from worker.trainer import blocks, llama, recompute
 from worker.trainer.errors import RefusedError
 from worker.trainer.examples import Example
 from worker.trainer.forward import Forward
@@ -137,11 +137,15 @@ def test_a_model_whose_head_is_not_understood_is_refused() -> None:
 
 @pytest.mark.parametrize("architecture", ["llama", "mistral"])
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16], ids=["fp32", "bf16"])
-def test_tiles_are_plain_rows(architecture: str, autocast: torch.dtype | None) -> None:
+@pytest.mark.parametrize("kept", [0, 2_000, 1 << 26], ids=["made again", "kept in some layers", "kept"])
+def test_tiles_are_plain_rows(
+    monkeypatch: pytest.MonkeyPatch, architecture: str, autocast: torch.dtype | None, kept: int
+) -> None:
     """Layers written out, and a last layer of predicting positions alone: values and gradients of transformers' own.
 
     In bf16 both round, so they may differ by what either differs from fp32.
     """
+    monkeypatch.setattr(blocks, "KEPT_ELEMENTS", kept)
     found = {}
     for path in ("tiles", "plain"):
         model = random_model(architecture)

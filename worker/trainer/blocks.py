@@ -7,7 +7,7 @@ last columns, where queries meet their own span, need a mask.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -22,6 +22,8 @@ NAME = "hone_blocks"
 
 TILE = 256
 """Queries taken together, at most: the more, the larger the products, and the more is computed that nobody sees."""
+KEPT_ELEMENTS = 1 << 26
+"""Attention weights of a pass that are kept for its backward pass rather than computed again: 256 MiB of fp32."""
 LARGE_PRODUCT = 1 << 22
 """Multiply-adds of one key head from which oneDNN, head by head, beats PyTorch's product of all heads."""
 
@@ -38,6 +40,12 @@ class Tile:
     """Where the keys after those of the prompt begin; they end with the tile."""
     bias: Tensor
     """(queries, keys masked), added to the scores of the last columns: 0 or −inf. The others are all seen."""
+
+    @property
+    def keys(self) -> int:
+        """How many the queries look at, or past."""
+        first, last = self.before
+        return last - first + self.stop - self.own
 
 
 class Layout:
@@ -65,6 +73,15 @@ class Layout:
                 at += total
             start += at
         self._orders: dict[tuple[int, int, int], TileOrder] = {}
+        self._kept = 0
+
+    def keeps(self, H: int) -> bool:
+        """Whether the attention weights of one more layer of H heads are to be kept. Asked once a layer."""
+        wanted = H * sum((tile.stop - tile.start) * tile.keys for tile in self.tiles)
+        if self._kept + wanted > KEPT_ELEMENTS:
+            return False
+        self._kept += wanted
+        return True
 
     def order(self, T: int, H: int, K: int) -> "TileOrder":
         """How the queries of H heads over K key heads lie tile by tile, of a row of T tokens."""
@@ -214,9 +231,10 @@ def attend(
     autocast = torch.is_autocast_enabled("cpu")
     dtype = torch.get_autocast_dtype("cpu") if autocast else query.dtype
     q, k, v = (t.squeeze(0).to(dtype) for t in (query, key, value))
+    keep = torch.is_grad_enabled() and layout.keeps(q.shape[0])
     with torch.autocast("cpu", enabled=False):
         apply: Callable[..., Tensor] = _Tiles.apply
-        out = apply(q, k, v, layout, scale)
+        out = apply(q, k, v, layout, scale, keep)
     return out.unsqueeze(0), None
 
 
@@ -230,18 +248,34 @@ class Saved:
     """(K, T, d), dense."""
     values: Tensor
     """(K, T, d), dense."""
+    weights: tuple[Tensor, ...] = ()
+    """Of every part, in order; none where they are computed again."""
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of them, as ``of`` takes them back."""
+        return self.queries, self.keys, self.values, *self.weights
+
+    @classmethod
+    def of(cls, queries: Tensor, keys: Tensor, values: Tensor, *weights: Tensor) -> "Saved":
+        """What ``tensors`` gave."""
+        return cls(queries, keys, values, weights)
 
 
-def forward(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> tuple[Tensor, Saved]:
-    """q (T, H, d), k and v (T, K, d) with K dividing H → (T, H, d), without gradients; 0 where no tile asks."""
+def forward(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float, *, keep: bool) -> tuple[Tensor, Saved]:
+    """q (T, H, d), k and v (T, K, d) with K dividing H → (T, H, d), without gradients; 0 where no tile asks.
+
+    ``keep``: save the attention weights, too.
+    """
     order = layout.order(q.shape[0], q.shape[1], k.shape[1])
     queries = order.take(q).mul_(scale)
     saved = Saved(queries, k.transpose(0, 1).contiguous(), v.transpose(0, 1).contiguous())
-    made = [
-        _across(_weights(part, keys, tile.bias).to(q.dtype), values.mT).view(-1, q.shape[2])
-        for tile, _, keys, values, (part,) in _parts(layout, order, saved, queries)
-    ]
-    return order.put(torch.cat(made)), saved
+    made, kept = [], []
+    for tile, _, keys, values, (part,) in _parts(layout, order, saved, queries):
+        weights = _weights(part, keys, tile.bias).to(q.dtype)
+        made.append(_across(weights, values.mT).view(-1, q.shape[2]))
+        if keep:
+            kept.append(weights)
+    return order.put(torch.cat(made)), replace(saved, weights=tuple(kept))
 
 
 def backward(grad: Tensor, saved: Saved, layout: Layout, scale: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -250,31 +284,32 @@ def backward(grad: Tensor, saved: Saved, layout: Layout, scale: float) -> tuple[
     order = layout.order(T, H, len(saved.keys))
     grad_k, grad_v = (t.new_zeros(len(t), d, T) for t in (saved.keys, saved.values))
     made = []
-    for tile, heads, keys, values, (part, above) in _parts(layout, order, saved, saved.queries, order.take(grad)):
-        weights = _weights(part, keys, tile.bias)
-        _add(grad_v[heads], tile, _across(above.mT, weights.to(part.dtype).mT))
-        slopes = _across(above, values).to(weights.dtype)
-        scores = torch._softmax_backward_data(slopes, weights, -1, weights.dtype).to(part.dtype)  # noqa: SLF001
+    parts = _parts(layout, order, saved, saved.queries, order.take(grad))
+    for n, (tile, heads, keys, values, (part, above)) in enumerate(parts):
+        weights = saved.weights[n] if saved.weights else _weights(part, keys, tile.bias).to(part.dtype)
+        _add(grad_v[heads], tile, _across(above.mT, weights.mT))
+        slopes = _across(above, values)
+        scores = torch._softmax_backward_data(slopes, weights, -1, slopes.dtype)  # noqa: SLF001 - sums are fp32
         _add(grad_k[heads], tile, _across(part.mT, scores.mT))
         made.append(_across(scores, keys.mT).view(-1, d))
     return order.put(torch.cat(made).mul_(scale)), grad_k, grad_v
 
 
 class _Tiles(torch.autograd.Function):
-    """Scores are made again in the backward pass."""
+    """What attention weights are not kept are made again in the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> Tensor:
-        out, saved = forward(q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1), layout, scale)
-        ctx.save_for_backward(saved.queries, saved.keys, saved.values)
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float, keep: bool) -> Tensor:
+        out, saved = forward(q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1), layout, scale, keep=keep)
+        ctx.save_for_backward(*saved.tensors())
         ctx.layout, ctx.scale = layout, scale
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grad_q, grad_k, grad_v = backward(grad, Saved(*ctx.saved_tensors), ctx.layout, ctx.scale)
-        return grad_q.transpose(0, 1), grad_k.transpose(1, 2), grad_v.transpose(1, 2), None, None
+        grad_q, grad_k, grad_v = backward(grad, Saved.of(*ctx.saved_tensors), ctx.layout, ctx.scale)
+        return grad_q.transpose(0, 1), grad_k.transpose(1, 2), grad_v.transpose(1, 2), None, None, None
 
 
 def _parts(

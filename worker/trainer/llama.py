@@ -1,7 +1,8 @@
 """Layers of Llama's shape in tiles on a CPU, forward and backward written out: few passes over memory, few operators.
 
 Half of a layer (norm, attention or MLP, residual) is one autograd function. It keeps its input and what its products
-made, and computes again in the backward pass what is cheap: the norm, the gate's activation, the attention's scores.
+made, and computes again in the backward pass what is cheap: the norm and the gate's activation, and those attention
+weights that are too many to keep.
 The last layer goes on, after its attention, with the positions that predict a completion token, and with no others:
 nobody reads the rest. Anything that is not exactly this (adapters, biases, masks) takes the model's own way.
 """
@@ -75,7 +76,8 @@ def _run(layer: Any, hidden: Tensor, mask: Any, angles: tuple[Tensor, Tensor]) -
     if layer.is_last:
         rows, layout = mask.predicting.rows, mask.predicting.layout
         mask.predicting.taken = True
-    options = _Options(cos, sin, layout, rows, a.scaling, norm.variance_epsilon, dtype)
+    keep = torch.is_grad_enabled() and layout.keeps(a.config.num_attention_heads)
+    options = _Options(cos, sin, layout, rows, a.scaling, norm.variance_epsilon, dtype, keep)
     attend: Callable[..., Tensor] = _Attention.apply
     feed: Callable[..., Tensor] = _Mlp.apply
     with torch.autocast("cpu", enabled=False):
@@ -98,6 +100,8 @@ class _Options:
     epsilon: float
     dtype: torch.dtype
     """Of the products; norms, angles, residuals and sums are in that of the input."""
+    keep: bool
+    """The attention weights, for the backward pass."""
 
 
 class _Attention(torch.autograd.Function):
@@ -114,14 +118,14 @@ class _Attention(torch.autograd.Function):
         wq, wk, wv, wo = (w.to(options.dtype) for w in (wq, wk, wv, wo))
         q, k, v = (_product(h, w).view(len(x), -1, d) for w in (wq, wk, wv))
         q, k = (_turned(t, options, 1).to(options.dtype) for t in (q, k))
-        seen, saved = blocks.forward(q, k, v, options.layout, options.scale)
+        seen, saved = blocks.forward(q, k, v, options.layout, options.scale, keep=options.keep)
         seen = seen.view(len(x), -1)
         rows = options.rows
         if rows is not None:
             seen = seen.index_select(0, rows)
         y = _product(seen, wo).to(x.dtype)
         y += x if rows is None else x.index_select(0, rows)
-        ctx.save_for_backward(x, scale, wq, wk, wv, wo, rstd, seen, saved.queries, saved.keys, saved.values)
+        ctx.save_for_backward(x, scale, wq, wk, wv, wo, rstd, seen, *saved.tensors())
         return y
 
     @staticmethod
@@ -137,7 +141,7 @@ class _Attention(torch.autograd.Function):
             grad_seen = everywhere.index_add_(0, options.rows, grad_seen)
         d = 2 * options.cos.shape[-1]
         grad_q, grad_k, grad_v = blocks.backward(
-            grad_seen.view(len(x), -1, d), blocks.Saved(*saved), options.layout, options.scale
+            grad_seen.view(len(x), -1, d), blocks.Saved.of(*saved), options.layout, options.scale
         )
         grad_q = _turned(grad_q, options, -1).to(options.dtype)
         grad_k = _turned_back(grad_k, options).to(options.dtype)
