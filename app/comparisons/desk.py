@@ -81,7 +81,7 @@ def shown_answers(texts: tuple[str, ...]) -> list[Shown]:
 
 
 def is_long(texts: tuple[str, ...]) -> bool:
-    """Whether the answers are folded at first."""
+    """Whether the answers are folded at first, or a message can be put away."""
     return any(len(text) > FOLDED_CHARS or text.count("\n") > FOLDED_LINES for text in texts)
 
 
@@ -148,6 +148,7 @@ def context(
         "pair": leased,
         "shown": shown_answers(leased.answers) if leased else [],
         "folded": is_long(leased.answers) if leased else False,
+        "asked_at_length": is_long((leased.messages[-1]["content"],)) if leased else False,
         "buttons": buttons(asks, mode),
         "before": before,
         "min_seconds": queue_of(project.queue).min_seconds,

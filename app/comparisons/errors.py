@@ -44,6 +44,19 @@ class VoteFrozenError(ConflictError):
         )
 
 
+class JudgedMeanwhileError(ConflictError):
+    """A page that showed no earlier choice sent one for a comparison that the reviewer has judged since."""
+
+    code = "judged_meanwhile"
+    title = _("You have judged this pair already")
+
+    def __init__(self) -> None:
+        super().__init__(
+            _("The choice you made in another tab or on another device stands."),
+            mend=_("Go on with the next pair. Under My answers you can change the earlier choice."),
+        )
+
+
 class VoteTooFastError(InvalidError):
     """The choice came before anybody could have read both answers, by the project's own measure."""
 

@@ -75,8 +75,9 @@ def choose(
     if ballot_form.holds_edits(fields):  # what was edited is only known beside what it was
         held = service.load_lease(db, reviewer_id=me, assignment_id=lease)
     ballot = ballot_form.read(fields, reviewing_of(project.reviewing), held.answers if held else ())
+    first = "change" not in fields
     recorded = service.record_vote(
-        db, reviewer_id=me, assignment_id=lease, project_id=project.id, source="web", **ballot
+        db, reviewer_id=me, assignment_id=lease, project_id=project.id, first=first, source="web", **ballot
     )
     db.commit()
     notice = NOT_COUNTED if recorded.surplus else None

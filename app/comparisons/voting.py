@@ -19,6 +19,7 @@ from app.comparisons import changes, wake
 from app.comparisons.ballots import checked, same
 from app.comparisons.dwell import measured, require_dwell
 from app.comparisons.errors import (
+    JudgedMeanwhileError,
     KeyReusedError,
     LeaseNotFoundError,
     NothingToUndoError,
@@ -73,6 +74,7 @@ def record_vote(
     criteria: Mapping[str, Any] | None = None,
     ranking: Sequence[Sequence[int]] | None = None,
     corrected: str | None = None,
+    first: bool = False,
     source: Source,
     now: datetime | None = None,
 ) -> Recorded:
@@ -80,9 +82,10 @@ def record_vote(
 
     Everything is as shown: 'a' is the left answer, 'b' the right one, a ``ranking`` is tiers of places on the page
     (0: the answer shown first), the best first. ``corrected`` is the reviewer's edit of the answer they prefer; one
-    that changed nothing is none. A first vote fills the leased slot; a second
-    one on the same comparison replaces the first (the history keeps both). A vote after the lease ran out takes a
-    free slot, or is kept as surplus. 'skip' gives the slot back, 'flag' takes the comparison out of the queue.
+    that changed nothing is none. A first vote fills the leased slot; a second one on the same comparison replaces the
+    first (the history keeps both), unless it says that it is the ``first``: the page it comes from showed no other. A
+    vote after the lease ran out takes a free slot, or is kept as surplus. 'skip' gives the slot back, 'flag' takes the
+    comparison out of the queue.
     With a ``project_id``, nothing outside that project is found. The same ``idempotency_key`` with the same vote
     answers as it did the first time.
 
@@ -91,6 +94,7 @@ def record_vote(
         LeaseNotFoundError: this reviewer never held that comparison.
         KeyReusedError: the key was sent before with a different vote.
         VoteFrozenError: a round has read the vote that this one would replace.
+        JudgedMeanwhileError: there is a vote that this ``first`` one would replace.
         VersionsKnownError: the versions were shown after the vote that this one would replace.
         VoteTooFastError: the pair was looked at for less than the project asks for.
     """
@@ -115,6 +119,8 @@ def record_vote(
     stored = _replay(db, reviewer_id, idempotency_key, locked, ballot)
     if stored:
         return stored
+    if first and locked.latest not in (None, "undone"):
+        raise JudgedMeanwhileError
     if locked.frozen:
         raise VoteFrozenError
     if locked.revealed and choice in COUNTED:

@@ -13,6 +13,7 @@ from typing import Any
 import nh3
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from mdit_py_plugins.amsmath import amsmath_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from mdit_py_plugins.texmath import texmath_plugin
 
@@ -84,7 +85,9 @@ def _parser(breaks: bool) -> MarkdownIt:
     # Prices are no formulas: no space inside the dollars, no digit after the second.
     dollarmath_plugin(parser, allow_labels=False, allow_space=False, allow_digits=False, double_inline=True)
     texmath_plugin(parser, delimiters="brackets")
+    amsmath_plugin(parser)
     for name in (
+        "amsmath",
         "math_inline",
         "math_inline_double",
         "math_block",
@@ -108,9 +111,10 @@ def _formula(_renderer: object, tokens: Sequence[Token], index: int, _options: A
     env["formulas"] += 1
     if env["formulas"] > MAX_FORMULAS:
         return f"<code>{escape(token.content, quote=False)}</code>"
-    block = token.type.startswith("math_block") or "double" in token.type
+    bare = token.type == "amsmath"
+    block = bare or token.type.startswith("math_block") or "double" in token.type
     wide = len(token.content) > WIDE_FORMULA_CHARS
-    html = mathematics.formula(token.content, block=block)
+    html = mathematics.formula(token.content, block=block, written=token.content if bare else None)
     if not html.startswith("<math") or not (block or wide):
         return html
     # A formula has no line breaks, and browsers do not scroll within <math>: what may be too wide gets a box around it.

@@ -29,16 +29,50 @@ MAX_FORMULA_CHARS = 2000
 _MAX_DEPTH = 60
 
 
-def formula(latex: str, *, block: bool) -> str:
-    """MathML of a formula; as it was written, in ``<code>``, when it cannot be read."""
-    written = f"$${latex}$$" if block else f"${latex}$"
+_NAMED = re.compile(r"\\(begin|end)\{([A-Za-z]+\*?)\}")
+_COLUMNS = re.compile(r"(\\begin\{(?:alignat|alignedat)\*?\})\{\d{1,2}\}")
+_UNSEEN = re.compile(r"\\(?:nonumber|notag)(?![A-Za-z])|\\label\{[^{}]*\}|(?<=\\\\)\[-?[\d.]{1,6} ?[a-z]{2}\]")
+"""What shows nothing: numbers left out, names to refer to, the height of a line's end."""
+_READ = {
+    "array", "cases", "smallmatrix", "split", *(f"{kind}matrix{star}" for kind in ("", *"pbBvV") for star in ("", "*")),
+}  # fmt: skip
+"""Environments that the converter knows; it writes the lines of others one after another, with their signs."""
+_READ_AS = {
+    **dict.fromkeys(("align", "aligned", "alignat", "alignedat", "flalign", "eqnarray"), "split"),
+    **dict.fromkeys(("gather", "gathered", "multline", "multlined"), "matrix"),
+    "dcases": "cases",
+    "equation": "",
+}
+"""Those that look like one of them. Equations are not numbered: each formula would begin with 1."""
+
+
+def formula(latex: str, *, block: bool, written: str | None = None) -> str:
+    """MathML of a formula; as it was ``written``, in ``<code>``, when it cannot be read."""
+    if written is None:
+        written = f"$${latex}$$" if block else f"${latex}$"
     if len(latex) > MAX_FORMULA_CHARS or not latex.strip():
         return f"<code>{escape(written, quote=False)}</code>"
     try:
-        tree = convert_to_element(latex, display="block" if block else "inline")
+        tree = convert_to_element(_readable(latex), display="block" if block else "inline")
         return _written(tree, 0)
     except Exception:  # noqa: BLE001 - the converter fails in any way on what a model may write, and that is no fault
         return f"<code>{escape(written, quote=False)}</code>"
+
+
+def _readable(latex: str) -> str:
+    """The same in what the converter knows.
+
+    Raises:
+        ValueError: an environment that it does not.
+    """
+
+    def named(found: re.Match[str]) -> str:
+        name = found[2] if found[2] in _READ else _READ_AS.get(found[2].removesuffix("*"))
+        if name is None:
+            raise ValueError(f"the environment {found[2]} is not known")
+        return f"\\{found[1]}{{{name}}}" if name else " "
+
+    return _NAMED.sub(named, _UNSEEN.sub("", _COLUMNS.sub(r"\1", latex)))
 
 
 def _written(element: "Element", depth: int) -> str:

@@ -80,6 +80,23 @@ def test_a_choice_stands_even_if_nothing_can_be_shown_after_it(
         assert len(db.scalars(select(Vote)).all()) == 1
 
 
+def test_a_second_tab_changes_nothing_that_it_did_not_show(portal: Portal, bo: Caller) -> None:
+    """The pair lies in two tabs; what is said in the first stands, until it is taken back or opened to be changed."""
+    lease = lease_in(bo.get("/p/tone/compare").text)
+    assert bo.post("/p/tone/compare", {"lease": lease, "choice": "a", "key": "k1"}, headers=HTMX).status_code == 200
+    stale = {"lease": lease, "choice": "b", "key": "k2"}
+    refused = bo.post("/p/tone/compare", stale, headers=HTMX)
+    assert (refused.status_code, "You have judged this pair already" in refused.text) == (409, True)
+    assert 'name="change"' in bo.get(f"/p/tone/compare?again={lease}").text
+    assert 'name="change"' not in bo.get("/p/tone/compare").text
+    assert bo.post("/p/tone/compare", stale | {"change": "1"}, headers=HTMX).status_code == 200
+    assert bo.post("/p/tone/compare/undo", {"lease": lease}, headers=HTMX).status_code == 200
+    assert bo.post("/p/tone/compare", stale | {"key": "k3"}, headers=HTMX).status_code == 200
+    with portal.db() as db:
+        votes = db.scalars(select(Vote).order_by(Vote.revision)).all()
+        assert [vote.shown_choice for vote in votes] == ["left", "right", "undone", "right"]
+
+
 def test_a_lease_is_kept_while_somebody_reads_and_nobody_elses_is(portal: Portal, bo: Caller) -> None:
     lease = lease_in(bo.get("/p/tone/compare").text)
     kept = bo.post("/p/tone/compare/keep", {"lease": lease}, headers=HTMX)

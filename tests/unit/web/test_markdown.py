@@ -153,6 +153,39 @@ def test_formulas_are_mathml_and_prices_are_not() -> None:
     assert "for $5 or $6." in html
 
 
+@pytest.mark.parametrize(
+    ("written", "rows", "columns"),
+    [
+        ("$$\\begin{aligned}\na &= b \\\\[4pt]\nc &= d \\nonumber\n\\end{aligned}$$", 2, 2),
+        ("Then\n\\begin{align}\na &= b \\\\\nc &= d \\label{eq:c}\n\\end{align}\nso", 2, 2),
+        ("\\[\\begin{alignat*}{2}a &= b\\end{alignat*}\\]", 1, 2),
+        ("$$\\begin{gathered}a \\\\ b \\\\ c\\end{gathered}$$", 3, 1),
+        ("\\begin{eqnarray}a &=& b\\end{eqnarray}", 1, 3),
+    ],
+)
+def test_formulas_of_several_lines_have_rows_and_columns(written: str, rows: int, columns: int) -> None:
+    html = render_markdown(written)
+    assert (html.count("<mtr>"), html.count("<mtd")) == (rows, rows * columns)
+    assert "&amp;" not in html
+    assert "\\" not in html
+    assert "(1)" not in html
+    assert_harmless(html)
+
+
+def test_one_line_of_an_environment_is_a_formula() -> None:
+    html = render_markdown("\\begin{equation} E = mc^2 \\end{equation}")
+    assert '<math display="block">' in html
+    assert "<msup>" in html
+    assert "equation" not in html
+
+
+def test_an_environment_that_is_not_known_is_shown_as_it_was_written() -> None:
+    written = "\\begin{tikzpicture} a & b \\end{tikzpicture}"
+    html = render_markdown(f"$${written}$$")
+    assert "<math" not in html
+    assert written in Reader(html).text
+
+
 def test_formulas_that_may_be_too_wide_get_a_box_to_scroll_in() -> None:
     html = render_markdown("$$a=1$$\n\nand $b=2$ and\n\n$$" + "+".join(f"x_{{{n}}}" for n in range(9)) + "$$")
     assert html.count('<span class="formula">') == 1

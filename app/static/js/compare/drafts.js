@@ -45,7 +45,10 @@ export function restore(desk) {
   for (const field of fields(desk)) {
     const kept = stored.values[field.name] ?? [];
     if (field.type === "checkbox" || field.type === "radio") field.checked = kept.includes(field.value);
-    else if (kept.length) field.value = kept[0];
+    else if (kept.length) {
+      field.value = kept[0];
+      if (field.dataset.original !== undefined) field.closest("details").open = true; // no correction out of sight
+    }
     else if (field.dataset.original === undefined) field.value = "";
   }
   desk.dataset.written = "yes";

@@ -62,7 +62,7 @@ function arrive(said, again) {
   const top = desk().getBoundingClientRect().top;
   if (top < 0) window.scrollTo(0, window.scrollY + top - 16);
   title.focus({ preventScroll: true });
-  const asked = desk().querySelector(".talk > .turn:last-child .prose");
+  const asked = desk().querySelector(".talk > :is(.turn, .asked):last-child .prose");
   const prompt = asked?.textContent.trim().slice(0, 200);
   const now = asked ? (again ? prompt : _("Next pair: %(prompt)s", { prompt })) : title.textContent;
   say([said?.replace(/\.$/, ""), now].filter(Boolean).join(". "));
