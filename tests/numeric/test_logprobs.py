@@ -1,10 +1,12 @@
 """Chunked log-probs and their gradients against a plain log-softmax."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from worker.trainer import gemm, logprobs
+from worker.trainer import logprobs
 from worker.trainer.logprobs import Head, token_logps
 
 N, D, V = 7, 4, 11
@@ -28,10 +30,18 @@ def naive(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, head: H
 @pytest.mark.parametrize(("scale", "softcap"), [(1.0, None), (0.3, None), (1.0, 2.0), (0.5, 3.0)])
 @pytest.mark.parametrize("chunk", [V, 3 * V, 100 * V])
 @pytest.mark.parametrize("kept", [0, 4, 100], ids=["recomputed", "4 positions kept", "all kept"])
+@pytest.mark.parametrize("columns", [1, 3, V], ids=["a token at a time", "three tokens", "whole vocabulary"])
 def test_values_and_gradients(
-    monkeypatch: pytest.MonkeyPatch, trained: bool, scale: float, softcap: float | None, chunk: int, kept: int
+    monkeypatch: pytest.MonkeyPatch,
+    trained: bool,
+    scale: float,
+    softcap: float | None,
+    chunk: int,
+    kept: int,
+    columns: int,
 ) -> None:
     monkeypatch.setattr(logprobs, "KEPT_ELEMENTS", {"cpu": kept * V})
+    monkeypatch.setattr(logprobs, "COLUMNS", {"cpu": columns})
     monkeypatch.setattr(logprobs, "SOFTMAX_ELEMENTS", {"cpu": 2 * V})
     hidden, weight, bias, targets = inputs()
     linear = nn.Linear(D, V, dtype=torch.float64)
@@ -83,22 +93,42 @@ def test_a_head_that_is_more_than_linear_is_recomputed_and_right() -> None:
     assert ours.grad is not None
 
 
-def test_no_more_logits_than_the_chunk_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Products with the head, forward and backward, have at most the chunk's rows; the three kept are made at once."""
+@pytest.mark.parametrize(
+    ("columns", "shapes"),
+    [
+        (V, [(3, V), (2, V), (2, V), (2, V), (2, V)]),
+        (4, [(3, 5), (3, 6), *[(4, 3), (4, 4), (4, 4)] * 2]),
+    ],
+    ids=["whole vocabulary", "parts of it"],
+)
+def test_no_more_logits_than_the_chunk_at_once(
+    monkeypatch: pytest.MonkeyPatch, columns: int, shapes: list[tuple[int, int]]
+) -> None:
+    """Of 7 positions, 3 are kept and made once; the other 4 forward and backward, in chunks of at most 22 logits."""
     monkeypatch.setattr(logprobs, "KEPT_ELEMENTS", {"cpu": 3 * V})
+    monkeypatch.setattr(logprobs, "COLUMNS", {"cpu": columns})
     hidden, _, _, targets = inputs(torch.float32)
     linear = nn.Linear(D, V)
-    rows: list[int] = []
-    original = gemm.matmul
+    made: list[tuple[int, int]] = []
+    original = logprobs._spread
 
-    def spy(a: Tensor, b: Tensor) -> Tensor:
-        product = original(a, b)
-        rows.extend([len(a)] if product.shape[1] == V else [])  # the products that are logits
-        return product
+    def spy(logits: Tensor, *others: Any, **options: Any) -> tuple[Tensor, Tensor]:
+        made.append(tuple(logits.shape))  # type: ignore[arg-type]
+        return original(logits, *others, **options)
 
-    monkeypatch.setattr(gemm, "matmul", spy)
+    monkeypatch.setattr(logprobs, "_spread", spy)
     token_logps(hidden.requires_grad_(), targets, Head(linear), 2 * V).sum().backward()
-    assert rows == [3, 2, 2, 2, 2]
+    assert made == shapes
+
+
+def test_no_positions_have_no_log_probs() -> None:
+    linear = nn.Linear(D, V)
+    hidden = torch.zeros(0, D, requires_grad=True)
+    got = token_logps(hidden, torch.zeros(0, dtype=torch.long), Head(linear))
+    assert got.shape == (0,)
+    got.sum().backward()
+    assert hidden.grad is not None
+    assert not linear.weight.grad.any()  # type: ignore[union-attr]
 
 
 def test_sums_are_fp32_under_bfloat16() -> None:

@@ -37,15 +37,15 @@ def across(a: Tensor, b: Tensor) -> Tensor:
     return _product(a, b) if _is_ours(a) else a @ b.t()
 
 
-def outer(a: Tensor, b: Tensor) -> Tensor:
+def outer(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
     """(M, K): the transpose of a (N, M) times b (N, K), without gradients: what the gradient of a weight is.
 
-    oneDNN's first operand is transposed in memory before. Where b and the result are smaller, these are.
+    oneDNN's first operand is transposed in memory before. Where b and the result are smaller, these are. ``out``:
+    where to put it, of any dtype.
     """
     N, M, K = *a.shape, b.shape[1]
-    if _is_ours(a) and N * M > N * K + M * K:
-        return matmul(b.t(), a).t().contiguous()
-    return matmul(a.t(), b)
+    made = matmul(b.t(), a).t() if _is_ours(a) and N * M > N * K + M * K else matmul(a.t(), b)
+    return made.contiguous() if out is None else out.copy_(made)
 
 
 def _is_ours(a: Tensor) -> bool:
