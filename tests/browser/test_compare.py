@@ -55,6 +55,28 @@ def test_undo_by_key_brings_the_pair_back_and_takes_the_new_choice(
     assert [shown for _, shown in shop.votes()] == ["left", "undone", "right"]
 
 
+def test_a_pair_that_was_judged_in_another_tab_keeps_that_choice(
+    server: LiveServer, page: Page, sign_in: SignIn
+) -> None:
+    shop = open_shop(server, pairs=4)
+    sign_in(shop.reviewer)
+    page.goto(shop.url)
+    on_pair(page, 1)
+    other = page.context.new_page()
+    other.goto(shop.url)
+    on_pair(other, 1)
+    page.keyboard.press("a")
+    on_pair(page, 2)
+    other.keyboard.press("b")
+    expect(other.locator("#notices")).to_contain_text("You have judged this pair already")
+    on_pair(other, 2)
+    assert shop.votes() == [("a", "left")]
+    other.keyboard.press("b")
+    on_pair(other, 3)
+    expect(other.locator("#notices")).not_to_contain_text("already")
+    assert shop.votes() == [("a", "left"), ("b", "right")]
+
+
 def test_held_keys_double_presses_and_double_clicks_vote_once(server: LiveServer, page: Page, sign_in: SignIn) -> None:
     shop = open_shop(server, pairs=4)
     sign_in(shop.reviewer)

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
+from sqlalchemy import select
 
-from app.db.tables import Completion, User
+from app.db.tables import Completion, User, Vote
 from tests.browser.comparing import acknowledged, on_pair, open_shop, ready_ahead
 from tests.browser.conftest import PHONE
 from tests.browser.server import LiveServer
@@ -235,6 +236,33 @@ def test_what_is_half_written_outlives_the_page_and_goes_with_the_choice(
     assert shop.column("comment") == ["half a thou"]
     assert shop.column("corrected") == ["Mended."]
     assert page.evaluate("Object.keys(localStorage).filter(name => name.startsWith('hone:draft:')).length") == 0
+
+
+def test_a_correction_comes_back_in_sight_with_its_pair(server: LiveServer, page: Page, sign_in: SignIn) -> None:
+    """After Undo from what this browser kept, after Change from what the server stored."""
+    shop = open_shop(server, reviewing={"correction": True})
+    sign_in(shop.reviewer)
+    page.goto(shop.url)
+    on_pair(page, 1)
+    page.keyboard.press("q")
+    page.locator("#corrected-0").fill("Mended.")
+    page.keyboard.press("Escape")
+    page.locator("button[data-key=a]").click()
+    on_pair(page, 2)
+    expect(page.locator("#corrected-0")).to_be_hidden()
+    page.get_by_role("button", name="Undo").click()
+    on_pair(page, 1)
+    expect(page.locator("#corrected-0")).to_be_visible()
+    expect(page.locator("#corrected-0")).to_have_value("Mended.")
+    expect(page.locator("#corrected-1")).to_be_hidden()
+    page.locator("button[data-key=a]").click()
+    on_pair(page, 2)
+    with server.db() as db:
+        lease = db.scalars(select(Vote.assignment_id).limit(1)).one()
+    page.goto(f"{shop.url}?again={lease}")
+    on_pair(page, 1)
+    expect(page.locator("#corrected-0")).to_be_visible()
+    expect(page.locator("#corrected-0")).to_have_value("Mended.")
 
 
 def test_a_refused_choice_brings_its_pair_back_with_what_was_written(

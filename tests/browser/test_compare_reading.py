@@ -10,6 +10,7 @@ from tests.browser.server import LiveServer
 from tests.factories.rows import make_comparison, make_prompt
 
 SignIn = Callable[[User], None]
+AxeCheck = Callable[[Page], None]
 LONG = "A sentence that says nothing new about basil. " * 90
 FORMATTED = "Water **often**: $x^2$.\n\n```python\ndef water(): pass\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
 
@@ -63,6 +64,46 @@ def test_a_formula_that_differs_is_marked_as_a_whole(server: LiveServer, page: P
     expect(page.locator("#answer-1 mark > math")).to_have_count(2)
     page.keyboard.press("d")
     assert page.locator(".answers").inner_html() == before
+
+
+def test_formulas_of_several_lines_are_set_in_columns(server: LiveServer, page: Page, sign_in: SignIn) -> None:
+    """Signs of equality below each other, in a formula between dollars and in one without."""
+    lines = "a &= b + c \\\\\na + b + c &= d"
+    shop = open_shop(server, pairs=0)
+    with server.db() as db:
+        prompt = make_prompt(db, shop.project, text="Question 1: and now?")
+        texts = (
+            f"$$\\begin{{aligned}}\n{lines}\n\\end{{aligned}}$$",
+            f"So\n\\begin{{align}}\n{lines}\n\\end{{align}}\n",
+        )
+        make_comparison(db, shop.project, prompt=prompt, texts=texts)
+    sign_in(shop.reviewer)
+    page.goto(shop.url)
+    on_pair(page, 1)
+    for side in (0, 1):
+        signs = page.locator(f"#answer-{side} mo", has_text="=").all()
+        assert len(signs) == 2
+        assert len({round(sign.bounding_box()["x"]) for sign in signs}) == 1
+        assert "&" not in page.locator(f"#answer-{side} .rendered").inner_text()
+
+
+def test_a_long_question_can_be_put_away(server: LiveServer, page: Page, sign_in: SignIn, axe: AxeCheck) -> None:
+    shop = open_shop(server, pairs=0)
+    with server.db() as db:
+        for number, text in ((1, "and now?"), (2, LONG)):
+            make_comparison(db, shop.project, prompt=make_prompt(db, shop.project, text=f"Question {number}: {text}"))
+    sign_in(shop.reviewer)
+    page.goto(shop.url)
+    on_pair(page, 1)
+    expect(page.locator(".asked")).to_have_count(0)
+    page.keyboard.press("a")
+    on_pair(page, 2)
+    expect(page.locator("#announce")).to_contain_text("Next pair: Question 2: A sentence")
+    top = page.locator(".answers").bounding_box()["y"]
+    axe(page)
+    page.get_by_text("What was asked").click()
+    expect(page.locator(".asked .prose")).to_be_hidden()
+    assert page.locator(".answers").bounding_box()["y"] < top - 300
 
 
 def test_long_answers_are_folded_at_one_height_and_their_lengths_stay_in_sight(
