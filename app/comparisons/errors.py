@@ -48,11 +48,11 @@ class JudgedMeanwhileError(ConflictError):
     """A page that showed no earlier choice sent one for a comparison that the reviewer has judged since."""
 
     code = "judged_meanwhile"
-    title = _("You have judged this pair already")
+    title = _("That pair is judged already")
 
     def __init__(self) -> None:
         super().__init__(
-            _("The choice you made in another tab or on another device stands."),
+            _("You have judged this pair in another tab or on another device, and that choice stands."),
             mend=_("Go on with the next pair. Under My answers you can change the earlier choice."),
         )
 

@@ -86,7 +86,7 @@ def test_a_second_tab_changes_nothing_that_it_did_not_show(portal: Portal, bo: C
     assert bo.post("/p/tone/compare", {"lease": lease, "choice": "a", "key": "k1"}, headers=HTMX).status_code == 200
     stale = {"lease": lease, "choice": "b", "key": "k2"}
     refused = bo.post("/p/tone/compare", stale, headers=HTMX)
-    assert (refused.status_code, "You have judged this pair already" in refused.text) == (409, True)
+    assert (refused.status_code, "You have judged this pair in another tab" in refused.text) == (409, True)
     assert 'name="change"' in bo.get(f"/p/tone/compare?again={lease}").text
     assert 'name="change"' not in bo.get("/p/tone/compare").text
     assert bo.post("/p/tone/compare", stale | {"change": "1"}, headers=HTMX).status_code == 200
