@@ -121,6 +121,26 @@ def test_no_more_logits_than_the_chunk_at_once(
     assert made == shapes
 
 
+def test_tokens_that_cannot_come_fill_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bias of −inf on the padding of a vocabulary: no share, no gradient, nothing that is not a number."""
+    monkeypatch.setattr(logprobs, "COLUMNS", {"cpu": 3})
+    hidden, weight, bias, _ = inputs()
+    bias[6:] = -torch.inf
+    targets = torch.arange(N) % 6
+    linear = nn.Linear(D, V, dtype=torch.float64)
+    with torch.no_grad():
+        linear.weight.copy_(weight)
+        linear.bias.copy_(bias)
+    ours, theirs = hidden.clone().requires_grad_(), hidden.clone().requires_grad_()
+    got = token_logps(ours, targets, Head(linear), 3 * N)
+    expected = naive(theirs, weight, bias, targets, Head(linear))
+    torch.testing.assert_close(got, expected)
+    got.sum().backward()
+    expected.sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+    assert not linear.weight.grad[6:].any()  # type: ignore[index]
+
+
 def test_no_positions_have_no_log_probs() -> None:
     linear = nn.Linear(D, V)
     hidden = torch.zeros(0, D, requires_grad=True)

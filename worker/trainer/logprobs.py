@@ -237,7 +237,7 @@ def _spread(logits: Tensor, places: Tensor, chosen: Tensor, options: _Options, *
     shift, total = (logits.new_empty(n, dtype=chosen.dtype) for _ in range(2))
     here = (places >= 0) & (places < width)
     places = places.clamp(0, width - 1)
-    scale, softcap = options.scale, options.softcap
+    scale, softcap, least = options.scale, options.softcap, torch.finfo(chosen.dtype).min
     for span in _spans(n, max(1, SOFTMAX_ELEMENTS.get(logits.device.type, 1 << 21) // width)):
         piece = logits[span].to(chosen.dtype)  # the logits themselves, where they have the sum's dtype
         if scale != 1.0:
@@ -247,6 +247,7 @@ def _spread(logits: Tensor, places: Tensor, chosen: Tensor, options: _Options, *
         found = torch.gather(piece, 1, places[span, None])[:, 0]
         torch.where(here[span], found, chosen[span], out=chosen[span])
         torch.amax(piece, 1, out=shift[span])
+        shift[span].clamp_(min=least)  # a chunk of nothing but −inf has no part in the sum
         slope = None if softcap is None or not keep else 1 - (piece / softcap).square()
         piece.sub_(shift[span, None]).exp_()
         torch.sum(piece, 1, out=total[span])
