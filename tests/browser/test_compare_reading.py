@@ -67,7 +67,7 @@ def test_a_formula_that_differs_is_marked_as_a_whole(server: LiveServer, page: P
 
 
 def test_formulas_of_several_lines_are_set_in_columns(server: LiveServer, page: Page, sign_in: SignIn) -> None:
-    """Signs of equality below each other, in a formula between dollars and in one without."""
+    """Signs of equality below each other and next to what stands before them, with dollars around and without."""
     lines = "a &= b + c \\\\\na + b + c &= d"
     shop = open_shop(server, pairs=0)
     with server.db() as db:
@@ -84,6 +84,9 @@ def test_formulas_of_several_lines_are_set_in_columns(server: LiveServer, page: 
         signs = page.locator(f"#answer-{side} mo", has_text="=").all()
         assert len(signs) == 2
         assert len({round(sign.bounding_box()["x"]) for sign in signs}) == 1
+        ends = [cell.bounding_box() for cell in page.locator(f"#answer-{side} mtd:first-child > :last-child").all()]
+        assert len(ends) == 2
+        assert abs((ends[0]["x"] + ends[0]["width"]) - (ends[1]["x"] + ends[1]["width"])) < 2
         assert "&" not in page.locator(f"#answer-{side} .rendered").inner_text()
 
 
