@@ -8,7 +8,7 @@ A chunk is some positions by some columns of the vocabulary. Each has a softmax 
 sum are joined with the others' afterwards; so nothing that has left the caches is read again.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -238,7 +238,7 @@ def _spread(logits: Tensor, places: Tensor, chosen: Tensor, options: _Options, *
     here = (places >= 0) & (places < width)
     places = places.clamp(0, width - 1)
     scale, softcap, least = options.scale, options.softcap, torch.finfo(chosen.dtype).min
-    for span in _spans(n, max(1, SOFTMAX_ELEMENTS.get(logits.device.type, 1 << 21) // width)):
+    for span in _evenly(n, max(1, SOFTMAX_ELEMENTS.get(logits.device.type, 1 << 21) // width)):
         piece = logits[span].to(chosen.dtype)  # the logits themselves, where they have the sum's dtype
         if scale != 1.0:
             piece *= scale
@@ -324,8 +324,3 @@ class _LinearLogps(torch.autograd.Function):
 def _after(kept: int, N: int, options: _Options, V: int, device: torch.device) -> list[slice]:
     """Spans of the positions whose exponentials are not kept."""
     return [slice(kept + span.start, kept + span.stop) for span in options.spans(N - kept, V, device)]
-
-
-def _spans(n: int, rows: int) -> Iterator[slice]:
-    for start in range(0, n, rows):
-        yield slice(start, min(start + rows, n))
