@@ -41,9 +41,11 @@ from app.versions import api as versions_api
 from app.versions import pages as versions_pages
 from app.web import assets, errors, health, logs, openapi
 from app.web.after_commit import AfterCommit
+from app.web.head import HeadAsGet
 from app.web.language import SpokenLanguage
 from app.web.limits import BodyCap, SameOrigin
 from app.web.logs import RequestLog
+from app.web.openai_errors import OPENAI_PREFIX
 from app.web.security import SecurityHeaders
 
 ROOMS = (
@@ -92,7 +94,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await async_engine_client.aclose()
         engine.dispose()
 
-    app = FastAPI(lifespan=lifespan, **openapi.DESCRIPTION)
+    app = FastAPI(lifespan=lifespan, generate_unique_id_function=openapi.operation_id, **openapi.DESCRIPTION)
     app.state.settings = settings
     app.state.engine = engine
     app.state.session_factory = factory
@@ -109,11 +111,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     openapi.install(app)
 
     # The last one added is the outermost: log, headers, answers to errors, then what refuses.
+    app.add_middleware(HeadAsGet)
     app.add_middleware(SameOrigin, trusted_origins=settings.trusted_origins, secure=settings.secure_cookies)
     app.add_middleware(
         BodyCap,
         max_bytes=settings.max_body_bytes,
-        chat_prefix=errors.OPENAI_PREFIX,
+        chat_prefix=OPENAI_PREFIX,
         chat_max_bytes=settings.chat_max_body_bytes,
     )
     app.add_middleware(errors.ErrorBoundary)

@@ -38,6 +38,7 @@ import torch
 from scipy import stats
 from tastes import NOISE, SETTINGS, answers_of, group, split
 
+from app.comparisons.quality import alike, fault_of
 from app.projects.refilling import DEFAULT_EXPLORATION, DEFAULT_POOL_FACTOR, STRATEGIES
 from app.rounds.spec import ModelRef, Spec, TrainingSettings
 from app.versions.manifest import verify
@@ -49,7 +50,6 @@ from worker.demo.train import MODEL
 from worker.demo.winrate import win_rate
 from worker.models import load_model
 from worker.refill.answers import Answer
-from worker.refill.quality import alike, fault_of
 from worker.refill.strategies import Chance, Diversity, Information, Option, Strategy, Uncertainty, choose
 from worker.refill.strategies.history import Judged
 from worker.trainer.job import run as run_job

@@ -18,7 +18,7 @@ from sqlalchemy.types import DateTime
 
 from app.accounts.principal import Principal
 from app.db.tables import ApiToken
-from app.errors import DomainError
+from app.errors import DomainError, InvalidError
 from app.language import _
 from app.language.figures import Figure
 from app.settings import Settings
@@ -40,6 +40,13 @@ class QuotaUsedUpError(DomainError):
     code = "quota_exceeded"
     status = 429
     title = _("The day's quota is used up")
+
+
+class QuotaTooSmallError(InvalidError):
+    """One request may take more tokens than a whole day has: waiting does not help."""
+
+    code = "quota_too_small"
+    title = _("More than a day's quota")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +120,7 @@ def take(db: Session, caller_id: UUID, limits: Limits, *, tokens: int = 0, now: 
 
     Raises:
         RateLimitedError, QuotaUsedUpError: nothing was written; each says when to try again.
+        QuotaTooSmallError: nothing was written, and trying again never helps.
     """
     interval = WINDOW_SECONDS / limits.requests_per_minute
     values: dict[str, Any] = {
@@ -163,6 +171,15 @@ def _refusal(db: Session, caller_id: UUID, limits: Limits, tokens: int, values: 
             ),
             mend=_("Wait %(wait)s s. An admin of the installation can raise the limit.", wait=max(1, math.ceil(wait))),
             retry_after_seconds=max(1, math.ceil(wait)),
+        )
+    elif limits.tokens_per_day and tokens > limits.tokens_per_day:
+        error = QuotaTooSmallError(
+            _(
+                "This key may use %(tokens_per_day)s tokens a day, and this request alone may take %(tokens)s.",
+                tokens_per_day=Figure(limits.tokens_per_day),
+                tokens=Figure(tokens),
+            ),
+            mend=_("Ask for fewer with max_tokens or n, or shorten the conversation. An admin can raise the quota."),
         )
     else:
         error = QuotaUsedUpError(

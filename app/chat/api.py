@@ -121,11 +121,16 @@ def feedback(
     The answers are ones that a key of yours was given and that were kept. Saying it again changes it, until a round
     has learned from it. Feedback is not blind, so it takes no place among reviewers' votes unless the project says so.
     """
-    taken = usage.take(db, *usage.limits_of(db, me, settings))
-    given = find(db, me.user_id, body)
-    here = access.require_role(db, me, given.project_id, "reviewer")
-    stored = record(db, here.project, me.user_id, body, given, idempotency_key)
-    response.headers.update(taken.headers())
+    counted = usage.take(db, *usage.limits_of(db, me, settings)).headers()
+    db.commit()  # a refusal counts, too
+    try:
+        given = find(db, me.user_id, body)
+        here = access.require_role(db, me, given.project_id, "reviewer")
+        stored = record(db, here.project, me.user_id, body, given, idempotency_key)
+    except DomainError as error:
+        error.headers = error.headers | counted
+        raise
+    response.headers.update(counted)
     if stored.replayed:
         response.headers["Idempotency-Replayed"] = "true"
     return stored
@@ -139,7 +144,7 @@ async def _enter(held: AsyncExitStack, request: Request, asked: Asked) -> tuple[
 
 async def _whole(request: Request, asked: Asked, stream: AsyncAnswer, sampling: Sampling, told: Told) -> ChatCompletion:
     async for piece in stream:
-        told.add(piece)
+        told.add(piece, len(stream.prompt_ids))
     kept = await _finish(request, asked, stream, sampling, told)
     return asked.shape.whole(told, kept)
 
@@ -153,7 +158,7 @@ async def _events(
         for index in range(asked.question.n):
             yield asked.shape.opening(index)
         async for piece in stream:
-            told.add(piece)
+            told.add(piece, len(stream.prompt_ids))
             if piece.text:
                 yield asked.shape.text(piece)
         kept = await _finish(request, asked, stream, sampling, told)
@@ -180,7 +185,6 @@ async def _finish(request: Request, asked: Asked, stream: AsyncAnswer, sampling:
         sampled: Sampled | None = stream.sampled()
     except EngineNonsense:
         sampled = None  # an engine that does not return token ids: answers, but nothing to train on
-    told.prompt_tokens = len(stream.prompt_ids)
     kept, woken = await run_in_threadpool(finish, state.session_factory, state.settings, asked, sampled, sampling, told)
     if woken:
         state.after_commit()

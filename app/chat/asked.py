@@ -46,7 +46,7 @@ class Asked:
     shape: Shape
     keeps: str
     conversation: Conversation | None
-    """Null where it is no prompt; ``why_not`` says why."""
+    """What may become a prompt; null where ``why_not`` says why it may not."""
     why_not: str | None
 
 
@@ -61,15 +61,15 @@ def begin(db: Session, me: Principal, body: ChatRequest, settings: Settings) -> 
     try:
         target = service.resolve(db, body.model, user_id=me.user_id, is_site_admin=me.is_site_admin)
         messages, conversation, why_not = _messages(body, settings.max_prompt_chars)
-    except DomainError:
-        usage.take(db, caller_id, limits)
+    except DomainError as error:
+        error.headers = error.headers | usage.take(db, caller_id, limits).headers()
         db.commit()
         raise
     sampling = sampling_of(
         target.sampling,
         temperature=body.temperature,
-        top_p=body.top_p,
-        top_k=body.top_k,
+        top_p=body.top_p or None,
+        top_k=1 if body.top_p == 0 else body.top_k,
         min_p=body.min_p,
         max_tokens=body.longest,
         stop=body.stop,
@@ -78,6 +78,8 @@ def begin(db: Session, me: Principal, body: ChatRequest, settings: Settings) -> 
     most = body.n * sampling.max_tokens + chars // CHARS_PER_TOKEN
     taken = usage.take(db, caller_id, limits, tokens=most)
     keeps = keeping.keeps_of(db, me.token_id)
+    if body.store is False:
+        conversation, why_not = None, "The request said `store: false`."
     db.commit()
     chat_id = new_id()
     return Asked(
@@ -89,12 +91,12 @@ def begin(db: Session, me: Principal, body: ChatRequest, settings: Settings) -> 
             messages=messages,
             sampling=sampling,
             n=body.n,
-            seed=secrets.randbits(31) if body.seed is None else body.seed,
+            seed=secrets.randbits(31) if body.seed is None else abs(body.seed) % 2**63,
             may_shorten=body.longest is None,
         ),
         taken=taken,
         shape=Shape(f"chatcmpl-{chat_id.hex}", int(time.time()), target.name),
-        keeps="nothing" if body.store is False else keeps,
+        keeps=keeps,
         conversation=conversation,
         why_not=why_not,
     )

@@ -19,6 +19,8 @@ from app.errors import DomainError, InvalidError
 log = logging.getLogger("hone.chat")
 _RETRY_SECONDS = 2.0
 """How long clients are told to wait where the engine does not say."""
+_ASLEEP_SECONDS = 30.0
+"""The same while a round trains: that takes minutes or hours."""
 _SAMPLING_FIELDS = frozenset(field.name for field in fields(Sampling))
 
 
@@ -111,6 +113,13 @@ class ModelAwayError(DomainError):
     title = "The model does not answer"
 
 
+class ModelAsleepError(ModelAwayError):
+    """A round trains on the device that the model is sampled on."""
+
+    code = "model_training"
+    title = "A round trains"
+
+
 class ModelRefusedError(InvalidError):
     """The engine understood and said no, because of the conversation."""
 
@@ -120,6 +129,13 @@ class ModelRefusedError(InvalidError):
 
 def for_clients(error: DomainError) -> DomainError:
     """The error in words for somebody outside: the engine's address and the version's id stay inside, in the log."""
+    if isinstance(error, EngineUnavailable) and error.asleep:
+        asleep = ModelAsleepError(
+            "A round trains on the model's device; until it is over, the model does not answer.",
+            mend="Wait as long as Retry-After says, and longer if need be.",
+        )
+        asleep.headers = {"Retry-After": str(math.ceil(_ASLEEP_SECONDS))}
+        return asleep
     if isinstance(error, EngineUnavailable):
         log.warning("a chat could not be answered: %s", error)
         away = ModelAwayError("The model does not answer at present.", mend="Wait as long as Retry-After says.")

@@ -8,6 +8,7 @@ from typing import Any
 from app.chat.schemas import AnswerMessage, ChatCompletion, Choice, Kept, Usage
 from app.engine.client import Piece
 from app.errors import DomainError
+from app.web.openai_errors import openai_error
 
 DONE = "data: [DONE]\n\n"
 
@@ -21,7 +22,7 @@ class Told:
     tokens: list[int] = field(default_factory=list)
     reasons: list[str | None] = field(default_factory=list)
     prompt_tokens: int = 0
-    """Known when the answers are whole."""
+    """Known from the first piece on."""
     settled: bool = False
     """What was used is counted: whoever comes later must not count it again."""
 
@@ -30,8 +31,9 @@ class Told:
         self.tokens = [0] * self.n
         self.reasons = [None] * self.n
 
-    def add(self, piece: Piece) -> None:
-        """One more piece."""
+    def add(self, piece: Piece, prompt_tokens: int) -> None:
+        """One more piece, and how many tokens the engine read for it."""
+        self.prompt_tokens = prompt_tokens
         self.texts[piece.index].append(piece.text)
         self.tokens[piece.index] += len(piece.token_ids)
         self.reasons[piece.index] = piece.finish_reason or self.reasons[piece.index]
@@ -93,7 +95,7 @@ class Shape:
 
 def error_event(error: DomainError) -> str:
     """What goes wrong after the first byte: OpenAI's clients raise it, and nothing comes after it."""
-    return sse({"error": {"message": error.message, "type": error.title, "code": error.code, "param": None}})
+    return sse({"error": openai_error(error)})
 
 
 def sse(data: Mapping[str, Any]) -> str:

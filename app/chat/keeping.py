@@ -3,6 +3,7 @@ completions that can be rated, and two of them as a comparison for reviewers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from random import Random
 from uuid import UUID
@@ -10,11 +11,14 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.comparisons.quality import alike, fault_of
 from app.comparisons.queries import ready_count
 from app.comparisons.service import create_comparison
 from app.db.tables import ApiToken, Chat, ChatAnswer, Comparison, Completion, Project, Version
 from app.engine.client import Sampled, Sampling
 from app.engine.record import drawn, end_of, is_storable
+from app.projects.refilling import refilling_of
+from app.projects.schemas import SamplingSettings
 from app.prompts.conversations import Conversation
 from app.prompts.service import add_prompts
 from app.versions.files import directory, end_tokens
@@ -87,19 +91,29 @@ def keep(db: Session, chat: Chatted, *, with_answers: bool, versions_dir: Path, 
         db.add(ChatAnswer(chat_id=chat.id, index=index, completion_id=completion.id))
         kept.append(completion)
     db.flush()
-    comparison = _compare(db, project, chat.version_id, kept, rng)
+    fit = [answer for answer in kept if fault_of(answer) is None and not _cut_short(answer, project)]
+    comparison = _compare(db, project, chat.version_id, fit, rng)
     return Stored(prompt_id, answers=bool(kept), comparison_id=comparison.id if comparison else None)
+
+
+def _cut_short(answer: Completion, project: Project) -> bool:
+    """Whether a limit or a stop of the client's own ended it, and not what the project samples with."""
+    own, projects = answer.sampling, SamplingSettings.model_validate(project.sampling)
+    if answer.end == "length":
+        return bool(own["max_tokens"] < projects.max_tokens)
+    return answer.end == "stop" and set(own["stop"]) != set(projects.stop)
 
 
 def _compare(
     db: Session, project: Project, version_id: UUID, answers: Sequence[Completion], rng: Random
 ) -> Comparison | None:
-    """The first two answers that differ, for reviewers; none of a version that is no longer the current one.
+    """The first two answers that differ enough, for reviewers; none of a version that is no longer the current one.
 
     The version's row is share-locked, as by the refill: a promotion waits for this, and then withdraws the pair.
     """
-    different = [answer for answer in answers if answer.text.strip() != answers[0].text.strip()]
-    if not different:
+    similarity = refilling_of(project.refilling).similarity
+    pair = next(((a, b) for a, b in combinations(answers, 2) if not alike(a, b, similarity)), None)
+    if pair is None:
         return None
     state = db.scalar(select(Version.state).where(Version.id == version_id).with_for_update(read=True))
     if state != "current" or ready_count(db, project) >= MOST_WAITING * project.buffer_size:
@@ -107,8 +121,8 @@ def _compare(
     return create_comparison(
         db,
         project=project,
-        completion_a=answers[0],
-        completion_b=different[0],
+        completion_a=pair[0],
+        completion_b=pair[1],
         slots=project.votes_per_comparison,
         rng=rng,
         strategy="chat",

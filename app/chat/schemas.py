@@ -1,6 +1,7 @@
 """The part of OpenAI's chat protocol that the door understands; anything else is refused by name.
 
-What clients often send although it changes nothing here (``user``, ``metadata``, penalties of 0 …) is taken.
+What clients often send although it changes nothing here is taken: ``user``, ``metadata``, and whatever says what would
+hold without it (null, no tools, penalties of 0 …).
 """
 
 from datetime import datetime
@@ -10,6 +11,27 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 MAX_ANSWERS = 16
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "tools": ([],),
+    "functions": ([],),
+    "tool_calls": ([],),
+    "annotations": ([],),
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "parallel_tool_calls": (True, False),
+    "logit_bias": ({},),
+    "modalities": (["text"],),
+    "repetition_penalty": (1,),
+    "top_logprobs": (0,),
+}
+"""Values that say what would hold without them."""
+
+
+def _without_neutral(body: Any) -> Any:
+    """``body`` without what is null or neutral: clients send their own defaults, and the turns that they were given."""
+    if not isinstance(body, dict):
+        return body
+    return {name: value for name, value in body.items() if value is not None and value not in _NEUTRAL.get(name, ())}
 
 
 class TextPart(BaseModel):
@@ -21,7 +43,7 @@ class TextPart(BaseModel):
     text: str
 
 
-class Message(BaseModel):
+class ChatMessage(BaseModel):
     """One turn."""
 
     model_config = ConfigDict(extra="forbid")
@@ -29,6 +51,11 @@ class Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant"] = Field(description="`developer` is `system`.")
     content: str | list[TextPart] = Field(description="A text, or parts of type `text`.")
     name: str | None = Field(default=None, description="Taken and not read.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_something(cls, body: Any) -> Any:
+        return _without_neutral(body)
 
     def plain(self) -> dict[str, str]:
         """As prompts hold it."""
@@ -71,12 +98,14 @@ class ChatRequest(BaseModel):
     )
 
     model: str = Field(description="`project` for its current version; admins also `project@3`.", examples=["demo"])
-    messages: list[Message] = Field(min_length=1, max_length=200)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=200)
     n: int = Field(default=1, ge=1, le=MAX_ANSWERS, description="Answers to sample.")
     stream: bool = Field(default=False, description="Send the answers as they are written, as server-sent events.")
     stream_options: StreamOptions | None = None
     temperature: float | None = Field(default=None, ge=0, le=2, description="Default: the project's.")
-    top_p: float | None = Field(default=None, gt=0, le=1, description="Default: the project's.")
+    top_p: float | None = Field(
+        default=None, ge=0, le=1, description="Default: the project's. 0 leaves the likeliest token alone."
+    )
     top_k: int | None = Field(default=None, ge=0, le=100_000, description="Default: the project's; 0 keeps all.")
     min_p: float | None = Field(default=None, ge=0, le=1, description="Default: the project's; 0 keeps all.")
     max_tokens: int | None = Field(default=None, ge=1, le=32_768, description="Default: the project's.")
@@ -84,7 +113,9 @@ class ChatRequest(BaseModel):
         default=None, ge=1, le=32_768, description="Another name of `max_tokens`."
     )
     stop: list[str] | str | None = Field(default=None, description="Texts that end an answer, up to 8.")
-    seed: int | None = Field(default=None, ge=0, lt=2**63, description="The same seed gives the same answer.")
+    seed: int | None = Field(
+        default=None, ge=-(2**63), lt=2**63, description="The same seed gives the same answer; its sign is not read."
+    )
     store: bool | None = Field(
         default=None, description="False: nothing of this chat is kept, whatever the token allows."
     )
@@ -103,7 +134,14 @@ class ChatRequest(BaseModel):
         stops = [stop] if isinstance(stop, str) else stop or []
         if len(stops) > 8 or not all(0 < len(text) <= 100 for text in stops):
             raise ValueError("up to 8 texts of 1 to 100 characters")
+        if any("\x00" in text or any("\ud800" <= character <= "\udfff" for character in text) for text in stops):
+            raise ValueError("no text may hold a null character or half a character (a lone surrogate)")
         return stop
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_something(cls, body: Any) -> Any:
+        return _without_neutral(body)
 
     @model_validator(mode="after")
     def _belongs_together(self) -> "ChatRequest":
@@ -213,7 +251,10 @@ class FeedbackIn(BaseModel):
     b: AnswerRef | None = Field(default=None, description="An answer to the same conversation.")
     choice: Literal["a", "b", "tie", "both_bad"] | None = Field(default=None, description="The better one.")
     strength: int | None = Field(
-        default=None, ge=1, le=3, description="With `a` or `b`: 1 slightly, 2 clearly, 3 much better."
+        default=None,
+        ge=1,
+        le=3,
+        description="With `a` or `b`, where the project's scale is `strength`: 1 slightly, 2 clearly, 3 much better.",
     )
     answer: AnswerRef | None = None
     thumb: Literal["up", "down", "none"] | None = Field(default=None, description="`none` takes it back.")
@@ -245,8 +286,8 @@ class FeedbackOut(BaseModel):
     thumb: Literal["up", "down", "none"] | None = None
     revision: int = Field(description="1 for the first word on this, then one more for every change.")
     used_for: Literal["training", "evaluation", "nothing"] = Field(
-        description="`evaluation`: the conversation is held out. `nothing`: the project ignores feedback, or it was "
-        "taken back."
+        description="`evaluation`: the conversation is held out. `nothing`: the project ignores feedback, it was taken "
+        "back, or you are paused."
     )
     counted: bool = Field(description="It fills a place among the votes that a pair asks for: a project's setting.")
     created_at: datetime

@@ -19,14 +19,18 @@ from app.comparisons import wake
 from app.comparisons.ballots import checked
 from app.comparisons.errors import KeyReusedError, PairInvalidError, VoteFrozenError
 from app.comparisons.records import Ballot, Choice, meant_of, shown_of
+from app.comparisons.rules import check_no_strength
 from app.db.base import utcnow
 from app.db.ids import new_id
 from app.db.tables import Assignment, Comparison, ComparisonSlot, Completion, Project, Standing, Vote
 from app.errors import ConflictError
 from app.language import _
+from app.projects.reviewing import reviewing_of
 
 NO_SLOT = -1
 """``assignments.slot`` of feedback that has no place."""
+_OWN_STATES = ("feedback", "voted", "surplus", "set_aside")
+"""Of assignments that feedback made."""
 
 
 class PairInReviewError(ConflictError):
@@ -67,7 +71,7 @@ def record_feedback(
     """Store that somebody prefers ``a`` or ``b``, or neither. Saying it again changes it; the history keeps both.
 
     Raises:
-        VoteInvalidError: the parts do not fit together.
+        VoteInvalidError: the parts do not fit together, or say how much better where the project does not ask.
         PairInvalidError: not two different answers to one prompt.
         KeyReusedError: the key was sent before with something else.
         PairInReviewError: the pair is this person's to judge blind.
@@ -75,6 +79,8 @@ def record_feedback(
     """
     now = now or utcnow()
     ballot = checked(Ballot(choice, strength=strength, comment=comment), idempotency_key)
+    if reviewing_of(project.reviewing).scale != "strength":
+        check_no_strength(ballot.strength)
     if a.prompt_id != b.prompt_id:
         raise PairInvalidError(
             _("The answers are to different prompts."), mend=_("Compare answers to one conversation.")
@@ -121,6 +127,12 @@ def record_feedback(
     if mine.state == "voted" and revision == 1:
         wake.round_if_due(db, project_id=project.id, every=project.round_every_votes)
     return Preferred(vote, counted=mine.state == "voted", replayed=False)
+
+
+def is_paused(db: Session, project_id: UUID, user_id: UUID) -> bool:
+    """Whether somebody is in quarantine there: what they say is kept and not used."""
+    query = select(Standing.paused_at).where(Standing.project_id == project_id, Standing.reviewer_id == user_id)
+    return db.scalar(query) is not None
 
 
 def _comparison(db: Session, project: Project, a: Completion, b: Completion, now: datetime) -> Comparison:
@@ -171,15 +183,13 @@ def _mine(
     mine = db.scalar(query.with_for_update(key_share=True), execution_options={"populate_existing": True})
     if mine is not None:
         latest = db.scalar(select(Vote).where(Vote.assignment_id == mine.id).order_by(Vote.revision.desc()).limit(1))
-        if latest is None or latest.source != "feedback" or mine.state not in ("feedback", "voted", "surplus"):
+        if latest is None or latest.source != "feedback" or mine.state not in _OWN_STATES:
             raise PairInReviewError
         if mine.frozen_at is not None:
             raise VoteFrozenError
         return mine, latest.revision + 1
-    paused = db.scalar(
-        select(Standing.paused_at).where(Standing.project_id == project.id, Standing.reviewer_id == user_id)
-    )
-    state = "surplus" if paused is not None else "feedback" if place is None else "voted"
+    # What somebody says in quarantine takes no place; rounds leave it out until they are released.
+    state = "feedback" if place is None or is_paused(db, project.id, user_id) else "voted"
     mine = Assignment(
         project_id=project.id,
         comparison_id=comparison.id,

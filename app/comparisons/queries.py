@@ -102,9 +102,9 @@ _PROGRESS = Direct(
     SELECT
       (SELECT count(*) FILTER (WHERE choice IN ('a', 'b', 'tie', 'both_bad', 'ranked')) FROM (
          SELECT DISTINCT ON (assignment_id) choice FROM votes
-         WHERE reviewer_id = :reviewer AND project_id = :project AND created_at >= :midnight
+         WHERE reviewer_id = :reviewer AND project_id = :project AND created_at >= :midnight AND source <> 'feedback'
          ORDER BY assignment_id, revision DESC) today) AS mine_today,
-      EXISTS (SELECT 1 FROM votes WHERE reviewer_id = :reviewer AND project_id = :project
+      EXISTS (SELECT 1 FROM votes WHERE reviewer_id = :reviewer AND project_id = :project AND source <> 'feedback'
          AND choice IN ('a', 'b', 'tie', 'both_bad', 'ranked')) AS mine_any,
       (SELECT daily_goal FROM standings WHERE project_id = :project AND reviewer_id = :reviewer) AS own_goal,
       count(DISTINCT place.comparison_id) AS ready, count(*) AS places

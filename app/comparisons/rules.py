@@ -54,6 +54,8 @@ def _check_choice(ballot: Ballot, asks: Reviewing) -> None:
         raise VoteInvalidError(
             _("This project asks how much better the answer is."), mend=_("Send the strength 1, 2 or 3 with it.")
         )
+    if asks.scale != "strength":
+        check_no_strength(ballot.strength)
     for key, said in ballot.criteria.items():
         criterion = asks.criteria_by_key.get(key)
         if criterion is None:
@@ -70,6 +72,15 @@ def _check_choice(ballot: Ballot, asks: Reviewing) -> None:
         raise VoteInvalidError(
             _n("%(names)s is not judged yet.", "%(names)s are not judged yet.", len(missing), names=", ".join(missing)),
             mend=_("Judge every criterion."),
+        )
+
+
+def check_no_strength(strength: int | None) -> None:
+    """Raises VoteInvalidError: it says how much better, and the project does not ask."""
+    if strength is not None:
+        raise VoteInvalidError(
+            _("This project does not ask how much better an answer is."),
+            mend=_("Leave the strength out, or set the project's scale to strength."),
         )
 
 

@@ -3,7 +3,7 @@
 Everything takes a session first, flushes and never commits. Times can be given (``now``) so that tests decide them.
 """
 
-from app.comparisons.feedback import record_feedback
+from app.comparisons.feedback import is_paused, record_feedback
 from app.comparisons.holding import expire_leases, extend_lease, lease_on, load_lease, show_lease
 from app.comparisons.labels import record_label
 from app.comparisons.leasing import lease_ahead, lease_next
@@ -16,6 +16,7 @@ __all__ = [
     "create_ranking",
     "expire_leases",
     "extend_lease",
+    "is_paused",
     "lease_ahead",
     "lease_next",
     "lease_on",

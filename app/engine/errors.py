@@ -11,9 +11,11 @@ class EngineUnavailable(DomainError):  # noqa: N818 - says what is the matter, n
     status = 503
     title = _("The engine does not answer")
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None, asleep: bool = False) -> None:
+        """``asleep``: it has lent its memory, for as long as a round trains."""
         super().__init__(message, mend=_("It is tried again by itself; `hone doctor` says whether the engine runs."))
         self.retry_after_seconds = retry_after_seconds
+        self.asleep = asleep
 
 
 class EngineRefused(DomainError):  # noqa: N818 - as above

@@ -77,7 +77,7 @@ def error_of(
     if code in _DAMAGED:
         return EngineRefused(code, said)
     if status in _LATER or status >= 500:
-        return EngineUnavailable(said, retry_after_seconds=retry_after_seconds)
+        return EngineUnavailable(said, retry_after_seconds=retry_after_seconds, asleep=code == "asleep")
     return EngineRefused(code, said)
 
 

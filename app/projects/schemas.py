@@ -167,7 +167,7 @@ class ProjectOut(BaseModel):
 
 
 class ProjectChange(BaseModel):
-    """Settings to change; those left out stay. `sampling` and `training` are replaced as a whole."""
+    """Settings to change; those left out stay. Groups of settings, such as `sampling`, are replaced as a whole."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -177,9 +177,9 @@ class ProjectChange(BaseModel):
     name: Any = Field(default=None, description="As in a new project; so are the others.")
     base_model: Any = Field(default=None, description="Can be changed until version 1 exists.")
     guidelines: Any = None
-    sampling: Any = None
-    training: Any = None
-    reviewing: Any = Field(default=None, description="Replaced as a whole, as `sampling` and `training` are.")
+    sampling: Any = Field(default=None, description="Replaced as a whole.")
+    training: Any = Field(default=None, description="Replaced as a whole.")
+    reviewing: Any = Field(default=None, description="Replaced as a whole.")
     refilling: Any = Field(default=None, description="Replaced as a whole.")
     gate: Any = Field(default=None, description="Replaced as a whole.")
     queue: Any = Field(default=None, description="Replaced as a whole.")

@@ -18,7 +18,11 @@ from app.web.problems import problem
 router = APIRouter(prefix="/api/v1/projects/{slug}/prompts", tags=["prompts"])
 
 
-@router.post("", status_code=201, responses={200: {"description": "Nothing new."}, 413: problem("`body_too_large`.")})
+@router.post(
+    "",
+    status_code=201,
+    responses={200: {"description": "Nothing new.", "model": PromptsOut}, 413: problem("`body_too_large`.")},
+)
 def add(
     body: PromptsIn,
     here: Annotated[ProjectContext, access.api_admin("prompts:write")],

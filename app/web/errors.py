@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.concurrency import run_in_threadpool
@@ -24,14 +25,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import DomainError, ForbiddenError, InvalidError, NotFoundError
 from app.language import _
 from app.web.csrf import SAFE_METHODS
+from app.web.openai_errors import OPENAI_PREFIX, openai_error, status_there
 from app.web.rendering import Renderer
 from app.web.replies import is_htmx, path_of, safe_next, see_other
 
 log = logging.getLogger("hone.web")
 
 LOGIN = "/login"
-OPENAI_PREFIX = "/v1/"
-"""Clients of OpenAI's API look for an ``error`` there, beside the rest."""
 _API_PREFIXES = ("/api/", OPENAI_PREFIX)
 _NUL = ("NUL (0x00)", "unsupported Unicode escape sequence")
 """What the driver and Postgres say of a null character in a text and in JSON."""
@@ -44,6 +44,14 @@ class DatabaseAwayError(DomainError):
     code = "database_unavailable"
     status = 503
     title = _("Back in a moment")
+
+
+class NotJsonError(DomainError):
+    """A body in another format than the API reads."""
+
+    code = "unsupported_media_type"
+    status = 415
+    title = _("Not JSON")
 
 
 class UnexpectedError(DomainError):
@@ -66,6 +74,8 @@ def answer(request: Request, error: Exception) -> Response:
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("%s: %s", problem.code, error, exc_info=error if problem.status == 500 else None)
     headers = _headers(problem, error)
+    if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(sorted(_methods_of(request)))
     if wants_json(request):
         return problem_json(request, problem, headers)
     if problem.status == HTTPStatus.UNAUTHORIZED:
@@ -129,11 +139,13 @@ def problem_json(request: Request, problem: DomainError, headers: dict[str, str]
     }
     body.update({key: value for key, value in problem.extra.items() if key not in body})
     if request.url.path.startswith(OPENAI_PREFIX):
-        body["error"] = {"message": problem.message, "type": problem.title, "code": problem.code, "param": None}
+        body |= {"status": status_there(problem), "error": openai_error(problem)}
+        if problem.status == HTTPStatus.CONFLICT:
+            headers["X-Should-Retry"] = "false"  # OpenAI's clients send a 409 again unless told otherwise
     if problem.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    text = json.dumps(body, ensure_ascii=False, default=str)
-    return Response(text, status_code=problem.status, headers=headers, media_type="application/problem+json")
+    text = json.dumps(body, default=str)  # in ASCII: what was sent, and is told of, may hold half a character
+    return Response(text, status_code=body["status"], headers=headers, media_type="application/problem+json")
 
 
 class ErrorBoundary:
@@ -195,10 +207,26 @@ def _headers(problem: DomainError, error: Exception) -> dict[str, str]:
     return headers
 
 
+def _methods_of(request: Request) -> set[str]:
+    """What the address can be asked with. A framework's refusal names the methods of one route, and there are more."""
+    found: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        if getattr(route, "path_regex", None) is not None and route.path_regex.match(request.url.path):
+            found |= set(route.methods or ())
+    return found | ({"HEAD"} if "GET" in found else set())
+
+
 def _invalid(error: RequestValidationError) -> DomainError:
     """Names the fields. Never repeats the input: it may be a password."""
+    if any(item["loc"] == ("body",) and isinstance(item.get("input"), bytes) for item in error.errors()):
+        return NotJsonError(
+            _("The body was not read as JSON, because its Content-Type does not say that it is."),
+            mend=_("Send it with the header Content-Type: application/json."),
+        )
     errors = [_field_error(item) for item in error.errors()]
-    told = "; ".join(f"{item['field']}: {item['message']}" for item in errors[:5])
+    told = "; ".join(
+        item["message"] if item["field"] == "body" else f"{item['field']}: {item['message']}" for item in errors[:5]
+    )
     return InvalidError(f"{told}.", mend=_("Correct it and send it again."), errors=errors)
 
 
@@ -208,7 +236,9 @@ def _field_error(item: dict[str, Any]) -> dict[str, str]:
     # Of alternatives the place names the type as well, such as 'constrained-int' or 'dict[…]': words of Python's.
     parts = [str(part) for part in item["loc"] if part != "body"]
     named = [part for part in parts if not any(sign in part for sign in ("[", "constrained-"))]
-    return {"field": ".".join(named) or "body", "message": item["msg"]}
+    # A rule of ours is told in its own words, without the library's "Value error, " before them.
+    message = str(item["ctx"]["error"]) if item["type"] == "value_error" else item["msg"]
+    return {"field": ".".join(named) or "body", "message": message}
 
 
 def _from_http(error: HTTPException) -> DomainError:
@@ -221,6 +251,8 @@ def _from_http(error: HTTPException) -> DomainError:
     problem.status = error.status_code
     problem.title = phrase
     problem.code = phrase.lower().replace(" ", "_").replace("-", "_")
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        problem.mend = _("Use one of the methods that the header Allow names.")
     if error.status_code == HTTPStatus.BAD_REQUEST:
         problem.mend = _("Correct it and send it again.")
     return problem

@@ -6,12 +6,13 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import RouteContext, iter_route_contexts
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from starlette.responses import JSONResponse
 
 from app.web.guard import guards_of, public
+from app.web.openai_errors import OPENAI_PREFIX
 
-PREFIXES = ("/api/", "/v1/")
+PREFIXES = ("/api/", OPENAI_PREFIX)
 SUMMARY = "Submit prompts, collect preferences, start rounds and promote versions."
 DESCRIPTION: dict[str, Any] = {
     "title": "Hone API",
@@ -63,10 +64,17 @@ _ERRORS = {
     "404": "No such thing in a project of yours.",
     "422": "Understood, and not valid.",
 }
+_THERE = {"422": "400"}
+"""Statuses that are others under ``/v1/``, as OpenAI's clients expect them."""
 
 _SENTENCE = re.compile(r"(?P<first>[^.;:\n]+)[.;:]?(\s|$)")
 
 router = APIRouter(include_in_schema=False)
+
+
+def operation_id(route: APIRoute) -> str:
+    """What generated clients call the operation: the room and what is done there."""
+    return "_".join([*map(str, route.tags[:1]), route.name])
 
 
 @router.get("/api/openapi.json", dependencies=[public()])
@@ -109,6 +117,10 @@ def build(app: FastAPI) -> dict[str, Any]:
             route = declared.get((path, method.upper()))
             if route is not None:
                 _describe(operation, route)
+        if path.startswith(OPENAI_PREFIX):
+            for operation in operations.values():
+                told = operation["responses"]
+                operation["responses"] = dict(sorted((_THERE.get(code, code), said) for code, said in told.items()))
     return schema
 
 

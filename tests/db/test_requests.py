@@ -141,10 +141,45 @@ def test_a_body_that_is_no_json_is_told_where(portal: Portal) -> None:
     headers = {"content-type": "application/json"}
     broken = api.client.patch("/api/v1/projects/tone", content=b'{"name": nope}', headers=headers)
     assert broken.status_code == 422
-    assert "body: JSON decode error at character 9: Expecting value" in broken.json()["detail"]
+    assert "JSON decode error at character 9: Expecting value" in broken.json()["detail"]
     deep = api.client.patch("/api/v1/projects/tone", content=b"[" * 100_000, headers=headers)
     assert deep.status_code == 400
     assert deep.json()["mend"]
+
+
+def test_half_a_character_is_told_of_and_breaks_nothing(portal: Portal) -> None:
+    ann = portal.user("ann@example.org", is_site_admin=True)
+    portal.project("Tone", ann)
+    api = portal.token(ann)
+    sent = b'{"training": {"\\udc00": 1}}'
+    for method, path in (("PATCH", "/tone"), ("POST", "/tone/rounds")):
+        headers = {"content-type": "application/json"}
+        refused = api.client.request(method, f"/api/v1/projects{path}", content=sent, headers=headers)
+        assert (refused.status_code, refused.headers["content-type"]) == (422, "application/problem+json")
+        assert refused.json()["mend"]
+
+
+def test_a_body_of_another_type_is_told_which_one_is_read(portal: Portal) -> None:
+    ann = portal.user("ann@example.org", is_site_admin=True)
+    portal.project("Tone", ann)
+    api = portal.token(ann)
+    for headers in ({}, {"content-type": "text/plain"}):
+        refused = api.client.patch("/api/v1/projects/tone", content=b'{"name": "Tone"}', headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (415, "unsupported_media_type")
+        assert "application/json" in refused.json()["mend"]
+
+
+def test_a_method_that_is_not_there_is_told_those_that_are(portal: Portal) -> None:
+    ann = portal.user("ann@example.org", is_site_admin=True)
+    refused = portal.token(ann).client.put("/api/v1/projects", json={})
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, POST")
+    assert "Allow" in refused.json()["mend"]
+
+
+def test_a_head_is_answered_as_the_get_it_asks_about(portal: Portal) -> None:
+    ann = portal.user("ann@example.org", is_site_admin=True)
+    for client, path in ((portal.token(ann).client, "/api/v1/projects"), (portal.token(ann).client, "/healthz")):
+        assert (client.head(path).status_code, client.head(path).headers["content-type"]) == (200, "application/json")
 
 
 def test_programs_get_a_problem_with_a_code_and_a_mend(client: TestClient) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from uuid import UUID
 
+from app.comparisons.quality import too_alike
 from app.db.session import transaction
 from app.engine.client import EngineClient, EngineNonsense, EngineRefused, EngineUnavailable
 from app.errors import DomainError
@@ -24,7 +25,6 @@ from worker.refill import store
 from worker.refill.answers import Answer
 from worker.refill.lease import Lease
 from worker.refill.plan import Job, Plan, make_plan
-from worker.refill.quality import too_alike
 from worker.refill.rewards import Rewards
 from worker.refill.sampling import Drawn, PromptUnusableError, Sampler
 from worker.refill.selection import Ready, Selection

@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 from uuid import UUID
 
+from app.comparisons.quality import fault_of, too_alike
 from app.engine.client import Choice, EngineClient, EngineNonsense, EngineRefused, EngineUnavailable, Sampling
 from app.engine.pushing import push
 from app.errors import DomainError
@@ -14,7 +15,6 @@ from app.projects.schemas import SamplingSettings
 from app.versions.files import directory, end_tokens
 from worker.refill.answers import Answer
 from worker.refill.plan import ToSample
-from worker.refill.quality import fault_of, too_alike
 
 PROMPT_CODES = frozenset({"context_length_exceeded", "template_error", "kv_memory_exceeded"})
 """Refusals that are the prompt's own; any other concerns the project as a whole."""

@@ -64,8 +64,7 @@ class Job:
         found = adoptable(self.folder, [*self.earlier, self.token], self.round.snapshot_hash)
         if found is None:
             self._to("training")
-            with engine_asleep(self.context):
-                self._work()
+            self._work()
             found = Found(self.token, published=False)
         else:
             logger.info("round %s: attempt %s had finished its version already", self.round.id, found.token)
@@ -102,9 +101,10 @@ class Job:
     def _work(self) -> None:
         """Run the subprocess that makes the version."""
         if self.round.kind == "import":
-            self._import()
+            self._import()  # on the CPU, a tensor at a time: the engine goes on answering
         else:
-            self._train()
+            with engine_asleep(self.context):
+                self._train()
         if not self.folder.staged(self.token).is_dir():
             raise RoundFailedError(
                 "trainer_failed",

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from openai import APIError, NotFoundError, OpenAI, PermissionDeniedError
+from openai import APIError, AuthenticationError, BadRequestError, NotFoundError, OpenAI, PermissionDeniedError
 from sqlalchemy import select, text
 
 from app.db.session import transaction
@@ -75,14 +75,59 @@ def test_what_clients_send_beside_the_question_is_taken_or_refused_by_name(talk:
     )  # fmt: skip
     assert taken.status_code == 200, taken.text
     assert taken.json()["usage"]["completion_tokens"] <= 4
-    for wrong in ({"tools": []}, {"frequency_penalty": 0.5}, {"n": 17}, {"stream_options": {"include_usage": True}},
-                  {"max_tokens": 4, "max_completion_tokens": 5}, {"stop": ["x"] * 9}):  # fmt: skip
-        refused = ask(client, **wrong)
-        assert refused.status_code == 422, wrong
-        assert refused.json()["error"]["message"]
+    turn = {
+        "role": "assistant",
+        "content": "Light.",
+        "refusal": None,
+        "annotations": [],
+        "tool_calls": None,
+        "audio": None,
+    }
+    neutral = ask(
+        client, n=None, stream=None, tools=[], tool_choice="none", logit_bias={}, parallel_tool_calls=False,
+        modalities=["text"], top_logprobs=None, functions=None, seed=-3, top_p=0, max_tokens=2,
+        messages=[QUESTION, turn, {"role": "user", "content": "And water?"}],
+    )  # fmt: skip
+    assert neutral.status_code == 200, neutral.text
+    for field, wrong in [
+        ("tools", {"tools": [{"type": "function", "function": {"name": "f"}}]}),
+        ("tool_choice", {"tool_choice": "required"}),
+        ("frequency_penalty", {"frequency_penalty": 0.5}),
+        ("n", {"n": 17}),
+        ("messages.0.tool_calls", {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]}]}),
+        ("body", {"stream_options": {"include_usage": True}}),
+        ("body", {"max_tokens": 4, "max_completion_tokens": 5}),
+        ("stop", {"stop": ["x"] * 9}),
+        ("stop", {"stop": "a\x00"}),
+        ("stop", {"stop": "\udc00"}),
+    ]:
+        sent = json.dumps({"model": "demo", "messages": [QUESTION]} | wrong).encode()
+        refused = client.post("/chat/completions", content=sent, headers={"Content-Type": "application/json"})
+        assert refused.status_code == 400, wrong
+        error = refused.json()["error"]
+        assert (error["type"], error["param"], error["mend"]) == (
+            "invalid_request_error", field, "Correct it and send it again."), wrong  # fmt: skip
+        assert error["message"]
     half = b'{"model":"demo","messages":[{"role":"user","content":"\\ud800"}]}'
     broken = client.post("/chat/completions", content=half, headers={"Content-Type": "application/json"})
-    assert (broken.status_code, broken.json()["code"]) == (422, "text_broken")
+    assert (broken.status_code, broken.json()["code"]) == (400, "text_broken")
+
+
+def test_what_is_refused_has_the_exceptions_of_openais_client(talk: Talking) -> None:
+    with OpenAI(base_url=talk.base_url, api_key=talk.token(), max_retries=0) as client:
+        with pytest.raises(BadRequestError) as bad:
+            client.chat.completions.create(model="demo", messages=[QUESTION], temperature=3)  # type: ignore[list-item]
+        assert (bad.value.param, bad.value.type, bad.value.code) == ("temperature", "invalid_request_error", "invalid")
+        assert bad.value.body["errors"][0]["field"] == "temperature"  # type: ignore[index]
+        with pytest.raises(NotFoundError) as unknown:
+            client.chat.completions.create(model="nothing", messages=[QUESTION])  # type: ignore[list-item]
+        assert (unknown.value.code, unknown.value.type) == ("model_not_found", "invalid_request_error")
+        assert unknown.value.response.headers["x-ratelimit-limit-requests"]
+        assert unknown.value.body["mend"].startswith("Name a project of yours")  # type: ignore[index]
+    with OpenAI(base_url=talk.base_url, api_key="hone_nothing", max_retries=0) as stranger:
+        with pytest.raises(AuthenticationError) as who:
+            stranger.models.list()
+        assert who.value.type == "authentication_error"
 
 
 def test_the_conversation_becomes_a_prompt_if_the_tokens_owner_allows_it(talk: Talking) -> None:
@@ -90,9 +135,10 @@ def test_the_conversation_becomes_a_prompt_if_the_tokens_owner_allows_it(talk: T
     for _ in range(2):  # the second time with another spelling of the same
         answer = ask(client, messages=[{"role": "user", "content": QUESTION["content"] + " \r\n"}])
         assert answer.json()["hone"]["kept"] == "prompt"
-    assert ask(client, store=False).json()["hone"]["kept"] == "nothing"
+    refused = ask(client, store=False).json()["hone"]
+    assert (refused["kept"], refused["why"]) == ("nothing", "The request said `store: false`.")
     odd = ask(client, messages=[QUESTION, {"role": "user", "content": "Twice."}])
-    assert odd.status_code in (200, 422)
+    assert odd.status_code in (200, 400)
     if odd.status_code == 200:
         assert "user and assistant take turns" in odd.json()["hone"]["why"]
     (prompt,) = talk.prompts()
@@ -129,6 +175,15 @@ def test_two_answers_become_a_comparison_with_their_tokens_and_settings(talk: Ta
     again = ask(client, n=2, seed=12, stream=True)
     closing = [chunk for chunk in events(again) if chunk["choices"] and chunk["choices"][0]["finish_reason"]]
     assert [chunk["hone"]["prompt_id"] for chunk in closing] == [kept["prompt_id"]] * 2
+
+
+def test_answers_that_nobody_could_compare_become_no_pair(talk: Talking) -> None:
+    client = talk.client(keeps="answers")
+    for cut in ({"max_tokens": 1}, {"stop": ["a", "e", "i", "o", "u"]}):
+        kept = ask(client, n=4, seed=11, temperature=1.5, **cut).json()["hone"]
+        assert (kept["kept"], kept["comparison_id"]) == ("answers", None), "the client cut them short"
+    with talk.server.db() as db:
+        assert db.scalars(select(Comparison)).all() == []
 
 
 def test_a_version_that_is_not_the_current_one_makes_no_comparison(talk: Talking) -> None:
@@ -259,9 +314,29 @@ def test_a_days_quota_counts_what_was_used(open_talk: OpenTalk) -> None:
     with talk.server.db() as db:
         assert db.scalars(select(ApiUsage.day_tokens)).all() == [used]
     assert "".join(event["choices"][0]["delta"].get("content", "") for event in events(ask(client, stream=True)))
-    refused = ask(client, n=16, max_tokens=64)
+    refused = ask(client, n=15, max_tokens=64)
     assert (refused.status_code, refused.json()["code"]) == (429, "quota_exceeded")
     assert int(refused.headers["retry-after"]) > 1
+    hopeless = ask(client, n=16, max_tokens=64)
+    assert (hopeless.status_code, hopeless.json()["code"]) == (400, "quota_too_small")
+    assert "retry-after" not in hopeless.headers, "tomorrow's quota is no larger"
+
+
+def test_whoever_hangs_up_pays_for_what_was_read(open_talk: OpenTalk) -> None:
+    talk = open_talk(chat_tokens_per_day=100_000)
+    client = talk.client()
+    body = {"model": "demo", "messages": [{"role": "user", "content": "basil and thyme " * 20}], "stream": True}
+    read = ask(talk.client(), messages=body["messages"], max_tokens=1).json()["usage"]["prompt_tokens"]
+    with client.stream("POST", "/chat/completions", json=body | {"max_tokens": 300, "n": 8}) as response:
+        for line in response.iter_lines():
+            if '"content":"' in line and '"content":""' not in line:
+                break
+
+    def used() -> int:
+        with talk.server.db() as db:
+            return min(db.scalars(select(ApiUsage.day_tokens).where(ApiUsage.day_tokens > read + 1)), default=0)
+
+    eventually(lambda: read < used() < read + 8 * 300, lambda: f"{used()} used, {read} read")
 
 
 def test_bodies_and_conversations_that_are_too_large(open_talk: OpenTalk) -> None:
@@ -271,7 +346,7 @@ def test_bodies_and_conversations_that_are_too_large(open_talk: OpenTalk) -> Non
     assert (large.status_code, large.json()["error"]["code"]) == (413, "body_too_large")
     assert "HONE_CHAT_MAX_BODY_BYTES" in large.json()["mend"]
     long = ask(client, messages=[{"role": "user", "content": "x" * 2000}])
-    assert (long.status_code, "1,000" in long.json()["detail"]) == (422, True)
+    assert (long.status_code, "1,000" in long.json()["detail"]) == (400, True)
 
 
 def test_what_does_not_fit_the_context_is_shortened_or_refused(open_talk: OpenTalk) -> None:
@@ -280,9 +355,9 @@ def test_what_does_not_fit_the_context_is_shortened_or_refused(open_talk: OpenTa
     fits = ask(client, messages=[{"role": "user", "content": "one two three four five " * 20}])
     assert fits.status_code == 200, "the project's longest answer is a wish, not a demand"
     demanded = ask(client, messages=[{"role": "user", "content": "one two three four five " * 20}], max_tokens=480)
-    assert (demanded.status_code, demanded.json()["code"]) == (422, "context_length_exceeded")
+    assert (demanded.status_code, demanded.json()["code"]) == (400, "context_length_exceeded")
     hopeless = ask(client, messages=[{"role": "user", "content": "one two three four five " * 300}], stream=True)
-    assert (hopeless.status_code, hopeless.json()["error"]["code"]) == (422, "context_length_exceeded")
+    assert (hopeless.status_code, hopeless.json()["error"]["code"]) == (400, "context_length_exceeded")
 
 
 def test_an_engine_that_is_away(open_talk: OpenTalk) -> None:

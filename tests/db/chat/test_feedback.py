@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from app.comparisons.queries import answers, ready_count, votes_since_last_round
+from app.comparisons.queries import answers, progress, ready_count, votes_since_last_round
 from app.comparisons.service import create_comparison, lease_next, record_vote
 from app.db.session import transaction
 from app.db.tables import (
@@ -31,6 +31,7 @@ from app.preferences.export import export_rows
 from app.preferences.groups import snapshot_lines
 from app.preferences.labels import collect_labels
 from app.preferences.service import freeze
+from app.reviewers.service import quarantine, release
 from tests.factories import rows
 from tests.fixtures.portal import Caller, Portal
 from worker.trainer.data import parse_group
@@ -80,12 +81,15 @@ def client(portal: Portal) -> Iterator[Client]:
 
 def test_a_preference_is_a_vote_of_its_own_source_outside_the_overlap(client: Client) -> None:
     chat, (first, second) = client.chat("One.", "Two.")
+    refused = client.prefer(chat, "b", strength=3)
+    assert (refused.status_code, refused.json()["code"]) == (400, "vote_invalid"), "the project has no such scale"
+    client.set(reviewing={"scale": "strength"})
     answer = client.prefer(chat, "b", strength=3, comment="Shorter.")
     assert answer.status_code == 201
     told = answer.json()
     assert (told["kind"], told["choice"], told["revision"], told["used_for"], told["counted"]) == (
         "preference", "b", 1, "training", False)  # fmt: skip
-    assert answer.headers["x-ratelimit-remaining-requests"] == "59"
+    assert answer.headers["x-ratelimit-remaining-requests"] == "58", "the refused one counts, too"
     (vote,), (assignment,), (comparison,) = client.all(Vote), client.all(Assignment), client.all(Comparison)
     assert (vote.source, vote.choice, vote.shown_choice, vote.strength) == ("feedback", "b", "right", 3)
     assert (assignment.state, comparison.strategy, comparison.state) == ("feedback", "feedback", "complete")
@@ -121,7 +125,7 @@ def test_answers_of_two_requests_to_one_conversation_can_be_compared(client: Cli
     assert client.say(a={"id": one}, b={"id": two}, choice="tie").status_code == 201
     elsewhere, _ = client.chat("Three.", prompt=other)
     refused = client.say(a={"id": one}, b={"id": elsewhere}, choice="a")
-    assert (refused.status_code, refused.json()["code"]) == (422, "pair_invalid")
+    assert (refused.status_code, refused.json()["code"]) == (400, "pair_invalid")
     same, _ = client.chat("One.", prompt=prompt)
     assert client.say(a={"id": one}, b={"id": same}, choice="a").json()["code"] == "pair_invalid"
 
@@ -136,7 +140,7 @@ def test_only_ones_own_kept_answers_can_be_spoken_of(client: Client) -> None:
         assert (missing.status_code, missing.json()["error"]["code"]) == (404, "answer_not_found")
     for broken in ({"thumb": "up"}, {"answer": {"id": chat}}, {"answer": {"id": chat}, "thumb": "up", "choice": "a"},
                    {"a": {"id": chat}, "choice": "a"}):  # fmt: skip
-        assert client.say(**broken).status_code == 422
+        assert client.say(**broken).status_code == 400
     assert client.all(Vote) == client.all(CompletionLabel) == []
 
 
@@ -227,3 +231,28 @@ def test_thumbs_arrive_in_the_trainers_groups_and_held_out_ones_never_train(clie
     client.set(feedback="ignore")
     with client.portal.db() as db:
         assert collect_labels(db, db.get_one(Project, client.project.id)) == []
+
+
+def test_what_is_said_in_quarantine_counts_once_it_is_over(client: Client) -> None:
+    with transaction(client.portal.factory) as db:
+        admin = rows.make_user(db, email="ann@example.org")
+        quarantine(db, db.get_one(Project, client.project.id), client.user.id, reason="Odd.", actor=admin.id)
+    chat, _ = client.chat("One.", "Two.")
+    for said in (client.prefer(chat, "a"), client.prefer(chat, "b"), client.say(answer={"id": chat}, thumb="up")):
+        assert said.json()["used_for"] == "nothing"
+    with transaction(client.portal.factory) as db:
+        project = db.get_one(Project, client.project.id)
+        assert [*collect(db, project).preferences, *collect_labels(db, project)] == []
+        release(db, project, client.user.id, actor=admin.id)
+        assert [learned.outcome for learned in collect(db, project).preferences] == ["b"]
+        assert len(list(collect_labels(db, project))) == 1
+    assert client.prefer(chat, "a").json()["used_for"] == "training"
+
+
+def test_feedback_is_no_days_work_of_a_reviewer(client: Client) -> None:
+    for _ in range(3):
+        chat, _ = client.chat("One.", "Two.")
+        assert client.prefer(chat, "a").status_code == 201
+    with client.portal.db() as db:
+        told = progress(db, project=db.get_one(Project, client.project.id), reviewer_id=client.user.id)
+    assert (told.mine_today, told.mine_any) == (0, False)

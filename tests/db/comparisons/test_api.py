@@ -44,7 +44,7 @@ def reviewer(portal: Portal, project: Project, email: str = "rev@example.org") -
 
 
 def test_take_vote_and_look_back(portal: Portal, shop: Callable[..., Project]) -> None:
-    me = reviewer(portal, shop(pairs=1))
+    me = reviewer(portal, shop(pairs=1, reviewing={"scale": "strength"}))
     taken = me.post(NEXT)
     assert taken.status_code == 200
     pair = taken.json()
@@ -193,6 +193,23 @@ def test_the_description_has_examples_for_what_is_sent_and_given(portal: Portal,
     operation = schema["paths"]["/api/v1/comparisons/{comparison_id}/votes"]["post"]
     assert "idempotency-key" in [parameter["name"].lower() for parameter in operation["parameters"]]
     assert {"201", "404", "409", "422"} <= set(operation["responses"])
+    assert "422" not in schema["paths"]["/v1/chat/completions"]["post"]["responses"], "it is 400 there"
+
+
+def test_generated_clients_have_a_name_for_everything(portal: Portal, shop: Callable[..., Project]) -> None:
+    """Generators take the title of a schema for its class, and leave out what has the name of another."""
+    schema = reviewer(portal, shop()).get("/api/openapi.json").json()
+    titles = [made["title"] for made in schema["components"]["schemas"].values() if "title" in made]
+    assert len(titles) == len(set(titles))
+    operations = [
+        operation for path in schema["paths"].values() for name, operation in path.items() if name != "parameters"
+    ]
+    ids = [operation["operationId"] for operation in operations]
+    assert len(ids) == len(set(ids))
+    assert {"projects_change", "comparisons_take_next", "chat_chat_completions"} <= set(ids)
+    for operation in operations:
+        for status, told in operation["responses"].items():
+            assert "content" in told or status == "204", (operation["operationId"], status)
 
 
 def test_nothing_tells_which_version_wrote_what(portal: Portal) -> None:
@@ -328,14 +345,14 @@ def test_ids_in_answers_are_only_those_of_the_comparison(portal: Portal, shop: C
 
 def test_what_a_project_asks_is_told_taken_and_read_back(portal: Portal, shop: Callable[..., Project]) -> None:
     asks = {"criteria": [{"key": "helpful", "label": "Helpful"}], "tags": ["Kind"], "correction": True}
-    me = reviewer(portal, shop(pairs=1, reviewing=asks))
+    me = reviewer(portal, shop(pairs=1, reviewing=asks | {"scale": "strength"}))
     pair = me.post(NEXT).json()
     assert pair["mode"] == "pair"
     assert pair["answers"] == [pair["a"], pair["b"]]
     assert pair["asks"]["criteria"] == [{"key": "helpful", "label": "Helpful", "scale": "preference"}]
     url = f"/api/v1/comparisons/{pair['id']}/votes"
     for wrong in ({"choice": "a", "criteria": {"kind": "a"}}, {"choice": "ranked", "ranking": [[0], [1]]}):
-        refused = me.post(url, json=wrong)
+        refused = me.post(url, json=wrong | {"strength": 1} if wrong["choice"] == "a" else wrong)
         assert (refused.status_code, refused.json()["code"]) == (422, "vote_invalid")
     said = {"choice": "b", "criteria": {"helpful": "tie"}, "tags": ["Kind"], "corrected": "Better.", "strength": 2}
     assert me.post(url, json=said).status_code == 201

@@ -102,7 +102,7 @@ def test_somebody_elses_lease_and_an_unknown_one_look_the_same(db: Session) -> N
 
 
 def test_a_repeated_submission_answers_as_the_first_did(db: Session) -> None:
-    project, reviewer = make_project(db), make_user(db)
+    project, reviewer = make_project(db, reviewing={"scale": "strength"}), make_user(db)
     comparison = make_comparison(db, project)
     lease(db, project, reviewer)
 

@@ -50,6 +50,7 @@ def test_a_strength_scale_needs_a_strength() -> None:
     assert refused(Ballot("a", strength=3), scale="strength") == ""
     assert "does not fit" in refused(Ballot("a", strength=4), scale="strength")
     assert "does not fit" in refused(Ballot("tie", strength=1), scale="strength")
+    assert "does not ask how much better" in refused(Ballot("a", strength=3), scale="ab_tie_bad")
 
 
 def test_criteria_are_judged_on_their_own_scales() -> None:

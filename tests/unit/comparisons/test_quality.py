@@ -4,8 +4,8 @@ import random
 
 import pytest
 
+from app.comparisons.quality import alike, fault_of, loops, too_alike
 from tests.unit.refill.made import answer
-from worker.refill.quality import alike, fault_of, loops, too_alike
 
 LONG = "the kettle sings while rain falls on the quiet garden and somebody writes a long letter to a friend abroad"
 

@@ -5,13 +5,24 @@ people can only guess at them.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 from rapidfuzz.distance import Indel
 
-from worker.refill.answers import Answer
-
 Fault = Literal["empty", "unreadable", "looping", "identical", "near_identical"]
+
+
+class Answer(Protocol):
+    """A completion, stored or not."""
+
+    @property
+    def text(self) -> str:
+        """What is read."""
+
+    @property
+    def ids(self) -> list[int]:
+        """Its tokens, the end's included."""
+
 
 _LOOP_TURNS = 4
 _LOOP_TOKENS = 24
