@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.concurrency import run_in_threadpool
 
 from app import api_docs, readiness
-from app.accounts import navigation
+from app.accounts import identity, navigation
 from app.accounts import pages as accounts_pages
 from app.accounts.service import ensure_first_admin
 from app.chat import api as chat_api
@@ -43,9 +43,8 @@ from app.web import assets, errors, health, logs, openapi
 from app.web.after_commit import AfterCommit
 from app.web.head import HeadAsGet
 from app.web.language import SpokenLanguage
-from app.web.limits import BodyCap, SameOrigin
+from app.web.limits import BodyCap, Caps, SameOrigin
 from app.web.logs import RequestLog
-from app.web.openai_errors import OPENAI_PREFIX
 from app.web.security import SecurityHeaders
 
 ROOMS = (
@@ -113,12 +112,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # The last one added is the outermost: log, headers, answers to errors, then what refuses.
     app.add_middleware(HeadAsGet)
     app.add_middleware(SameOrigin, trusted_origins=settings.trusted_origins, secure=settings.secure_cookies)
-    app.add_middleware(
-        BodyCap,
-        max_bytes=settings.max_body_bytes,
-        chat_prefix=OPENAI_PREFIX,
-        chat_max_bytes=settings.chat_max_body_bytes,
-    )
+    caps = Caps(files=settings.max_body_bytes, chat=settings.chat_max_body_bytes)
+    app.add_middleware(BodyCap, caps=caps, knows=identity.is_known)
     app.add_middleware(errors.ErrorBoundary)
     app.add_middleware(SpokenLanguage)
     app.add_middleware(SecurityHeaders, secure=settings.secure_cookies)

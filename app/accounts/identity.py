@@ -7,14 +7,17 @@ from typing import Any
 from fastapi import Request
 from sqlalchemy import bindparam, select, text, update
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from app.accounts import keys
 from app.accounts.principal import Principal
 from app.db.base import utcnow
 from app.db.direct import Direct
+from app.db.session import transaction
 from app.db.tables import ApiToken, User, UserSession
 from app.errors import DomainError
 from app.language import _, use
+from app.web.deps import Place
 from app.web.replies import read_cookie, set_cookie
 
 SESSION_COOKIE = "hone_session"
@@ -126,6 +129,26 @@ def from_bearer(request: Request, db: Session) -> Principal | None:
             token_id=row["token_id"],
         ),
     )
+
+
+async def is_known(request: Request) -> bool:
+    """Whether the request's cookie or token is somebody's: for what has to be decided before it is read."""
+    if "authorization" not in request.headers and session_values(request) is None:
+        return False
+    place = Place(request.app.state.database_places)
+    await place.take()
+    try:
+        return await run_in_threadpool(_is_known, request)
+    finally:
+        place.give_back()
+
+
+def _is_known(request: Request) -> bool:
+    with transaction(request.app.state.session_factory) as db:
+        try:
+            return (from_bearer(request, db) or from_cookie(request, db)) is not None
+        except NotSignedInError:
+            return False
 
 
 def send_session_cookie(request: Request, key: str) -> None:

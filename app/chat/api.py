@@ -22,14 +22,13 @@ from app.engine.asynchronous import AsyncAnswer
 from app.engine.client import EngineNonsense, Sampled, Sampling
 from app.errors import DomainError
 from app.web.departure import ClientGoneError, HeldStream, unless_gone
-from app.web.deps import AppSettings, Db
-from app.web.errors import as_domain_error
+from app.web.deps import AppSettings, Db, leave
+from app.web.errors import CLIENT_CLOSED, as_domain_error
 from app.web.problems import problem
 
 router = APIRouter(prefix="/v1", tags=["chat"])
 
 log = logging.getLogger("hone.chat")
-_CLIENT_CLOSED = 499
 Member = Annotated[Principal, access.api_by_id("chat", "reviewer")]
 REFUSALS: dict[int | str, dict[str, Any]] = {
     413: problem("`body_too_large`: over HONE_CHAT_MAX_BODY_BYTES."),
@@ -53,6 +52,7 @@ async def chat_completions(body: ChatRequest, me: Member, db: Db, settings: AppS
     ends the sampling.
     """
     asked = await run_in_threadpool(begin, db, me, body, settings)
+    leave(request, db)  # a model may take minutes
     held, told = AsyncExitStack(), Told(body.n)
     try:
         stream, sampling = await unless_gone(request, _enter(held, request, asked))
@@ -68,7 +68,7 @@ async def chat_completions(body: ChatRequest, me: Member, db: Db, settings: AppS
             await held.aclose()
             await run_in_threadpool(settle, request.app.state.session_factory, asked, told)
         if isinstance(error, ClientGoneError):
-            return Response(status_code=_CLIENT_CLOSED)
+            return Response(status_code=CLIENT_CLOSED)
         if isinstance(error, DomainError):
             raise for_clients(error) from error
         raise

@@ -19,7 +19,7 @@ FIELD = "csrf_token"
 HEADER = "x-csrf-token"
 ANONYMOUS_COOKIE = "hone_form"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
+FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 class CsrfError(ForbiddenError):
@@ -35,7 +35,7 @@ async def _submitted(request: Request) -> str | None:
     header = request.headers.get(HEADER)
     if header is not None:
         return header
-    if request.headers.get("content-type", "").startswith(_FORM_TYPES):
+    if request.headers.get("content-type", "").startswith(FORM_TYPES):
         value = (await request.form()).get(FIELD)
         return value if isinstance(value, str) else None
     return None

@@ -20,26 +20,50 @@ from app.db.session import PLACE_SECONDS
 from app.db.waiting import on_loop
 from app.journal.outbox import enqueued
 from app.settings import Settings
+from app.web.csrf import FORM_TYPES, SAFE_METHODS
 from app.web.rendering import Renderer
 from app.web.replies import is_htmx, see_other
 
-__all__ = ["AppSettings", "Db", "Fields", "Render", "is_htmx", "see_other", "without_thread"]
+__all__ = ["AppSettings", "Db", "Fields", "Render", "is_htmx", "leave", "see_other", "without_thread"]
 
 T = TypeVar("T")
 
 
-async def _session(request: Request) -> AsyncIterator[Session]:
-    """The request's session, in one of as many places as there are connections.
+class Place:
+    """One of as many places as there are connections, or none: given back once, however often that is said."""
 
-    Whoever finds all taken waits here, in the event loop, where waiting costs nothing. In the pool it would take a
-    thread, and those who hold the connections need threads to go on.
-    """
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        self._places = places
+        self._taken = False
+
+    async def take(self) -> None:
+        """Wait for one in the event loop, where that costs nothing. In the pool it would take a thread, and those who
+        hold the connections need threads to go on.
+
+        Raises:
+            PoolTimeout: none was free in time.
+        """
+        try:
+            async with asyncio.timeout(PLACE_SECONDS):
+                await self._places.acquire()
+        except TimeoutError:
+            raise PoolTimeout(f"no connection within {PLACE_SECONDS:.0f} s") from None
+        self._taken = True
+
+    def give_back(self) -> None:
+        """Let somebody else have it."""
+        if self._taken:
+            self._taken = False
+            self._places.release()
+
+
+async def _session(request: Request) -> AsyncIterator[Session]:
+    """The request's session, in a place of its own. A body that is still on its way is waited for before."""
     state = request.app.state
-    try:
-        async with asyncio.timeout(PLACE_SECONDS):
-            await state.database_places.acquire()
-    except TimeoutError:
-        raise PoolTimeout(f"no connection within {PLACE_SECONDS:.0f} s") from None
+    if request.method not in SAFE_METHODS:
+        await _received(request)
+    place = request.state.place = Place(state.database_places)
+    await place.take()
     try:
         db: Session = state.session_factory()
         try:
@@ -53,9 +77,29 @@ async def _session(request: Request) -> AsyncIterator[Session]:
             else:
                 db.close()
     finally:
-        state.database_places.release()
+        place.give_back()
     if enqueued(db):
         state.after_commit()
+
+
+async def _received(request: Request) -> None:
+    """Read all of the body, so that nobody who sends it slowly holds a connection meanwhile."""
+    if request.headers.get("content-type", "").startswith(FORM_TYPES):
+        await request.form()
+    else:
+        await request.body()
+
+
+def leave(request: Request, db: Session) -> None:
+    """Give the request's place back before its route returns, for those that wait for a model. ``db`` is done with.
+
+    Raises:
+        RuntimeError: something in it is not committed.
+    """
+    if db.in_transaction():
+        raise RuntimeError("a place is given back after the commit")
+    db.close()
+    request.state.place.give_back()
 
 
 def _settings(request: Request) -> Settings:

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -32,6 +33,8 @@ from app.web.replies import is_htmx, path_of, safe_next, see_other
 log = logging.getLogger("hone.web")
 
 LOGIN = "/login"
+CLIENT_CLOSED = 499
+"""What other servers log of requests whose client went away."""
 _API_PREFIXES = ("/api/", OPENAI_PREFIX)
 _NUL = ("NUL (0x00)", "unsupported Unicode escape sequence")
 """What the driver and Postgres say of a null character in a text and in JSON."""
@@ -70,6 +73,8 @@ def install(app: FastAPI) -> None:
 
 def answer(request: Request, error: Exception) -> Response:
     """The one place where an exception becomes an answer."""
+    if isinstance(error, ClientDisconnect) or isinstance(error.__cause__, ClientDisconnect):
+        return Response(status_code=CLIENT_CLOSED)  # they hung up before they had sent it all, and read nothing
     problem = as_domain_error(error)
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("%s: %s", problem.code, error, exc_info=error if problem.status == 500 else None)

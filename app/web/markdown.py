@@ -36,10 +36,13 @@ _SCHEMES = {"http", "https", "mailto"}
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _FIRST_LEVEL = 3
 """A page has one first heading and second ones of its own; those of a text come below, without leaving one out."""
-MAX_CHARS = 200_000
+MAX_CHARS = 100_000
 """Longer text is shown as it is, unformatted."""
 MAX_FORMULAS = 300
 """In one text; those after it are shown as they were written."""
+_OPENINGS = ("\\(", "\\[", "\\begin{")
+"""What begins a formula, beside dollars. For each, the parser looks for its end through the rest of the text, so that
+a text of nothing else would take minutes: beyond ``MAX_FORMULAS`` of them, they begin nothing."""
 WIDE_FORMULA_CHARS = 24
 """A formula written in no more fits the width of a phone; a longer one is a stop of Tab, to be scrolled by keys."""
 
@@ -58,7 +61,8 @@ def render_markdown(text: str, *, breaks: bool = True) -> str:
 
 @lru_cache(maxsize=1024)
 def _rendered(text: str, breaks: bool) -> str:
-    dirty = _parser(breaks).render(text, {"formulas": 0})
+    searched = sum(map(text.count, _OPENINGS)) <= MAX_FORMULAS
+    dirty = _parser(breaks, searched).render(text, {"formulas": 0})
     return f'<div class="prose" dir="auto" hx-disable>{_cleaner().clean(dirty)}</div>'
 
 
@@ -78,14 +82,16 @@ def _cleaner() -> nh3.Cleaner:
 
 
 @lru_cache
-def _parser(breaks: bool) -> MarkdownIt:
+def _parser(breaks: bool, searched: bool) -> MarkdownIt:
+    """``searched``: formulas in brackets and environments are looked for, too."""
     options: dict[str, Any] = {"html": False, "linkify": False, "breaks": breaks, "maxNesting": 30}
     parser = MarkdownIt("commonmark", options)
     parser.enable(["table", "strikethrough"]).disable(["image"])
     # Prices are no formulas: no space inside the dollars, no digit after the second.
     dollarmath_plugin(parser, allow_labels=False, allow_space=False, allow_digits=False, double_inline=True)
-    texmath_plugin(parser, delimiters="brackets")
-    amsmath_plugin(parser)
+    if searched:
+        texmath_plugin(parser, delimiters="brackets")
+        amsmath_plugin(parser)
     for name in (
         "amsmath",
         "math_inline",

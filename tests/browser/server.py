@@ -82,7 +82,7 @@ class LiveServer:
 @contextmanager
 def serving(database_url: str, data: Path, **settings: Any) -> Iterator[LiveServer]:
     """A live server on ``database_url``; further ``settings`` as ``Settings`` takes them."""
-    made = Settings(database_url=database_url, data=data, database_pool_size=5, **settings)
+    made = Settings(database_url=database_url, data=data, **{"database_pool_size": 5} | settings)
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     engine = make_engine(made)

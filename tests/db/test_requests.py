@@ -1,11 +1,15 @@
 """A request as a whole: one transaction, errors that say what to do, probes, and a database that goes away."""
 
+import contextlib
 import json
 import logging
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import pytest
 from fastapi import APIRouter, Form
 from fastapi.testclient import TestClient
@@ -13,6 +17,7 @@ from sqlalchemy import Engine, create_engine, event, exists, select, text
 from starlette.responses import Response, StreamingResponse
 
 from app.accounts import access
+from app.accounts.identity import SESSION_COOKIE
 from app.db.session import make_session_factory, transaction
 from app.db.tables import OutboxMessage, User
 from app.errors import ConflictError
@@ -20,6 +25,7 @@ from app.journal.outbox import enqueue
 from app.main import create_app
 from app.settings import Settings
 from app.web.deps import Db, Render
+from tests.browser.server import serving
 from tests.factories.rows import make_project, make_user, make_version
 from tests.fixtures.portal import Portal
 
@@ -246,6 +252,29 @@ def test_a_body_that_is_too_large(portal: Portal, client: TestClient) -> None:
                            headers={"Content-Type": "application/x-www-form-urlencoded"})  # fmt: skip
     assert streamed.status_code == 413
     assert "is the limit" in streamed.text
+
+
+def test_large_bodies_are_read_of_those_who_are_known_alone(portal: Portal) -> None:
+    ann = portal.user("ann@example.org", is_site_admin=True)
+    portal.project("Tone", ann)
+    url, body = "/api/v1/projects/tone/prompts", {"prompts": [{"prompt": "x" * 1000 + str(n)} for n in range(100)]}
+    assert portal.token(ann).post(url, json=body).status_code == 201
+    for headers in ({}, {"Authorization": "Bearer hone_nobody"}, {"Cookie": f"{SESSION_COOKIE}=nobody"}):
+        refused = TestClient(portal.app).post(url, json=body, headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (413, "body_too_large")
+        assert "Sign in first" in refused.json()["mend"]
+
+
+def test_whoever_sends_slowly_keeps_nobody_waiting(portal: Portal) -> None:
+    """More of them than there are connections, none of them signed in."""
+    url = portal.settings.database_url
+    with serving(url, portal.settings.data, database_pool_size=2) as server, contextlib.ExitStack() as held:
+        for path in ("/logout", "/p/x/versions/roll-back", "/api/v1/projects/x/comparisons/next", "/login") * 2:
+            slow = held.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+            slow.sendall(f"{head}Content-Type: application/x-www-form-urlencoded\r\n\r\na=".encode())
+        time.sleep(0.5)
+        assert httpx.get(f"{server.url}/login", timeout=5).status_code == 200
 
 
 def test_whoever_must_sign_in_comes_back(client: TestClient) -> None:

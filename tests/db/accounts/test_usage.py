@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from app.accounts.usage import Limits, QuotaUsedUpError, RateLimitedError, Taken, settle, take
+from app.accounts.usage import Limits, QuotaTooSmallError, QuotaUsedUpError, RateLimitedError, Taken, settle, take
 from app.db.ids import new_id
 from app.db.session import make_session_factory, transaction
 from app.errors import DomainError
@@ -50,7 +50,7 @@ def test_tokens_are_reserved_then_settled_and_a_day_begins_anew(db: Session) -> 
     assert refused.value.headers["X-RateLimit-Remaining-Tokens"] == "400"
     settle(db, first, 100)
     assert take(db, caller, limits, tokens=500, now=NOON).tokens_left == 400
-    with pytest.raises(QuotaUsedUpError):
+    with pytest.raises(QuotaTooSmallError):  # which no day will change
         take(db, caller, limits, tokens=1001, now=NOON + timedelta(days=1))
     assert take(db, caller, limits, tokens=1000, now=NOON + timedelta(days=1)).tokens_left == 0
     settle(db, first, 0)  # of yesterday: takes nothing off today

@@ -226,6 +226,17 @@ def test_no_transaction_and_no_connection_is_held_while_a_model_writes(talk: Tal
             stream.__exit__(None, None, None)
 
 
+def test_requests_that_wait_for_a_model_keep_nobody_waiting(open_talk: OpenTalk) -> None:
+    """More of them than there are connections, of a model that says nothing."""
+    with ThreadPoolExecutor(4) as pool, server(STREAM_HEAD, chunked(HALF), hold=True) as url:
+        talk = open_talk(engine_url=url, database_pool_size=2)
+        client = talk.client()
+        waiting = [pool.submit(ask, client, stream=stream) for stream in (False, True) * 2]
+        time.sleep(1)
+        assert httpx.get(f"{talk.server.url}/login", timeout=5).status_code == 200
+        assert [request.done() for request in waiting].count(False) >= 3, "they waited meanwhile"
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_no_transaction_is_open_while_the_model_is_silent(open_talk: OpenTalk, stream: bool) -> None:
     with ThreadPoolExecutor(1) as pool, server(STREAM_HEAD, chunked(HALF), hold=True) as url:

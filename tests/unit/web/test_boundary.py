@@ -1,5 +1,6 @@
 """The raw ASGI layers: caps, origins, headers, the log, and what happens after a commit."""
 
+import asyncio
 import json
 import logging
 import threading
@@ -14,7 +15,7 @@ from starlette.types import Message
 
 from app.web import logs
 from app.web.after_commit import AfterCommit
-from app.web.limits import BodyCap, SameOrigin
+from app.web.limits import BodyCap, Caps, SameOrigin
 from app.web.security import SecurityHeaders
 from tests import aside
 
@@ -48,10 +49,22 @@ def reading(seen: list[int]) -> Any:
     return app
 
 
+def capped(seen: list[int], *, known: bool = True, patience: float = 5.0) -> BodyCap:
+    """A cap of 100,000 bytes for files, of 25,000 for JSON."""
+
+    async def knows(_request: Request) -> bool:
+        return known
+
+    return BodyCap(reading(seen), caps=Caps(files=100_000, chat=10), knows=knows, patience_seconds=patience)
+
+
+FORM = ("content-type", "multipart/form-data; boundary=x")
+
+
 def test_a_declared_length_over_the_cap_is_refused_unread() -> None:
     seen: list[int] = []
     with pytest.raises(Exception, match="is the limit") as refused:
-        aside.run(_ask(BodyCap(reading(seen), max_bytes=10), headers=[("content-length", "11")], chunks=[b"x" * 11]))
+        aside.run(_ask(capped(seen), headers=[FORM, ("content-length", "100001")], chunks=[b"x"]))
     assert refused.value.status == 413  # type: ignore[attr-defined]
     assert seen == []
 
@@ -59,19 +72,54 @@ def test_a_declared_length_over_the_cap_is_refused_unread() -> None:
 def test_an_undeclared_length_is_counted_and_reading_stops() -> None:
     seen: list[int] = []
     with pytest.raises(Exception, match="413"):
-        aside.run(_ask(BodyCap(reading(seen), max_bytes=10), chunks=[b"x" * 6, b"x" * 6, b"x" * 6]))
-    assert seen == [6]
+        aside.run(_ask(capped(seen), headers=[FORM], chunks=[b"x" * 60_000] * 3))
+    assert seen == [60_000]
 
 
 def test_a_lie_about_the_length_does_not_help() -> None:
     with pytest.raises(Exception, match="413"):
-        aside.run(_ask(BodyCap(reading([]), max_bytes=10), headers=[("content-length", "5")], chunks=[b"x" * 11]))
+        aside.run(_ask(capped([]), headers=[FORM, ("content-length", "5")], chunks=[b"x" * 100_001]))
 
 
 def test_a_body_at_the_cap_passes() -> None:
     seen: list[int] = []
-    aside.run(_ask(BodyCap(reading(seen), max_bytes=10), headers=[("content-length", "10")], chunks=[b"x" * 10]))
-    assert seen == [10]
+    aside.run(_ask(capped(seen), headers=[FORM, ("content-length", "100000")], chunks=[b"x" * 100_000]))
+    assert seen == [100_000]
+
+
+def test_json_which_is_parsed_in_one_go_has_a_quarter() -> None:
+    seen: list[int] = []
+    aside.run(_ask(capped(seen), headers=[("content-length", "25000")], chunks=[b"x" * 25_000]))
+    assert seen == [25_000]
+    with pytest.raises(Exception, match=r"25,001 bytes or more; 25,000 bytes is the limit"):
+        aside.run(_ask(capped(seen), headers=[("content-length", "25001")], chunks=[b"x" * 25_001]))
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_strangers_may_send_a_form_and_little_more(declared: bool) -> None:
+    for size, passes in ((64 * 1024, True), (64 * 1024 + 1, False)):
+        seen: list[int] = []
+        headers = [FORM, ("content-length", str(size))] if declared else [FORM]
+        if passes:
+            aside.run(_ask(capped(seen, known=False), headers=headers, chunks=[b"x" * size]))
+            assert seen == [size]
+        else:
+            with pytest.raises(Exception, match=r"413|not signed in"):
+                aside.run(_ask(capped(seen, known=False), headers=headers, chunks=[b"x" * size]))
+            assert seen == []
+
+
+def test_a_body_that_stands_still_is_waited_for_no_longer() -> None:
+    async def silent() -> Message:
+        await asyncio.sleep(60)
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def ask() -> None:
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
+        await capped([], patience=0.05)(scope, silent, lambda _message: asyncio.sleep(0))
+
+    with pytest.raises(Exception, match="408"):
+        aside.run(ask())
 
 
 @pytest.mark.parametrize(
