@@ -14,7 +14,7 @@ from app.accounts.throttle import TooManyAttemptsError
 from app.db.base import utcnow
 from app.errors import DomainError, InvalidError
 from app.journal import audit
-from app.language import _, accepted, listed, use
+from app.language import _, _n, accepted, listed, use
 from app.web.deps import AppSettings, Db, Render, see_other
 from app.web.replies import read_cookie, safe_next
 
@@ -68,6 +68,7 @@ def login(
     if old_key:
         service.end_session(db, old_key)
     _session, key = service.start_session(db, user, settings.session_days)
+    audit.record(db, actor_id=user.id, project_id=None, action="user.sign_in", subject=f"user:{user.id}")
     identity.send_session_cookie(request, key)
     return see_other(request, safe_next(next))
 
@@ -96,13 +97,16 @@ def change_password(
     current: Text = "",
     password: Text = "",
     repeat: Text = "",
+    tokens: Text = "",
 ) -> Response:
-    """One's own new password. Every other sign-in ends; this one gets a new key."""
+    """One's own new password. Every other sign-in ends; this one gets a new key. ``tokens``: they end, too."""
     user = service.get_user(db, me.user_id)
     if password != repeat:
         return _account(db, render, me, status=422, errors={"repeat": _("The two new passwords differ.")})
     try:
-        service.change_password(db, user, current=current, new=password, address=_address(request))
+        service.change_password(
+            db, user, current=current, new=password, address=_address(request), with_tokens=tokens == "1"
+        )
     except service.WrongCredentialsError:
         return _account(db, render, me, status=422, errors={"current": _("This is not your current password.")})
     except (InvalidError, TooManyAttemptsError) as error:
@@ -196,12 +200,29 @@ def create_user(
 
 @router.post("/admin/users/{user_id}/password")
 def reset_password(user_id: UUID, me: SiteAdmin, db: Db, render: Render) -> Response:
-    """A new generated password for somebody, shown once; their sign-ins end."""
+    """A new generated password for somebody, shown once; their sign-ins and tokens end."""
     user = service.get_user(db, user_id)
     password = passwords.generate_password()
-    service.set_password(db, user, password)
+    service.set_password(db, user, password, with_tokens=True)
     audit.record(db, actor_id=me.user_id, project_id=None, action="user.reset_password", subject=f"user:{user.id}")
     return _users(db, render, me, made=user, secret=password)
+
+
+@router.post("/admin/users/{user_id}/tokens")
+def revoke_all_tokens(user_id: UUID, me: SiteAdmin, request: Request, db: Db) -> Response:
+    """End every API token of somebody's."""
+    user = service.get_user(db, user_id)
+    count = service.revoke_tokens(db, user)
+    subject = f"user:{user.id}"
+    audit.record(db, actor_id=me.user_id, project_id=None, action="user.revoke_tokens", subject=subject, count=count)
+    told = _n(
+        "%(count)s token of %(email)s is revoked.",
+        "%(count)s tokens of %(email)s are revoked.",
+        count,
+        count=count,
+        email=user.email,
+    )
+    return see_other(request, "/admin/users", flash=told)
 
 
 @router.post("/admin/users/{user_id}/active")
@@ -214,7 +235,7 @@ def set_active(user_id: UUID, me: SiteAdmin, request: Request, db: Db, active: T
     told = (
         _("%(email)s can sign in again.", email=user.email)
         if active == "1"
-        else _("%(email)s is deactivated: sign-ins ended, tokens refused.", email=user.email)
+        else _("%(email)s is deactivated: sign-ins ended, tokens revoked.", email=user.email)
     )
     return see_other(request, "/admin/users", flash=told)
 

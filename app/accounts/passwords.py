@@ -1,4 +1,4 @@
-"""Passwords: argon2id, at most two hashes at once."""
+"""Passwords: argon2id, at most two hashes at once; none that everybody tries first."""
 
 import secrets
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from threading import BoundedSemaphore
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
+from zxcvbn import zxcvbn
 
 from app.errors import DomainError, InvalidError
 from app.language import _
@@ -17,6 +18,11 @@ MAX_CHARS = 1024
 AT_ONCE = 2
 """A hash takes 19 MiB and a core for tens of milliseconds; more at once would let sign-ins stall the pages."""
 WAIT_SECONDS = 8.0
+
+_WEAK_SCORE = 1
+"""Of zxcvbn: found with less than a million guesses."""
+_JUDGED_CHARS = 72
+"""What follows makes no password weaker, and judging takes longer with each character."""
 
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _places = BoundedSemaphore(AT_ONCE)
@@ -33,7 +39,7 @@ class TooBusyError(DomainError):
 def check_new_password(password: str, *, email: str) -> None:
     """
     Raises:
-        InvalidError: too short, too long, or the email address.
+        InvalidError: too short, too long, the email address, or easy to guess.
     """
     if not MIN_CHARS <= len(password) <= MAX_CHARS:
         raise InvalidError(
@@ -51,6 +57,13 @@ def check_new_password(password: str, *, email: str) -> None:
         )
     if password.lower() == email.lower():
         raise InvalidError(_("The password is the email address."), mend=_("Choose another one."), field="password")
+    told = zxcvbn(password[:_JUDGED_CHARS], user_inputs=[email, *email.split("@"), "hone"])
+    if told["score"] <= _WEAK_SCORE:
+        raise InvalidError(
+            _("The password is among those that are guessed first."),
+            mend=_("Choose another one. A few random words are easy to remember and hard to guess."),
+            field="password",
+        )
 
 
 def generate_password() -> str:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.accounts.principal import Principal
 from app.db.base import utcnow
@@ -26,6 +26,8 @@ class UserLine:
 
     user: User
     projects: int
+    tokens: int
+    """Those that still work."""
 
 
 def projects_of(db: Session, principal: Principal, limit: int = 100) -> Sequence[ProjectLink]:
@@ -39,22 +41,24 @@ def projects_of(db: Session, principal: Principal, limit: int = 100) -> Sequence
     return [ProjectLink(slug=row.slug, name=row.name) for row in rows]
 
 
+def live_tokens(user_id: UUID | InstrumentedAttribute[UUID]) -> Select[ApiToken]:
+    """A person's tokens that still work."""
+    return select(ApiToken).where(
+        ApiToken.user_id == user_id,
+        ApiToken.revoked_at.is_(None),
+        func.coalesce(ApiToken.expires_at > utcnow(), True),
+    )
+
+
 def tokens_of(db: Session, user_id: UUID) -> Sequence[ApiToken]:
-    """A person's tokens that still work, the newest first."""
-    return db.scalars(
-        select(ApiToken)
-        .where(
-            ApiToken.user_id == user_id,
-            ApiToken.revoked_at.is_(None),
-            func.coalesce(ApiToken.expires_at > utcnow(), True),
-        )
-        .order_by(ApiToken.id.desc())
-    ).all()
+    """The same, the newest first."""
+    return db.scalars(live_tokens(user_id).order_by(ApiToken.id.desc())).all()
 
 
 def users_page(db: Session, *, page: int, per_page: int = 50) -> tuple[Sequence[UserLine], int]:
     """A page of all people, by email, and how many people there are. ``page`` counts from 1."""
     count = select(func.count()).where(Membership.user_id == User.id).scalar_subquery()
-    rows = db.execute(select(User, count).order_by(User.email).limit(per_page).offset((page - 1) * per_page)).all()
+    tokens = live_tokens(User.id).with_only_columns(func.count()).scalar_subquery()
+    query = select(User, count, tokens).order_by(User.email).limit(per_page).offset((page - 1) * per_page)
     total = db.scalar(select(func.count()).select_from(User)) or 0
-    return [UserLine(user=user, projects=projects) for user, projects in rows], total
+    return [UserLine(user, projects, living) for user, projects, living in db.execute(query)], total

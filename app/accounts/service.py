@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import delete, exists, func, select, text, update
 from sqlalchemy.orm import Session
 
-from app.accounts import keys, passwords, throttle
+from app.accounts import keys, passwords, queries, throttle
 from app.accounts.scopes import KEEPS, SCOPES
 from app.db.base import utcnow
 from app.db.tables import ApiToken, User, UserSession
@@ -18,6 +18,8 @@ from app.settings import Settings
 
 _EMAIL = re.compile(r"[^@\s,;<>\"]{1,64}@[^@\s,;<>\"]{1,255}")
 _MAX_NAME_CHARS = 120
+MAX_TOKENS = 50
+"""Of one person, at a time: each has limits of its own for what it asks of models."""
 _FIRST_ADMIN_LOCK = 0x686F6E65  # "hone"
 
 
@@ -144,8 +146,8 @@ def set_language(db: Session, user: User, language: str) -> None:
     db.flush()
 
 
-def set_password(db: Session, user: User, password: str) -> None:
-    """A new password; every sign-in of the user ends.
+def set_password(db: Session, user: User, password: str, *, with_tokens: bool = False) -> None:
+    """A new password; every sign-in of the user ends, and ``with_tokens`` every API token, too.
 
     Raises:
         InvalidError: too short, too long, or the email address.
@@ -153,10 +155,14 @@ def set_password(db: Session, user: User, password: str) -> None:
     passwords.check_new_password(password, email=user.email)
     user.password_hash = passwords.hash_password(password)
     db.execute(delete(UserSession).where(UserSession.user_id == user.id))
+    if with_tokens:
+        revoke_tokens(db, user)
     db.flush()
 
 
-def change_password(db: Session, user: User, *, current: str, new: str, address: str | None) -> None:
+def change_password(
+    db: Session, user: User, *, current: str, new: str, address: str | None, with_tokens: bool = False
+) -> None:
     """The user's own change, for which the current password is asked again. Every sign-in ends, this one too.
 
     Raises:
@@ -165,7 +171,7 @@ def change_password(db: Session, user: User, *, current: str, new: str, address:
     """
     passwords.check_new_password(new, email=user.email)
     authenticate(db, email=user.email, password=current, address=address)
-    set_password(db, user, new)
+    set_password(db, user, new, with_tokens=with_tokens)
 
 
 def create_token(
@@ -186,7 +192,8 @@ def create_token(
         requests_per_minute: its own limit; None: the installation's. ``tokens_per_day`` likewise.
 
     Raises:
-        InvalidError: no name, no scope or an unknown one, an expiry in the past, or limits below 1.
+        InvalidError: no name, no scope or an unknown one, an expiry in the past, limits below 1, or more tokens than
+            one person may have.
     """
     _check_keeps(keeps)
     for field, value in (("requests_per_minute", requests_per_minute), ("tokens_per_day", tokens_per_day)):
@@ -210,6 +217,13 @@ def create_token(
         raise InvalidError(
             _("The token would have expired at %(expires_at)s.", expires_at=f"{expires_at:%Y-%m-%d}"),
             field="expires_at",
+        )
+    live = queries.live_tokens(user.id).with_only_columns(func.count())
+    if (db.scalar(live) or 0) >= MAX_TOKENS:
+        raise InvalidError(
+            _("You have %(most)s tokens, which is the most.", most=MAX_TOKENS),
+            mend=_("Revoke those that are not used any more."),
+            field="name",
         )
     secret = keys.new_token_secret()
     token = ApiToken(
@@ -257,6 +271,12 @@ def revoke_token(db: Session, *, user_id: UUID, token_id: UUID) -> None:
         raise NotFoundError(_("You have no token %(token_id)s.", token_id=token_id))
 
 
+def revoke_tokens(db: Session, user: User) -> int:
+    """End every token of somebody's; how many still worked."""
+    live = update(ApiToken).where(ApiToken.user_id == user.id, ApiToken.revoked_at.is_(None))
+    return len(db.execute(live.values(revoked_at=utcnow()).returning(ApiToken.id)).all())
+
+
 def get_user(db: Session, user_id: UUID) -> User:
     """
     Raises:
@@ -269,7 +289,7 @@ def get_user(db: Session, user_id: UUID) -> User:
 
 
 def set_active(db: Session, user: User, active: bool) -> None:
-    """Let somebody in again, or keep them out: their sign-ins end, their tokens are refused.
+    """Let somebody in again, or keep them out: their sign-ins end, and their tokens for good.
 
     Raises:
         LastAdminError: nobody could administer the installation.
@@ -277,6 +297,7 @@ def set_active(db: Session, user: User, active: bool) -> None:
     if not active:
         _keep_an_admin(db, but=user)
         db.execute(delete(UserSession).where(UserSession.user_id == user.id))
+        revoke_tokens(db, user)
     user.is_active = active
     db.flush()
 

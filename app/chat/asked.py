@@ -15,11 +15,12 @@ from app.chat import keeping, service
 from app.chat.asking import Question, sampling_of
 from app.chat.events import Shape, Told
 from app.chat.schemas import ChatRequest, Kept
+from app.comparisons.in_hand import refuse_in_hand
 from app.db.ids import new_id
 from app.db.session import SessionFactory, transaction
 from app.engine.client import Sampled, Sampling
 from app.errors import DomainError, InvalidError
-from app.prompts.conversations import Conversation, ConversationError, normalise
+from app.prompts.conversations import Conversation, ConversationError, digest, normalise
 from app.settings import Settings
 
 log = logging.getLogger("hone.chat")
@@ -56,11 +57,15 @@ def begin(db: Session, me: Principal, body: ChatRequest, settings: Settings) -> 
     Raises:
         RateLimitedError, QuotaUsedUpError, ModelNotFoundError, ForbiddenError: refusals count as requests, too.
         InvalidError: too long, or no text.
+        PromptInHandError: the caller has answers to it to judge blind.
     """
     caller_id, limits = usage.limits_of(db, me, settings)
     try:
         target = service.resolve(db, body.model, user_id=me.user_id, is_site_admin=me.is_site_admin)
         messages, conversation, why_not = _messages(body, settings.max_prompt_chars)
+        if target.blind and conversation is not None:
+            told = digest(conversation)
+            refuse_in_hand(db, project_id=target.project_id, reviewer_id=me.user_id, digest=told)
     except DomainError as error:
         error.headers = error.headers | usage.take(db, caller_id, limits).headers()
         db.commit()

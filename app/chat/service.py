@@ -32,6 +32,8 @@ class Target:
     name: str
     """``project@version``, with the version that answers spelled out."""
     sampling: dict[str, Any]
+    blind: bool
+    """For somebody who may be asked to judge its answers without knowing that they are its own."""
 
     @property
     def engine_model(self) -> str:
@@ -66,14 +68,15 @@ def resolve(db: Session, model: str, *, user_id: UUID, is_site_admin: bool) -> T
             f"There is no model {model!r}.", mend="Name a project of yours, as in `demo`, or a version, as in `demo@2`."
         )
     if found["number"] is None:
-        return _target(project, versions.current(db, project), "has no version yet: its base model is being imported")
+        otherwise = "has no version yet: its base model is being imported"
+        return _target(project, versions.current(db, project), otherwise, blind=role != "admin")
     if role != "admin":
         raise ForbiddenError(
             "Only admins of a project may ask one of its versions by number.",
             mend=f"Use {project.slug!r}: its current version answers.",
         )
     version = versions.by_number(db, project, int(found["number"]))
-    return _target(project, version, f"has no version {found['number']}")
+    return _target(project, version, f"has no version {found['number']}", blind=False)
 
 
 def names(db: Session, *, user_id: UUID, is_site_admin: bool) -> list[Named]:
@@ -99,9 +102,9 @@ def names(db: Session, *, user_id: UUID, is_site_admin: bool) -> list[Named]:
     return found
 
 
-def _target(project: Project, version: Version | None, otherwise: str) -> Target:
+def _target(project: Project, version: Version | None, otherwise: str, *, blind: bool) -> Target:
     if version is None:
         raise ModelNotFoundError(
             f"The project {project.slug!r} {otherwise}.", mend="Look at its versions page for what there is."
         )
-    return Target(project.id, version.id, f"{project.slug}@{version.number}", dict(project.sampling))
+    return Target(project.id, version.id, f"{project.slug}@{version.number}", dict(project.sampling), blind)

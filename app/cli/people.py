@@ -40,15 +40,16 @@ def create_user(
 
 @users.command("password")
 def set_password(email: EmailOption, data: DataOption = None, password_stdin: StdinOption = False) -> None:
-    """Set a new password and end all sign-ins of the account. Prints the password once, unless it is given."""
+    """Set a new password; sign-ins and API tokens of the account end. Prints the password once, unless it is given."""
     password, is_new = _password(password_stdin)
     with attached(data, "hone users password") as settings:
         from app.accounts import service
         from app.projects.service import person
 
         with transaction_on(settings) as db:
-            service.set_password(db, person(db, email), password)
-    console.print(f"{email.strip().lower()} has a new password; sign-ins with the old one have ended.", highlight=False)
+            service.set_password(db, person(db, email), password, with_tokens=True)
+    told = "has a new password; sign-ins with the old one and API tokens have ended."
+    console.print(f"{email.strip().lower()} {told}", highlight=False)
     _show(password, is_new)
 
 

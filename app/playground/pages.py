@@ -14,10 +14,11 @@ from starlette.responses import Response
 from app.accounts import access, usage
 from app.accounts.principal import ProjectContext
 from app.chat.asking import Engines, Question, sampling_of
+from app.comparisons.in_hand import PromptInHandError
 from app.comparisons.records import CHOICES, Choice
 from app.db.tables import PlaygroundTurn, Version
 from app.errors import DomainError, InvalidError
-from app.language import _
+from app.language import _, listed
 from app.playground import service
 from app.playground.duel import Duel
 from app.playground.writing import Turn, events
@@ -71,9 +72,13 @@ def ask(
             side=side,
             max_chars=settings.max_prompt_chars,
             rng=_rng(),
+            blind=here.role != "admin",
         )
     except ConversationError as error:
         return _page(here, db, render, before, status=422, typed=text, error=_asked_wrongly(text, error))
+    except PromptInHandError as error:
+        told = listed((error.message, error.mend), " ")
+        return _page(here, db, render, before, status=error.status, typed=text, error=told)
     url = f"/p/{here.project.slug}/playground?turn={turn.id}"
     if not is_htmx(request):
         return see_other(request, url)

@@ -18,6 +18,7 @@ from app.comparisons.ballots import checked
 from app.comparisons.direct import Kind, judge_directly
 from app.comparisons.dwell import require_dwell
 from app.comparisons.errors import PairInvalidError
+from app.comparisons.in_hand import refuse_in_hand
 from app.comparisons.records import Ballot, Choice
 from app.db.base import utcnow
 from app.db.tables import Completion, PlaygroundTurn, Project, Version
@@ -31,7 +32,7 @@ from app.playground.errors import (
     TurnTakenError,
 )
 from app.projects.queue import queue_of
-from app.prompts.conversations import normalise
+from app.prompts.conversations import digest, normalise
 from app.prompts.service import add_prompts
 from app.versions.queries import current, predecessor
 
@@ -50,16 +51,19 @@ def open_turn(
     side: str | None = None,
     max_chars: int,
     rng: Random,
+    blind: bool = True,
 ) -> PlaygroundTurn:
     """Ask: the current version and one other (a candidate, else the version before, else itself), on random sides.
 
     Args:
         parent: the turn that this one goes on from, with the answer on ``side``; None: with the one that was chosen.
+        blind: the person may be asked to judge these versions' answers elsewhere; so of everybody but admins.
 
     Raises:
         NoModelError: the project has no version yet.
         NotYetError: the parent's answers are not whole, or nobody chose between them.
         ConversationError: nothing was asked, or too much.
+        PromptInHandError: they have answers to this to judge blind.
     """
     db.execute(
         delete(PlaygroundTurn).where(
@@ -75,12 +79,14 @@ def open_turn(
         )
     pair = [now.id, _other(db, project, now).id]
     rng.shuffle(pair)
-    messages = [*_so_far(parent, side), {"role": "user", "content": text}]
+    messages = normalise([*_so_far(parent, side), {"role": "user", "content": text}], max_chars=max_chars)
+    if blind:
+        refuse_in_hand(db, project_id=project.id, reviewer_id=user_id, digest=digest(messages))
     turn = PlaygroundTurn(
         project_id=project.id,
         user_id=user_id,
         parent_id=parent.id if parent else None,
-        messages=normalise(messages, max_chars=max_chars),
+        messages=messages,
         sampling=dict(project.sampling) | {"seeds": {side: secrets.randbits(31) for side in SIDES}},
         left_version_id=pair[0],
         right_version_id=pair[1],

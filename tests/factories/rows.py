@@ -6,7 +6,6 @@ Users made here cannot sign in (their password hash is no hash) unless a ``passw
 
 import hashlib
 import itertools
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -33,6 +32,7 @@ from app.db.tables import (
     Version,
     Vote,
 )
+from app.prompts.conversations import digest
 
 _count = itertools.count(1)
 
@@ -102,8 +102,7 @@ def make_prompt(
 ) -> Prompt:
     """A prompt of one user's turn, or of the given ``messages``."""
     messages = messages or [{"role": "user", "content": text or f"Question {next(_count)}: what should I cook?"}]
-    digest = hashlib.sha256(json.dumps(messages, sort_keys=True).encode()).digest()
-    prompt = Prompt(project_id=project.id, digest=digest, messages=messages, held_out=held_out, source=source)
+    prompt = Prompt(project_id=project.id, digest=digest(messages), messages=messages, held_out=held_out, source=source)
     db.add(prompt)
     db.flush()
     return prompt

@@ -9,10 +9,11 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 
-from app.accounts.service import create_user
+from app.accounts.service import MAX_TOKENS, create_token, create_user, revoke_tokens
 from app.db.base import utcnow
 from app.db.session import transaction
 from app.db.tables import ApiToken, AuditEntry, LoginFailure, User, UserSession
+from app.errors import InvalidError
 from tests.fixtures.portal import Caller, Portal
 
 PASSWORD = "correct horse battery"
@@ -154,6 +155,8 @@ def test_a_deactivated_person_is_out_at_once(portal: Portal, ada: User, boss: Ca
     assert boss.post(f"/admin/users/{ada.id}/active", {"active": "0"}).status_code == 303
     assert here.get("/account").status_code == 303
     assert program.get("/api/v1/projects").status_code == 401
+    assert boss.post(f"/admin/users/{ada.id}/active", {"active": "1"}).status_code == 303
+    assert program.get("/api/v1/projects").status_code == 401, "who comes back makes new tokens"
 
 
 def test_changing_the_password(portal: Portal, browser: TestClient, ada: User) -> None:
@@ -174,7 +177,40 @@ def test_changing_the_password(portal: Portal, browser: TestClient, ada: User) -
     assert "Your password is changed." in browser.get("/account").text
     assert elsewhere.get("/account").status_code == 303
     with portal.db() as db:
-        assert db.scalars(select(AuditEntry.action)).all() == ["user.password"]
+        assert db.scalars(select(AuditEntry.action)).all() == ["user.sign_in", "user.password"]
+
+
+def test_with_a_new_password_tokens_end_if_that_is_asked_for(portal: Portal, browser: TestClient, ada: User) -> None:
+    sign_in(browser)
+    program = portal.token(ada)
+    for new, tokens, status in (("another horse battery", {}, 200), ("a third horse battery", {"tokens": "1"}, 401)):
+        old = PASSWORD if not tokens else "another horse battery"
+        data = {"current": old, "password": new, "repeat": new, "csrf_token": csrf(browser.get("/account"))}
+        assert browser.post("/account/password", data=data | tokens).status_code == 303
+        assert program.get("/api/v1/projects").status_code == status
+
+
+def test_somebody_elses_tokens_are_counted_and_revoked(portal: Portal, ada: User, boss: Caller) -> None:
+    first, second = portal.token(ada), portal.token(ada)
+    assert "one of the 2 tokens of ada@example.org" in boss.get("/admin/users").text
+    assert boss.post(f"/admin/users/{ada.id}/tokens").status_code == 303
+    assert "2 tokens of ada@example.org are revoked." in boss.get("/admin/users").text
+    assert {program.get("/api/v1/projects").status_code for program in (first, second)} == {401}
+    assert portal.browser(ada).post(f"/admin/users/{ada.id}/tokens").status_code in (303, 403), "site admins alone"
+    with portal.db() as db:
+        entry = db.scalars(select(AuditEntry)).one()
+        assert (entry.action, entry.data) == ("user.revoke_tokens", {"count": 2})
+
+
+def test_nobody_makes_tokens_without_end(portal: Portal, ada: User) -> None:
+    with transaction(portal.factory) as db:
+        user = db.get_one(User, ada.id)
+        for number in range(MAX_TOKENS):
+            create_token(db, user=user, name=f"token {number}", scopes=["chat"])
+        with pytest.raises(InvalidError, match="50 tokens, which is the most"):
+            create_token(db, user=user, name="one more", scopes=["chat"])
+        revoke_tokens(db, user)
+        create_token(db, user=user, name="one more", scopes=["chat"])
 
 
 def test_a_token_from_making_to_revoking(portal: Portal, browser: TestClient, ada: User) -> None:
@@ -229,9 +265,10 @@ def test_a_new_person_signs_in_with_the_password_that_was_shown(browser: TestCli
 
 
 def test_a_new_password_for_somebody(portal: Portal, browser: TestClient, ada: User, boss: Caller) -> None:
-    here = portal.browser(ada)
+    here, program = portal.browser(ada), portal.token(ada)
     password = secret_of(boss.post(f"/admin/users/{ada.id}/password"))
     assert here.get("/account").status_code == 303
+    assert program.get("/api/v1/projects").status_code == 401, "whoever knew the old one may have made tokens"
     assert sign_in(browser).status_code == 401
     assert sign_in(browser, password).status_code == 303
 

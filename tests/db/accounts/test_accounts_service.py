@@ -64,7 +64,8 @@ def test_the_password_is_stored_as_argon2id_of_the_asked_strength(ada: User) -> 
 @pytest.mark.parametrize(
     ("email", "password"),
     [("no-address", GOOD), ("a@b@c", GOOD), ("a b@c.d", GOOD), ("", GOOD), ("a@b.c", "too short"),
-     ("a@b.c", "x" * 1025), ("long-enough@b.c", "Long-Enough@b.c"), ("a@b.c\n", "short")],
+     ("a@b.c", "x" * 1025), ("long-enough@b.c", "Long-Enough@b.c"), ("a@b.c\n", "short"),
+     *(("annabel@b.c", weak) for weak in (" " * 10, "1234567890", "password12", "qwertyuiop", "annabel@b.c1"))],
 )  # fmt: skip
 def test_what_cannot_be_a_user(db: Session, email: str, password: str) -> None:
     with pytest.raises(InvalidError) as refused:

@@ -12,12 +12,13 @@ import pytest
 from openai import APIError, AuthenticationError, BadRequestError, NotFoundError, OpenAI, PermissionDeniedError
 from sqlalchemy import select, text
 
+from app.comparisons.service import lease_next
 from app.db.session import transaction
 from app.db.tables import ApiUsage, Chat, ChatAnswer, Comparison, ComparisonSlot, Completion, User, Version
 from app.prompts.conversations import is_held_out
 from app.rounds.service import promote
 from tests.browser.server import serving
-from tests.factories.rows import make_user
+from tests.factories.rows import make_comparison, make_prompt, make_user, make_version
 from tests.fixtures.talking import Talking
 from tests.unit.engine_servers import STREAM_HEAD, chunked, server
 
@@ -331,6 +332,23 @@ def test_a_days_quota_counts_what_was_used(open_talk: OpenTalk) -> None:
     hopeless = ask(client, n=16, max_tokens=64)
     assert (hopeless.status_code, hopeless.json()["code"]) == (400, "quota_too_small")
     assert "retry-after" not in hopeless.headers, "tomorrow's quota is no larger"
+
+
+def test_a_reviewer_cannot_ask_the_current_version_about_a_pair_to_be_judged_blind(talk: Talking) -> None:
+    with talk.server.db() as db:
+        project = db.merge(talk.project)
+        other = make_version(db, project, number=7, state="candidate")
+        prompt = make_prompt(db, project, messages=[QUESTION])
+        make_comparison(db, project, prompt=prompt, versions=(db.merge(talk.version), other))
+    reviewer, admin = talk.client(), talk.client(talk.admin)
+    assert ask(reviewer, max_tokens=1).status_code == 200
+    with talk.server.db() as db:
+        assert lease_next(db, project=db.merge(talk.project), reviewer_id=talk.reviewer.id) is not None
+    refused = ask(reviewer, max_tokens=1)
+    assert (refused.status_code, refused.json()["code"]) == (409, "prompt_in_review")
+    assert refused.headers["x-should-retry"] == "false"
+    assert ask(reviewer, max_tokens=1, messages=[{"role": "user", "content": "Another."}]).status_code == 200
+    assert ask(admin, max_tokens=1).status_code == 200
 
 
 def test_whoever_hangs_up_pays_for_what_was_read(open_talk: OpenTalk) -> None:

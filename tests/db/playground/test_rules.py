@@ -8,7 +8,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.comparisons.errors import VersionsKnownError
-from app.comparisons.service import record_vote, undo_vote
+from app.comparisons.in_hand import PromptInHandError
+from app.comparisons.service import lease_next, record_vote, undo_vote
 from app.db.tables import Assignment, Comparison, PlaygroundTurn, Project, Prompt, User, Vote
 from app.playground import service
 from app.playground.errors import ChosenError, NotYetError, TurnLostError, TurnNotFoundError, TurnTakenError
@@ -140,3 +141,21 @@ def test_the_candidate_is_met_on_either_side_by_chance(db: Session, project: Pro
     candidate = rows.make_version(db, project, number=2, state="candidate")
     sides = [asked(db, project, person, f"Question {n}").left_version_id == candidate.id for n in range(40)]
     assert 8 < sum(sides) < 32
+
+
+def test_nobody_asks_the_versions_about_a_pair_that_they_have_to_judge_blind(
+    db: Session, project: Project, person: User
+) -> None:
+    versions = (rows.make_version(db, project, number=2, state="candidate"), rows.make_version(db, project, number=3))
+    prompt = rows.make_prompt(db, project, messages=[{"role": "user", "content": "Tea or coffee?"}])
+    comparison = rows.make_comparison(db, project, prompt=prompt, versions=versions)
+    asked(db, project, person, "Tea or coffee?")
+    assert lease_next(db, project=project, reviewer_id=person.id) is not None
+    for text in ("Tea or coffee?", "Tea or coffee?  \r\n"):
+        with pytest.raises(PromptInHandError):
+            asked(db, project, person, text)
+    asked(db, project, person, "Tea or coffee? ", blind=False)
+    asked(db, project, person, "Tea?")
+    asked(db, project, rows.make_member(db, project), "Tea or coffee?")
+    record_vote(db, reviewer_id=person.id, comparison_id=comparison.id, choice="a", source="api")
+    asked(db, project, person, "Tea or coffee?")
