@@ -23,6 +23,7 @@ from app.engine.asynchronous import AsyncEngineClient
 from app.engine.client import EngineClient
 from app.errors import DomainError
 from app.insights import api as insights_api
+from app.insights import audit_pages
 from app.journal.outbox import send_pending
 from app.playground import pages as playground_pages
 from app.preferences import api as preferences_api
@@ -53,7 +54,7 @@ ROOMS = (
     *(projects_pages, settings_pages, reviewing_pages, votes_pages, members_pages),
     *(answers_pages, flagged_pages, playground_pages),
     *(prompts_pages, rounds_pages, versions_pages),
-    *(reviewers_pages, reviewers_api, preferences_pages),
+    *(reviewers_pages, reviewers_api, preferences_pages, audit_pages),
     *(projects_api, prompts_api, preferences_api, rounds_api, versions_api, insights_api),
 )
 """Modules with a ``router``; where two routes match, the first one answers."""

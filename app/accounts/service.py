@@ -18,7 +18,7 @@ from app.settings import Settings
 
 _EMAIL = re.compile(r"[^@\s,;<>\"]{1,64}@[^@\s,;<>\"]{1,255}")
 _MAX_NAME_CHARS = 120
-MAX_TOKENS = 50
+MAX_TOKENS = 100
 """Of one person, at a time: each has limits of its own for what it asks of models."""
 _FIRST_ADMIN_LOCK = 0x686F6E65  # "hone"
 

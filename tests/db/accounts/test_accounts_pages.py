@@ -207,7 +207,7 @@ def test_nobody_makes_tokens_without_end(portal: Portal, ada: User) -> None:
         user = db.get_one(User, ada.id)
         for number in range(MAX_TOKENS):
             create_token(db, user=user, name=f"token {number}", scopes=["chat"])
-        with pytest.raises(InvalidError, match="50 tokens, which is the most"):
+        with pytest.raises(InvalidError, match="100 tokens, which is the most"):
             create_token(db, user=user, name="one more", scopes=["chat"])
         revoke_tokens(db, user)
         create_token(db, user=user, name="one more", scopes=["chat"])
