@@ -33,7 +33,7 @@ def main() -> int:
         _check(arguments.job, arguments.attempt)
         settings = wanted(arguments.job)
         if settings is not None:
-            code, sentence = launch(arguments.job, arguments.attempt, settings)
+            code, sentence = launch(arguments.job, arguments.attempt, settings, stop)
             sys.stderr.write(f"{sentence}\n" if sentence else "")
             return int(code)
         _run(arguments.job, arguments.attempt, stop, quiet=arguments.quiet)
@@ -67,7 +67,7 @@ def _run(job: Path, token: str, stop: Stop, *, quiet: bool) -> None:
         from worker.trainer.distributed import joined
         from worker.trainer.job import run
 
-        with joined() as crew:
+        with joined(stop) as crew:
             run(job, token, stop, (lambda _event: None) if quiet else say, crew)
 
 

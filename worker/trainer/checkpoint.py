@@ -9,7 +9,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,10 @@ class Checkpoints:
 
     def newest(self, fingerprint: str) -> tuple[State, Path] | None:
         """The newest whole checkpoint of the same trajectory; None starts over."""
-        return self._crew.first(self._newest(fingerprint) if self._crew.main else None)
+        found = self._newest(fingerprint) if self._crew.main else None
+        told: Any = None if found is None else [asdict(found[0]), str(found[1])]
+        told = self._crew.first(told)
+        return None if told is None else (State(**told[0]), Path(told[1]))
 
     def _newest(self, fingerprint: str) -> tuple[State, Path] | None:
         for directory in self._steps():

@@ -9,13 +9,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 
+from worker.trainer import meeting, messages
 from worker.trainer.forward import CompletionLogps, Forward
 from worker.trainer.lifetime import Stop
 
@@ -38,17 +39,21 @@ class Crew:
         """Whether this is the one that reports, saves and publishes."""
         return self.rank == 0
 
-    def gather(self, value: T) -> list[T]:
-        """Every process's ``value``, in the order of ranks."""
-        if self.size == 1:
-            return [value]
-        values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
-        return values
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's ``value``, which JSON must be able to say, in the order of ranks."""
+        return [value] if self.size == 1 else messages.gather(value)
+
+    def gather_tensors(self, tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Every process's ``tensors``, in the order of ranks."""
+        return [tensors] if self.size == 1 else messages.gather_tensors(tensors)
 
     def first(self, value: T) -> T:
-        """The main process's ``value``."""
-        return value if self.size == 1 else self.gather(value if self.main else None)[0]  # type: ignore[return-value]
+        """The main process's ``value``, which JSON must be able to say."""
+        return value if self.size == 1 else cast("T", messages.first(value))
+
+    def first_tensors(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The main process's ``tensors``."""
+        return tensors if self.size == 1 else messages.first_tensors(tensors)
 
     def any(self, flag: bool) -> bool:
         """Whether ``flag`` is set in any process."""
@@ -106,8 +111,8 @@ ALONE = Crew(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 @contextmanager
-def joined() -> Iterator[Crew]:
-    """The crew that torchrun (or accelerate launch) started this process in; alone where there is none."""
+def joined(stop: Stop) -> Iterator[Crew]:
+    """The crew that this process was started in, by ``launch``, torchrun or accelerate; alone where there is none."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield ALONE
@@ -118,7 +123,11 @@ def joined() -> Iterator[Crew]:
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    place = os.environ.get(meeting.VARIABLE)
+    store = None if place is None else meeting.meet(place, rank, size, stop)
+    own = (-1, -1) if store is None else (rank, size)  # torchrun says by its own variables where to meet
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=own[0], world_size=own[1])
     try:
         mesh = init_device_mesh(device.type, (size,))
         yield Crew(rank, size, device, local, int(os.environ.get("LOCAL_WORLD_SIZE", size)), mesh)

@@ -1,27 +1,28 @@
 """Several trainer processes for one job: on this machine, and together with others.
 
 ``python -m worker.trainer JOB_DIR`` comes here when the job's settings ask for more than one process. It starts them
-as torchrun does and ends with the exit code and last line of the first that failed. While it runs it keeps
-``launch.json`` in the job directory, from which the other machines learn that they are wanted (``node``).
+(``ranks``), says where they meet (``meeting``) and ends with the exit code and last line of the first that failed.
+While it runs it keeps ``launch.json`` in the job directory, from which the other machines learn that they are wanted
+(``node``).
 """
 
 import json
 import os
+import secrets
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from app.rounds.spec import ExitCode, Spec, SpecError, TrainingSettings
+from worker.trainer import meeting, ranks
+from worker.trainer.lifetime import Stop, lock
 
 LAUNCH_FILE = "launch.json"
 BEAT_SECONDS = 5.0
-MEETING_SECONDS = 900
-"""How long the machines of a job wait for each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Launch:
     processes: int
     rendezvous: str | None
     started: float
+    run: str
+    """Nobody knows it who cannot read the job directory: the name under which the processes meet."""
 
     @classmethod
     def read(cls, job: Path) -> "Launch | None":
@@ -62,48 +65,60 @@ def wanted(job: Path) -> TrainingSettings | None:
     return settings if settings.processes * settings.nodes > 1 else None
 
 
-def launch(job: Path, attempt: str, settings: TrainingSettings, *, quiet: bool = False) -> tuple[ExitCode, str]:
+def launch(
+    job: Path, attempt: str, settings: TrainingSettings, stop: Stop, *, quiet: bool = False
+) -> tuple[ExitCode, str]:
     """Train with all processes of all machines; returns how the job ended, and the sentence that says so.
 
     ``quiet`` processes tell of themselves in metrics.jsonl alone.
+
+    Raises:
+        LockedError: another trainer works in ``job``.
     """
-    made = Launch(attempt, settings.nodes, settings.processes, settings.rendezvous, time.time())
+    with lock(job):  # its first process takes it over
+        failure_file(job, attempt).unlink(missing_ok=True)
+        meeting.forget(job)
+    made = Launch(attempt, settings.nodes, settings.processes, settings.rendezvous, time.time(), secrets.token_hex(16))
     with _announced(job, made):
-        return start(job, made, node_rank=0, quiet=quiet)
+        return start(job, made, stop, node_rank=0, quiet=quiet)
 
 
-def start(job: Path, made: Launch, *, node_rank: int, quiet: bool = False) -> tuple[ExitCode, str]:
+def start(job: Path, made: Launch, stop: Stop, *, node_rank: int, quiet: bool = False) -> tuple[ExitCode, str]:
     """Run this machine's processes to their end."""
-    from torch.distributed.elastic.multiprocessing import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    failure_file(job, made.attempt).unlink(missing_ok=True)
-    config = LaunchConfig(
-        min_nodes=made.nodes,
-        max_nodes=made.nodes,
-        nproc_per_node=made.processes,
-        run_id=f"{job.name}-{made.attempt}-{made.started:.0f}",
-        role="trainer",
-        max_restarts=0,  # whoever started the job starts it again, from its checkpoint
-    )
-    if made.rendezvous is None:
-        config.rdzv_backend, config.rdzv_endpoint = "c10d", "localhost:0"
-    else:
-        config.rdzv_backend, config.rdzv_endpoint = "static", made.rendezvous
-        config.rdzv_configs = {"rank": node_rank, "timeout": MEETING_SECONDS}
-    command = ["-m", "worker.trainer", str(job), "--attempt", made.attempt, "--parent", str(os.getpid())]
-    command += ["--quiet"] if quiet else []
-    try:
-        elastic_launch(config, sys.executable)(*command)
-    except ChildFailedError as error:
-        return failure(job, made.attempt, *_ended([child.exitcode for child in error.failures.values()]))
-    except SignalException:
+    arguments = ["-m", "worker.trainer", str(job), "--attempt", made.attempt, "--parent", str(os.getpid())]
+    arguments += ["--quiet"] if quiet else []
+    with _place(job, made) as place:
+        common = {meeting.VARIABLE: place} | (meeting.loopback() if made.nodes == 1 else {})
+        ended = ranks.run(
+            arguments,
+            ranks.environments(made.processes, made.nodes, node_rank, common),
+            over=lambda: stop.asked or (made.nodes > 1 and _called_off(job, made)),
+        )
+    if ended.well:
+        return ExitCode.DONE, ""
+    if stop.asked:
         return failure(job, made.attempt, "stopped by a signal", ExitCode.STOPPED)
-    except Exception as error:  # noqa: BLE001 - torch raises many kinds when machines do not meet
-        where = f" at {made.rendezvous}; start 'hone node' on the others" if made.nodes > 1 else ""
-        return failure(job, made.attempt, f"the {made.nodes} x {made.processes} processes did not meet{where}: {error}")
-    return ExitCode.DONE, ""
+    if ended.failed:
+        return failure(job, made.attempt, *_ended(ended.failed))
+    return failure(job, made.attempt, f"another machine of {job.name} has ended; its log says why", ExitCode.STOPPED)
+
+
+def _place(job: Path, made: Launch) -> AbstractContextManager[str]:
+    if made.rendezvous is None:
+        return meeting.in_file(job)
+    return nullcontext(meeting.at_port(made.rendezvous, made.run))
+
+
+def _called_off(job: Path, made: Launch) -> bool:
+    """Whether a process of any machine has failed, or the first machine is done with this launch."""
+    if failure_file(job, made.attempt).exists():
+        return True
+    try:
+        return bool(json.loads((job / LAUNCH_FILE).read_text(encoding="utf-8")).get("run") != made.run)
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):  # a shared directory that is slow to tell
+        return False
 
 
 def _ended(statuses: list[int]) -> tuple[str, ExitCode]:
@@ -148,6 +163,8 @@ def failure(job: Path, attempt: str, otherwise: str, code: ExitCode = ExitCode.F
 def _announced(job: Path, made: Launch) -> Iterator[None]:
     """``launch.json`` while the block lasts, touched as long as this process is well."""
     file, staged, over = job / LAUNCH_FILE, job / f".{LAUNCH_FILE}.new", threading.Event()
+    staged.unlink(missing_ok=True)
+    staged.touch(mode=0o600)
     staged.write_text(json.dumps(asdict(made)), encoding="utf-8")
     staged.replace(file)
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -260,9 +260,9 @@ class Loop:
     def _together(self, tally: Tally, tokens: int) -> tuple[Tally, int]:
         """What all processes counted."""
         whole_tally, all_tokens = Tally(), 0
-        for other, count in self._crew.gather((tally, tokens)):
-            whole_tally.merge(other)
-            all_tokens += count
+        for told in self._crew.gather({"tally": asdict(tally), "tokens": tokens}):
+            whole_tally.merge(Tally(**told["tally"]))
+            all_tokens += told["tokens"]
         return whole_tally, all_tokens
 
     def _scored(self, split: Split, made: Plan, batch: Batch, baseline: Tensor | None) -> Scored:

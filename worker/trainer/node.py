@@ -4,8 +4,6 @@ It watches a directory of jobs that it shares with the machine that starts round
 ``nodes`` above its rank. The shared directory and the models must lie at the same paths on all machines.
 """
 
-import signal
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +12,7 @@ import typer
 
 from app.rounds.spec import ExitCode
 from worker.trainer.launch import LAUNCH_FILE, Launch, start
+from worker.trainer.lifetime import Stop
 from worker.trainer.memory import set_environment
 
 LOOK_SECONDS = 2.0
@@ -35,15 +34,16 @@ def node(
         raise typer.Exit(int(ExitCode.REFUSED))
     set_environment()
     typer.echo(f"waiting for jobs in {jobs} as machine {rank}")
-    done: set[tuple[Path, float]] = set()
-    while True:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # a run that ended left torch's own
+    stop = Stop()
+    stop.install()
+    done: set[str] = set()
+    while not stop.asked:
         for job, made in sorted(under_way(jobs), key=lambda found: found[1].started):
-            if made.nodes <= rank or (job, made.started) in done:
+            if made.nodes <= rank or made.run in done or stop.asked:
                 continue
             typer.echo(f"joins {job.name}, attempt {made.attempt}, with {made.processes} processes")
-            done.add((job, made.started))
-            code, sentence = start(job, made, node_rank=rank)
+            done.add(made.run)
+            code, sentence = start(job, made, stop, node_rank=rank)
             typer.echo(f"{job.name}: {sentence or 'done'}")
             if once:
                 raise typer.Exit(int(code))

@@ -132,7 +132,7 @@ def reference_logps(directory: Path, prepared: Prepared, report: Report) -> dict
     weights = "-nf4" if spec.settings.method == "qlora" else ""
     kind = f"{precision(forward)}{weights}-{forward.device.type}"
     store = ReferenceStore(place, spec.reference.digest, kind, passes.path)
-    stored = prepared.crew.first(store.read(wanted) if prepared.crew.main else {})
+    stored = prepared.crew.first_tensors(store.read(wanted) if prepared.crew.main else {})
     todo = missing_plans(passes.plan_units(units, range(len(units))), keys, stored)
     report.work.total = _work(prepared, [unit for made in todo for unit in made.units])
     if not todo:

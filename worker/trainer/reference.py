@@ -119,6 +119,6 @@ def compute(
     finally:
         if fresh:
             store.write(fresh)
-    for others in crew.gather(found) if crew.size > 1 else ():
+    for others in crew.gather_tensors(found) if crew.size > 1 else ():
         known |= others
     return known

@@ -67,7 +67,7 @@ def train_file(asked: Request, stop: Stop, console: Console) -> None:
                 if not several:
                     _run_here(job, stop, listen, dry_run=asked.dry_run)
             if several:
-                _run_processes(job, settings, listen)
+                _run_processes(job, settings, stop, listen)
     finally:
         trackers.finish()
     if asked.dry_run:
@@ -102,9 +102,9 @@ def _run_here(job: Path, stop: Stop, listen: Listener, *, dry_run: bool) -> None
         run(job, ATTEMPT, stop, listen)
 
 
-def _run_processes(job: Path, settings: TrainingSettings, listen: Listener) -> None:
+def _run_processes(job: Path, settings: TrainingSettings, stop: Stop, listen: Listener) -> None:
     with _followed(job / METRICS_FILE, listen):
-        code, sentence = launch(job, ATTEMPT, settings, quiet=True)
+        code, sentence = launch(job, ATTEMPT, settings, stop, quiet=True)
     if code is not ExitCode.DONE:
         raise EndedError(code, sentence)
 
