@@ -61,10 +61,15 @@ def change(
 ) -> ProjectOut:
     """Change settings; those left out stay. Pairs and rounds that exist already keep the settings they began with.
 
-    Another base model is possible only until version 1 exists (409 `base_model_fixed` after that).
+    Another base model is possible only until version 1 exists (409 `base_model_fixed` after that). The training
+    settings `processes`, `nodes` and `rendezvous` are for site admins; when others change `training`, they stay.
     """
     project = service.update_project(
-        db, here.project, actor=here.principal.user_id, **body.model_dump(exclude_unset=True)
+        db,
+        here.project,
+        actor=here.principal.user_id,
+        by_site_admin=here.principal.is_site_admin,
+        **body.model_dump(exclude_unset=True),
     )
     return ProjectOut.model_validate(project)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from app.accounts.principal import Principal
 from app.db.tables import Project
 from app.language import _
 from app.lines import with_newlines
@@ -12,7 +13,7 @@ from app.projects.loss_fields import loss_fields, reference_fields
 from app.projects.refilling import DEFAULT_EXPLORATION, DEFAULT_POOL_FACTOR, gate_of, refilling_of
 from app.projects.schemas import ProjectIn
 from app.projects.validation import FieldError
-from app.rounds.spec import ADAPTER_METHODS, METHODS, PUBLISH, REFERENCES, TrainingSettings
+from app.rounds.spec import ADAPTER_METHODS, MACHINE_SETTINGS, METHODS, PUBLISH, REFERENCES, TrainingSettings
 
 _YES = "yes"
 
@@ -331,6 +332,14 @@ TRAINING_SECTIONS = tuple(
     if section.title in ("Training", "Machines")
 )
 """What can differ in a single round."""
+
+
+def fixed_fields(me: Principal) -> dict[str, str]:
+    """What ``me`` may not change in a project of theirs, and why, by field."""
+    if me.is_site_admin:
+        return {}
+    return {f"training.{name}": _("Set by site admins.") for name in MACHINE_SETTINGS}
+
 
 FIELDS = {field.name: field for section in SECTIONS for field in section.fields}
 

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from app.projects.refilling import gate_of, refilling_of
 from app.projects.reviewing import reviewing_of
 from app.projects.schemas import ProjectEdit, ProjectIn, Role
 from app.projects.validation import FieldError, ProjectInvalidError, draft
+from app.rounds.spec import SpecError, with_stored_machines
 
 _SLUG_TRIES = 100
 
@@ -82,8 +84,12 @@ def create_project(
     return project
 
 
-def update_project(db: Session, project: Project, *, actor: UUID | None = None, **changes: Any) -> Project:
+def update_project(
+    db: Session, project: Project, *, actor: UUID | None = None, by_site_admin: bool = False, **changes: Any
+) -> Project:
     """Change some settings; those not named stay. What is a group of settings is replaced whole.
+
+    The machines that training runs on are for site admins to say; when others change training settings, they stay.
 
     Raises:
         ProjectInvalidError: with every error; nothing is changed.
@@ -100,6 +106,11 @@ def update_project(db: Session, project: Project, *, actor: UUID | None = None, 
         raise ProjectInvalidError(
             [FieldError(field, _("there is no such setting, or it cannot be changed")) for field in unknown]
         )
+    if isinstance(changes.get("training"), Mapping) and not by_site_admin:
+        try:
+            changes["training"] = with_stored_machines(changes["training"], project.training)
+        except SpecError as error:
+            raise ProjectInvalidError([FieldError(f"training.{error.field}", error.message)]) from error
     moved = changes.get("base_model", project.base_model) != project.base_model
     if moved and has_version(db, project):
         raise BaseModelFixedError(

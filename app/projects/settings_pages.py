@@ -19,7 +19,7 @@ router = APIRouter(include_in_schema=False)
 @router.get("/projects/new")
 def new(_me: Annotated[Principal, access.site_admin()], render: Render) -> HTMLResponse:
     """An empty form, defaults filled in."""
-    return render("projects/new.html", form=forms.blank(), sections=forms.SECTIONS, fixed=())
+    return render("projects/new.html", form=forms.blank(), sections=forms.SECTIONS, fixed={})
 
 
 @router.post("/projects/new")
@@ -32,7 +32,7 @@ def create(
         project = service.create_project(db, **values, created_by=me.user_id)
     except ProjectInvalidError as error:
         form.add_errors(error.errors)
-        return render("projects/new.html", status=422, form=form, sections=forms.SECTIONS, fixed=())
+        return render("projects/new.html", status=422, form=form, sections=forms.SECTIONS, fixed={})
     request_import(db, project, requested_by=me.user_id)
     told = _("%(name)s is made. Its base model is being imported; add prompts meanwhile.", name=project.name)
     return see_other(request, f"/p/{project.slug}", flash=told)
@@ -52,7 +52,9 @@ def change(
     project = here.project
     form, values = forms.read(fields, training=project.training)
     try:
-        service.update_project(db, project, actor=here.principal.user_id, **values)
+        service.update_project(
+            db, project, actor=here.principal.user_id, by_site_admin=here.principal.is_site_admin, **values
+        )
     except ProjectInvalidError as error:
         form.add_errors(error.errors)
     except service.BaseModelFixedError as error:
@@ -64,9 +66,7 @@ def change(
 
 
 def _shown(db: Db, here: ProjectContext, form: forms.FormState) -> dict[str, Any]:
-    return {
-        "project": here.project,
-        "form": form,
-        "sections": forms.SECTIONS,
-        "fixed": {"base_model"} if service.has_version(db, here.project) else set(),
-    }
+    fixed = forms.fixed_fields(here.principal)
+    if service.has_version(db, here.project):
+        fixed["base_model"] = _("Version 1 was made of it, so it stays.")
+    return {"project": here.project, "form": form, "sections": forms.SECTIONS, "fixed": fixed}

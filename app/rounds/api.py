@@ -30,17 +30,17 @@ def start(
 ) -> RoundOut:
     """Start a round: train from the current version on the votes so far.
 
-    With a body, with other training settings than the project's, for this round alone.
+    With a body, with other training settings than the project's, for this round alone; `processes`, `nodes` and
+    `rendezvous` are for site admins.
 
     It runs in the background; follow it with `GET /api/v1/rounds/{id}`. Refused with 409: `round_already_active`
     (one at a time), `too_few_votes` (with `votes` and `needed`), `no_current_version`.
     """
+    settings = None
+    if body is not None:
+        settings = service.settings_over(here.project, body.training, by_site_admin=here.principal.is_site_admin)
     round_ = service.request_round(
-        db,
-        here.project,
-        trigger="api",
-        requested_by=here.principal.user_id,
-        settings=service.settings_over(here.project, body.training) if body is not None else None,
+        db, here.project, trigger="api", requested_by=here.principal.user_id, settings=settings
     )
     response.headers["Location"] = f"/api/v1/rounds/{round_.id}"
     return RoundOut.model_validate(round_)

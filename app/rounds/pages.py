@@ -58,7 +58,7 @@ def start_with(here: Here, request: Request, fields: Fields, db: Db, render: Ren
     """Start a round with these settings, or show the form again with what is wrong."""
     form, training = forms.read_training(fields, here.project)
     try:
-        settings = service.settings_of(training)
+        settings = service.settings_of(here.project, training, by_site_admin=here.principal.is_site_admin)
     except RoundSettingsInvalidError as error:
         form.add_errors([FieldError(error.field, error.reason)])
         return _asked(here, db, render, form, status=422)
@@ -128,7 +128,7 @@ def _asked(here: ProjectContext, db: Db, render: Render, form: forms.FormState, 
         project=here.project,
         form=form,
         sections=forms.TRAINING_SECTIONS,
-        fixed=(),
+        fixed=forms.fixed_fields(here.principal),
         not_now=why_not(here, overview(db, here.project)),
     )
 

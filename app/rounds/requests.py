@@ -24,7 +24,7 @@ from app.rounds.errors import (
     RoundSettingsInvalidError,
     TooFewVotesError,
 )
-from app.rounds.spec import SpecError, TrainingSettings
+from app.rounds.spec import SpecError, TrainingSettings, with_stored_machines
 from app.rounds.states import ACTIVE, Trigger
 from app.versions.queries import current, first
 
@@ -72,26 +72,27 @@ def request_round(
     return _queue(db, project, round_, action="round.request", votes=votes, **({"training": own} if own else {}))
 
 
-def settings_over(project: Project, changes: Mapping[str, Any]) -> TrainingSettings:
+def settings_over(project: Project, changes: Mapping[str, Any], *, by_site_admin: bool) -> TrainingSettings:
     """The project's training settings with ``changes``, see ``TrainingSettings.overridden``.
 
     Raises:
-        RoundSettingsInvalidError: they cannot be used.
+        RoundSettingsInvalidError: they cannot be used, or are for site admins to set.
     """
     try:
-        return TrainingSettings.from_dict(project.training).overridden(changes)
+        usual = TrainingSettings.from_dict(project.training)
+        return usual.overridden(changes if by_site_admin else with_stored_machines(changes, project.training))
     except SpecError as error:
         raise RoundSettingsInvalidError(error) from error
 
 
-def settings_of(values: Mapping[str, Any]) -> TrainingSettings:
-    """Training settings that are ``values`` and defaults alone, whatever the project's are.
+def settings_of(project: Project, values: Mapping[str, Any], *, by_site_admin: bool) -> TrainingSettings:
+    """Training settings that are ``values`` and defaults alone; the project's only where site admins set them.
 
     Raises:
-        RoundSettingsInvalidError: they cannot be used.
+        RoundSettingsInvalidError: they cannot be used, or are for site admins to set.
     """
     try:
-        return TrainingSettings.from_dict(values)
+        return TrainingSettings.from_dict(values if by_site_admin else with_stored_machines(values, project.training))
     except SpecError as error:
         raise RoundSettingsInvalidError(error) from error
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from app.projects.schemas import Training
 
@@ -59,6 +59,12 @@ class EventOut(BaseModel):
     from_state: str | None
     to_state: str | None
     data: dict[str, Any]
+
+    @field_validator("data")
+    @classmethod
+    def _told(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """All but the token by which a worker holds the round."""
+        return {name: value for name, value in data.items() if name != "token"}
 
 
 class RoundDetail(RoundOut):

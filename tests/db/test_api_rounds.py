@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.db.ids import new_id
 from app.db.session import transaction
 from app.db.tables import Project, Round, User, Version
+from app.rounds import service
 from app.versions.files import directory
 from app.versions.manifest import VersionInfo, write_manifest
 from tests.factories import rows
@@ -108,6 +109,24 @@ def test_a_failed_round_says_why_and_can_be_tried_again(scene: Scene) -> None:
     assert bo.get(f"{API}/rounds/{round_id}").json()["log_tail"] is None
     again = scene.admin.post(f"{API}/rounds/{round_id}/retry").json()
     assert (again["state"], again["error"]) == ("queued", None)
+
+
+def test_nobody_is_told_the_token_by_which_a_worker_holds_a_round(scene: Scene) -> None:
+    scene.votes(3)
+    round_id = start(scene).json()["id"]
+    with transaction(scene.portal.factory) as db:
+        claimed = service.claim(db, settings=scene.portal.settings)
+        assert claimed is not None
+        service.release(db, claimed.round.id, claimed.token, reason="the worker ends")
+        ann = db.get_one(User, scene.admin.user_id)
+    bo = scene.portal.member(scene.project, "bo@example.org")
+    api = scene.portal.token(bo).get(f"{API}/rounds/{round_id}")
+    page = scene.portal.browser(ann).get("/p/tone/rounds/1")
+    assert (api.status_code, page.status_code) == (200, 200)
+    events = {event["kind"]: event["data"] for event in api.json()["events"]}
+    assert events["claimed"] == {"attempt": 1}
+    assert events["released"] == {"reason": "the worker ends"}
+    assert str(claimed.token) not in api.text + page.text
 
 
 def test_without_a_model_there_is_no_round(portal: Portal) -> None:

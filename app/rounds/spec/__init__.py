@@ -15,6 +15,7 @@ from app.rounds.spec.losses import (
     LossSpec,
     loss_options,
 )
+from app.rounds.spec.machines import MACHINE_SETTINGS, with_stored_machines
 from app.rounds.spec.schema import training_schema
 from app.rounds.spec.settings import (
     ADAPTER_METHODS,
@@ -39,6 +40,7 @@ __all__ = [
     "LOSSES",
     "LOSS_ALIASES",
     "LOSS_SETTINGS",
+    "MACHINE_SETTINGS",
     "METHODS",
     "METRICS_FILE",
     "OPTIONS_OF_LOSSES",
@@ -58,4 +60,5 @@ __all__ = [
     "TrainingSettings",
     "loss_options",
     "training_schema",
+    "with_stored_machines",
 ]

@@ -41,7 +41,7 @@ DESCRIPTIONS = {
     "checkpoint_every_steps": "Write a checkpoint every so many steps, too.",
     "checkpoint_every_seconds": "Write a checkpoint when this long has passed.",
     "displacement_alarm_nats": "Warn when chosen answers have become less likely by more than this.",
-    "processes": "Trainer processes on each machine, a GPU each.",
+    "processes": "Trainer processes on each machine, a GPU each. Set by site admins, as are the next two.",
     "nodes": "Machines that train together.",
     "rendezvous": "host:port of the machine that starts rounds; with more than one node.",
 }

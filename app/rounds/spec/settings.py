@@ -272,7 +272,7 @@ CHECKS: dict[str, Check] = {
     "checkpoint_every_steps": optional(whole(1, 10_000_000)),
     "checkpoint_every_seconds": real(0, 86_400, positive=True),
     "displacement_alarm_nats": real(0, 1e6, positive=True),
-    "processes": whole(1, 1024),
+    "processes": whole(1, 64),
     "nodes": whole(1, 1024),
     "rendezvous": optional(host_and_port),
 }
