@@ -155,22 +155,54 @@ def import_base(source: str | Path, staged: Path) -> VersionInfo:
     """
     local = Path(source)
     if local.is_dir():
-        return _import_directory(local, staged)
+        return _import_directory(local, staged, source_of(local))
     if isinstance(source, Path) or len(local.parts) != 2 or local.is_absolute():
         raise ModelError(f"{source}: no such directory, and not a hub id like 'owner/name'")
-    from huggingface_hub import snapshot_download
+    import huggingface_hub
+
+    revision = hub_revision(str(source))
+    patterns = ["config.json", GENERATION_CONFIG, *TOKENIZER_FILES, "*.safetensors", WEIGHTS_INDEX]
+    options: dict[str, Any] = {"allow_patterns": patterns, "ignore_patterns": ["*/*"]}
+    with TemporaryDirectory(dir=staged.parent, prefix=".download-") as folder:
+        with _fetching(str(source)):
+            huggingface_hub.snapshot_download(str(source), revision=revision, local_dir=folder, **options)
+        return _import_directory(Path(folder), staged, source_of(str(source)) | {"revision": revision})
+
+
+def hub_revision(name: str) -> str | None:
+    """The commit that the hub has of a model now. Raises ModelError."""
+    import huggingface_hub
+
+    with _fetching(name):
+        return huggingface_hub.model_info(name).sha
+
+
+@contextmanager
+def _fetching(name: str) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    with TemporaryDirectory(dir=staged.parent, prefix=".download-") as folder:
-        patterns = ["config.json", GENERATION_CONFIG, *TOKENIZER_FILES, "*.safetensors", WEIGHTS_INDEX]
-        try:
-            snapshot_download(str(source), local_dir=folder, allow_patterns=patterns, ignore_patterns=["*/*"])
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-            raise ModelError(f"{source}: could not be fetched from the hub: {error}") from error
-        return _import_directory(Path(folder), staged)
+    try:
+        yield
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(f"{name}: could not be fetched from the hub: {error}") from error
 
 
-def _import_directory(source: Path, staged: Path) -> VersionInfo:
+def source_of(source: str | Path) -> dict[str, Any]:
+    """What a model is imported from, so that another one, or the same one changed, can be told from it.
+
+    A hub id is its name, to which an import adds the revision; a directory is its absolute path, with size in bytes
+    and time of change in ns of every file that an import may take.
+    """
+    directory = Path(source)
+    if not directory.is_dir():
+        return {"hub": str(source)}
+    taken = {"config.json", GENERATION_CONFIG, WEIGHTS_INDEX, *TOKENIZER_FILES}
+    files = sorted(file for file in directory.iterdir() if file.name in taken or file.suffix == ".safetensors")
+    facts = {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()}
+    return {"path": str(directory.resolve()), "files": facts}
+
+
+def _import_directory(source: Path, staged: Path, made_of: dict[str, Any]) -> VersionInfo:
     if (source / MANIFEST_FILE).is_file():
         verify(source)
     config = _architecture(source)
@@ -183,7 +215,8 @@ def _import_directory(source: Path, staged: Path) -> VersionInfo:
         shutil.copyfile(source / name, staged / name)
     tokenizer = load_tokenizer(staged)
     _write_generation_config(source, staged, config, tokenizer.eos_token_id)
-    info = VersionInfo(kind="full", context_length=_context_length(source, config), libraries=libraries())
+    context = _context_length(source, config)
+    info = VersionInfo(kind="full", context_length=context, source=made_of, libraries=libraries())
     info.write(staged)
     write_manifest(staged)
     return info

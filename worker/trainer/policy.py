@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from app.rounds.spec import ADAPTER_METHODS, ALL_LINEAR, ModelRef, TrainingSettings
-from app.versions.manifest import Base, VersionInfo
+from app.versions.manifest import VERSION_FILE, Base, VersionInfo
 from worker.models import ADAPTER_CONFIG, GENERATION_CONFIG, TOKENIZER_FILES, load_weights, old_names_of_peft
 from worker.trainer import flex, quantization, recompute
 from worker.trainer.errors import RefusedError
@@ -229,6 +229,15 @@ def _set_lora_dropout(model: Any, share: float) -> None:
 
 def _set_base_name(file: Path, base: Base | None) -> None:
     config = json.loads(file.read_text(encoding="utf-8"))
+    source = _source(base)
     # Where the base lies, so that PEFT's Auto classes find it; Hone itself goes by version.json.
-    config["base_model_name_or_path"] = None if base is None else base.path or base.version
+    config["base_model_name_or_path"] = None if base is None else source.get("hub") or base.path or base.version
+    config["revision"] = source.get("revision")
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _source(base: Base | None) -> dict[str, Any]:
+    """What the base was imported from, where it lies by its path."""
+    if base is None or base.path is None or not (Path(base.path) / VERSION_FILE).is_file():
+        return {}
+    return VersionInfo.read(Path(base.path)).source

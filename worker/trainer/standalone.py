@@ -13,7 +13,8 @@ from rich.console import Console
 
 from app.rounds.spec import GROUPS_FILE, METRICS_FILE, ExitCode, ModelRef, Spec, TrainingSettings
 from app.versions.manifest import MANIFEST_FILE, VersionInfo, publish, verify
-from worker.models import import_base, load_tokenizer
+from worker.models import load_tokenizer
+from worker.trainer.base import base_of
 from worker.trainer.errors import EndedError, RefusedError, is_out_of_disk
 from worker.trainer.launch import launch
 from worker.trainer.lifetime import Stop, lock
@@ -142,22 +143,17 @@ def _followed(file: Path, listen: Listener) -> Iterator[None]:
 
 
 def _write_job(job: Path, asked: Request) -> None:
-    start = _start(asked.model, asked.output)
+    start = _start(asked.model, asked.output, job)
     reference = start if asked.reference is None else _reference(asked.reference)
     Spec(settings=asked.settings, start=start, reference=reference).write(job)
     _write_groups(job, asked.data, Path(start.path), asked.eval_fraction)
 
 
-def _start(model: str, output: Path) -> ModelRef:
+def _start(model: str, output: Path, job: Path) -> ModelRef:
     """The model to start from as a version; one that is none yet is imported beside the output."""
     directory = Path(model)
     if not (directory / MANIFEST_FILE).is_file():
-        directory = output.with_name(f"{output.name}.base")
-        if not directory.exists():
-            staged = directory.with_name(f".{directory.name}.new")
-            shutil.rmtree(staged, ignore_errors=True)
-            import_base(Path(model) if Path(model).is_dir() else model, staged)
-            publish(staged, directory)
+        directory = base_of(model, output.with_name(f"{output.name}.base"), job)
     return ModelRef(str(directory.resolve()), verify(directory))
 
 
