@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+import logging
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from app.rounds.spec import GROUPS_FILE
-from app.versions.manifest import verify
+from app.rounds.spec import GROUPS_FILE, Spec, SpecError
+from app.versions.manifest import VersionInfo, verify
 from worker.trainer.audit import Finding
 from worker.trainer.checkpoint import Checkpoints
 from worker.trainer.distributed import ALONE, AgreedStop, Crew
@@ -29,6 +32,10 @@ from worker.trainer.report import Report
 from worker.trainer.selfcheck import DELTA_SAMPLE, step_zero
 from worker.trainer.split import Split
 
+log = logging.getLogger(__name__)
+
+GROUPS_DIGEST = "groups_sha256"
+"""Of the figures in version.json: the SHA-256 of the groups the version was trained on."""
 FREE_SETTINGS = frozenset(
     {
         "tokens_per_row",
@@ -52,8 +59,7 @@ def run(directory: Path, token: str, stop: Stop, listen: Listener, crew: Crew = 
     and last line.
     """
     attempt = directory / f"attempt-{token}"
-    if crew.first((attempt / VERSION_DIRECTORY).is_dir()):
-        verify(attempt / VERSION_DIRECTORY)
+    if crew.first(crew.main and _is_finished(directory, attempt / VERSION_DIRECTORY)):
         return attempt / VERSION_DIRECTORY
     report = Report(directory, AgreedStop(stop, crew) if crew.size > 1 else stop, listen, speaks=crew.main)
     prepared = prepare(directory, report, crew)
@@ -63,16 +69,48 @@ def run(directory: Path, token: str, stop: Stop, listen: Listener, crew: Crew = 
     trained = outcome(prepared, loop)
     digest = None
     if trained is not None:
+        metrics = summary(prepared, loop, trained) | {GROUPS_DIGEST: _groups_digest(directory)}
         context = prepared.info.context_length
-        _, digest = publish_version(
-            attempt, trained.policy, prepared.spec, context_length=context, metrics=summary(prepared, loop, trained)
-        )
+        _, digest = publish_version(attempt, trained.policy, prepared.spec, context_length=context, metrics=metrics)
     digest = crew.first(digest)
     version = attempt / VERSION_DIRECTORY
     report.work.done = report.work.total
     done = {"version": str(version), "digest": digest, "step": state.step, "steps": loop.total_steps}
     report.emit({"kind": "done"} | done)
     return version
+
+
+def _is_finished(directory: Path, version: Path) -> bool:
+    """Whether the version lies there already that the job asks for; one that was trained otherwise is removed.
+
+    Raises:
+        ManifestError: what lies there is damaged.
+    """
+    if not version.is_dir():
+        return False
+    verify(version)
+    made, spec = VersionInfo.read(version), Spec.read(directory)
+    asked_for = _decisive(spec) | {"groups": _groups_digest(directory)}
+    found = {"groups": made.metrics.get(GROUPS_DIGEST)}
+    try:
+        found |= _decisive(Spec.from_dict(made.spec))
+    except SpecError as error:
+        log.warning("%s was made by another release: %s", version, error)
+    if found == asked_for:
+        return True
+    log.warning("%s was trained with other settings, models or examples; it is removed, and training starts", version)
+    shutil.rmtree(version)
+    return False
+
+
+def _decisive(spec: Spec) -> dict[str, Any]:
+    """What of a spec decides what is learned."""
+    settings = {name: value for name, value in spec.settings.to_dict().items() if name not in FREE_SETTINGS}
+    return {"settings": settings, "start": spec.start.digest, "reference": spec.reference.digest}
+
+
+def _groups_digest(directory: Path) -> str:
+    return hashlib.sha256((directory / GROUPS_FILE).read_bytes()).hexdigest()
 
 
 def audit(directory: Path, stop: Stop, listen: Listener) -> None:
@@ -139,12 +177,8 @@ def _step_zero(prepared: Prepared, forward: Forward, reference: Mapping[str, Ten
 
 def _fingerprint(directory: Path, prepared: Prepared) -> str:
     """Digest of everything that decides what is learned, step by step."""
-    spec = prepared.spec
-    decisive = {
-        "settings": {k: v for k, v in spec.settings.to_dict().items() if k not in FREE_SETTINGS},
-        "start": spec.start.digest,
-        "reference": spec.reference.digest,
-        "groups": hashlib.sha256((directory / GROUPS_FILE).read_bytes()).hexdigest(),
+    decisive = _decisive(prepared.spec) | {
+        "groups": _groups_digest(directory),
         "forward": [prepared.passes.path, precision(prepared.forward), prepared.forward.device.type],
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

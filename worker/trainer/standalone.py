@@ -73,7 +73,14 @@ def train_file(asked: Request, stop: Stop, console: Console) -> None:
         trackers.finish()
     if asked.dry_run:
         return
-    publish(job / f"attempt-{ATTEMPT}" / "version", output)
+    made = job / f"attempt-{ATTEMPT}" / "version"
+    try:
+        publish(made, output)
+    except FileExistsError as error:
+        raise RefusedError(
+            f"{output} came to be while this was training, and a version is never overwritten; the finished one lies "
+            f"in {made}: move {output} away and give the same command again, which trains nothing twice"
+        ) from error
     shutil.rmtree(job / "checkpoints", ignore_errors=True)
     shutil.rmtree(job / f"attempt-{ATTEMPT}", ignore_errors=True)
     console.print(table(VersionInfo.read(output)))

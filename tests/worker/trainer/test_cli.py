@@ -17,9 +17,10 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from app.rounds.spec import TrainingSettings
-from app.versions.manifest import VersionInfo, verify
+from app.versions.manifest import VersionInfo, publish, verify
 from tests.factories.models import copy_version, version_directory
 from tests.worker.trainer.running import ROOT
+from worker.trainer import standalone
 from worker.trainer.cli import OTHERS, app, request
 from worker.trainer.errors import explain
 from worker.trainer.options import ELSEWHERE, HELP, read_configuration
@@ -193,6 +194,37 @@ def test_existing_output_is_never_overwritten(tmp_path: Path, data: Path) -> Non
     result = train(data, tmp_path)
     assert result.exit_code == 2
     assert "exists already" in result.stderr
+
+
+def test_a_finished_attempt_is_published_only_for_the_command_that_made_it(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder came to be at the output while it was trained; then the same command, and in its place another one."""
+    output, version = tmp_path / "new", tmp_path / "new.job" / "attempt-cli" / "version"
+    settings = ("--max-steps", "1", "--lora-rank", "4", "--checkpoint-every-seconds", "1000")
+
+    def late(staged: Path, final: Path) -> None:
+        final.mkdir()
+        publish(staged, final)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(standalone, "publish", late)
+        result = train(data, output, *settings)
+    assert result.exit_code == 2, result.output
+    assert f"the finished one lies in {version}" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.output
+    output.rmdir()
+    made = tmp_path / "made"
+    copy_version(tmp_path / "new.job", made)
+    assert train(data, output, *settings, "--checkpoint-every-seconds", "500").exit_code == 0
+    assert verify(output) == verify(made / "attempt-cli" / "version"), "trained once"
+    for change in (("--loss", "ipo"), ("--eval-fraction", "0.3"), ("--learning-rate", "0.01")):
+        name = tmp_path / change[0].strip("-")
+        copy_version(made, tmp_path / f"{name}.job")
+        assert train(data, name, *settings, *change).exit_code == 0
+        assert verify(name) != verify(output)
+        assert not version.exists()
+    assert VersionInfo.read(tmp_path / "loss").spec["settings"]["loss"] == "ipo"
 
 
 @pytest.mark.parametrize(
