@@ -1,15 +1,21 @@
-"""Freezing what a round reads, so that it can be replayed, and no vote it read can change any more."""
+"""Freezing what a round reads, so that it can be replayed, and no vote it read can change any more.
+
+What no model learned from after all is let go again (``thaw``): a frozen vote is one that a round reads now, or has
+made a version of.
+"""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, text, update
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.orm import Session
 
+from app.comparisons import setting_aside
 from app.db.base import utcnow
 from app.db.tables import Assignment, Project, Round, RoundExample
-from app.preferences import groups
+from app.preferences import groups, reading
 from app.preferences.collecting import Collected, Preference, collect
 from app.preferences.labels import collect_labels, freeze_labels
 
@@ -55,6 +61,53 @@ def freeze(db: Session, round_: Round) -> Frozen:
     return Frozen(groups.digest(groups.snapshot_lines(db, round_.id)), collected.counts() | {"labels": len(labels)})
 
 
+# The rows that ``freeze`` locks, for the same reason.
+_LOCK_FROZEN = text("""
+    SELECT c.id FROM comparisons c
+    WHERE c.id IN (SELECT a.comparison_id FROM assignments a WHERE a.project_id = :project AND a.frozen_at >= :since)
+    ORDER BY c.id
+    FOR NO KEY UPDATE
+""")
+_THAW = text("""
+    UPDATE assignments SET frozen_at = NULL WHERE project_id = :project AND frozen_at >= :since
+    RETURNING reviewer_id
+""")
+_PAUSED = text("SELECT reviewer_id FROM standings WHERE project_id = :project AND paused_at IS NOT NULL")
+
+
+def thaw(db: Session, project_id: UUID, since: datetime) -> None:
+    """Let go of the votes that were frozen since then: they count as new again, and can be changed.
+
+    Those of reviewers who came into quarantine meanwhile are set aside, as they would have been.
+    """
+    names = {"project": project_id, "since": since}
+    db.execute(_LOCK_FROZEN, names).all()
+    spoke = set(db.execute(_THAW, names).scalars())
+    for reviewer_id in sorted(spoke.intersection(db.execute(_PAUSED, {"project": project_id}).scalars())):
+        setting_aside.set_aside(db, project_id=project_id, reviewer_id=reviewer_id)
+
+
+def freeze_again(db: Session, round_: Round) -> int:
+    """Freeze the votes of a snapshot that was let go; how many of them do not count as they did when it was written.
+
+    Where that is any (changed since, taken back, of a reviewer in quarantine, on a flagged pair), none is frozen: the
+    snapshot says what nobody says any more.
+    """
+    project = db.get_one(Project, round_.project_id)
+    db.execute(_LOCK_UNREAD, {"project": project.id}).all()
+    written = select(func.unnest(RoundExample.vote_ids)).where(
+        RoundExample.round_id == round_.id, RoundExample.kind != "label"
+    )
+    held, votes = set(db.scalars(written)), reading.read(db, project).votes
+    lost = held.difference(vote.vote_id for vote in votes)
+    if lost or not held:
+        return len(lost)
+    # What was read and made no example (a tie that is dropped) is as old.
+    newest = max(vote.at for vote in votes if vote.vote_id in held)
+    _fix(db, project, [vote.assignment_id for vote in votes if vote.at <= newest], until=newest)
+    return 0
+
+
 def preview(db: Session, project: Project) -> dict[str, Any]:
     """What a round would read now, as ``Collected.counts`` has it, labels too. Nothing is written."""
     return collect(db, project).counts() | {"labels": len(collect_labels(db, project))}
@@ -92,11 +145,15 @@ _FIX_CHECKS = text("""
     FROM comparisons c
     WHERE c.id = a.comparison_id AND c.purpose <> 'work'
       AND a.project_id = :project AND a.state = 'voted' AND a.frozen_at IS NULL
+      AND NOT EXISTS (SELECT 1 FROM votes v WHERE v.assignment_id = a.id AND v.created_at > :until)
 """)
 
 
-def _fix(db: Session, project: Project, read: list[UUID]) -> None:
-    """No vote that was read can change from now on, whatever the aggregation made of it."""
+def _fix(db: Session, project: Project, read: list[UUID], *, until: datetime | None = None) -> None:
+    """No vote that was read can change from now on, whatever the aggregation made of it.
+
+    ``until``: what was said of checks later than this stays as it is.
+    """
     for start in range(0, len(read), _ROWS_PER_INSERT):
         db.execute(
             update(Assignment)
@@ -104,7 +161,7 @@ def _fix(db: Session, project: Project, read: list[UUID]) -> None:
             .values(frozen_at=func.clock_timestamp())
             .execution_options(synchronize_session=False)
         )
-    db.execute(_FIX_CHECKS, {"project": project.id})
+    db.execute(_FIX_CHECKS, {"project": project.id, "until": until or datetime.max.replace(tzinfo=UTC)})
 
 
-__all__ = ["Collected", "Frozen", "Preference", "collect", "freeze", "preview"]
+__all__ = ["Collected", "Frozen", "Preference", "collect", "freeze", "freeze_again", "preview", "thaw"]

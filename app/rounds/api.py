@@ -17,7 +17,7 @@ router = APIRouter(prefix="/api/v1", tags=["rounds"])
 
 _NOT_NOW = "`round_already_active`, `too_few_votes` (with `votes` and `needed`), or `no_current_version`."
 
-
+_NO_RETRY = "`round_not_retryable`, `round_already_active`, or `votes_changed` (how many: `votes`)."
 _INVALID = "`invalid_round`: `errors` names the training setting that cannot be used, and why."
 
 
@@ -71,15 +71,18 @@ def read(round_id: UUID, me: Annotated[Principal, access.api_by_id("rounds:read"
 
 @router.post("/rounds/{round_id}/cancel", responses={409: problem("`round_not_active`.")})
 def cancel(round_id: UUID, me: Annotated[Principal, access.api_by_id("rounds:write", "admin")], db: Db) -> RoundOut:
-    """Stop a round. One that waits ends at once, one that runs within seconds. No vote is lost."""
+    """Stop a round. One that waits ends at once, one that runs within seconds. The votes it read are new again."""
     round_ = queries.get(db, round_id)
     access.require_role(db, me, round_.project_id, "admin")
     return RoundOut.model_validate(service.cancel(db, round_, actor=me.user_id))
 
 
-@router.post("/rounds/{round_id}/retry", responses={409: problem("`round_not_retryable`, `round_already_active`.")})
+@router.post("/rounds/{round_id}/retry", responses={409: problem(_NO_RETRY)})
 def retry(round_id: UUID, me: Annotated[Principal, access.api_by_id("rounds:write", "admin")], db: Db) -> RoundOut:
-    """Try a failed round again, on the same snapshot and from its last checkpoint."""
+    """Try a failed round again, on the same snapshot and from its last checkpoint.
+
+    Refused with 409 `votes_changed` where a vote of its snapshot was changed, taken back or set aside since.
+    """
     round_ = queries.get(db, round_id)
     access.require_role(db, me, round_.project_id, "admin")
     return RoundOut.model_validate(service.retry(db, round_, actor=me.user_id))

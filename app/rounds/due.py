@@ -100,14 +100,14 @@ def _due_by_votes(db: Session, project: Project) -> bool:
 
 
 def _votes_since_stopped(db: Session, project: Project, needed: int) -> int:
-    """Votes since a round was stopped before it read any: whoever stopped it does not want it back at the next tick."""
+    """Votes since a round was stopped or failed: it shall not come back, or fail again, at the next tick."""
     last = db.execute(
-        select(Round.state, Round.snapshot_hash, Round.finished_at)
+        select(Round.state, Round.finished_at)
         .where(Round.project_id == project.id, Round.kind == "dpo")
         .order_by(Round.number.desc())
         .limit(1)
     ).one_or_none()
-    if last is None or last.state not in ("cancelled", "failed") or last.snapshot_hash is not None:
+    if last is None or last.state not in ("cancelled", "failed"):
         return needed
     query = (
         select(func.count(Assignment.id.distinct()))

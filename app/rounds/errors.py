@@ -114,6 +114,27 @@ class RoundNotRetryableError(ConflictError):
         )
 
 
+class VotesChangedError(ConflictError):
+    """A failed round is not tried again on votes that are not what they were."""
+
+    code = "votes_changed"
+    title = _("Its votes have changed")
+
+    def __init__(self, number: int, changed: int) -> None:
+        super().__init__(
+            _n(
+                "%(n)s vote that round %(number)s read does not count any more as it did then: it was changed, taken "
+                "back or set aside.",
+                "%(n)s votes that round %(number)s read do not count any more as they did then: they were changed, "
+                "taken back or set aside.",
+                changed,
+                number=number,
+            ),
+            mend=_("Start again with its settings: a new round reads the votes as they are now."),
+            votes=changed,
+        )
+
+
 class LeaseLostError(Exception):
     """The caller no longer holds the round: another worker took it over, or it ended. Nothing may be written."""
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.db.ids import new_id
 from app.db.tables import Project, Round, RoundEvent
-from app.rounds import events
+from app.rounds import events, thawing
 from app.rounds.errors import LeaseLostError
 from app.rounds.states import ACTIVE, NEXT, State
 from app.settings import Settings
@@ -125,14 +125,19 @@ def advance(
 
 
 def fail(db: Session, round_id: UUID, token: UUID, *, code: str, message: str, log_tail: str | None = None) -> None:
-    """End the round: what went wrong and what to do about it. It can be retried. Raises LeaseLostError."""
+    """End the round: what went wrong and what to do about it. It can be retried, and its votes are new again.
+
+    Raises LeaseLostError.
+    """
     state = lock(db, round_id, token)
     advance(db, round_id, token, state, "failed", note=code, error_code=code, error=message, log_tail=log_tail)
+    thawing.let_go(db, round_id)
 
 
 def end_cancelled(db: Session, round_id: UUID, token: UUID) -> None:
-    """End the round as its admin asked. Raises LeaseLostError."""
+    """End the round as its admin asked; its votes are new again. Raises LeaseLostError."""
     advance(db, round_id, token, lock(db, round_id, token), "cancelled")
+    thawing.let_go(db, round_id)
 
 
 def release(db: Session, round_id: UUID, token: UUID, *, reason: str) -> None:

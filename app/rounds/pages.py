@@ -109,7 +109,8 @@ def cancel(here: Here, number: int, request: Request, db: Db) -> Response:
     round_ = service.cancel(db, queries.by_number(db, here.project, number), actor=here.principal.user_id)
     ended = round_.state == "cancelled"
     told = _("The round was cancelled.") if ended else _("The round stops within a few seconds.")
-    return see_other(request, _url(here, round_), flash=listed((told, _("Every vote is kept.")), " "), tone="info")
+    votes = _("The votes it read count as new again.") if round_.kind == "dpo" else _("Every vote is kept.")
+    return see_other(request, _url(here, round_), flash=listed((told, votes), " "), tone="info")
 
 
 @router.post("/{number}/retry")

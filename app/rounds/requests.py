@@ -14,7 +14,7 @@ from app.journal import audit
 from app.journal.outbox import enqueue
 from app.journal.queues import RUN_ROUNDS
 from app.language import _
-from app.rounds import events
+from app.rounds import events, thawing
 from app.rounds.errors import (
     AlreadyImportedError,
     NoCurrentVersionError,
@@ -117,6 +117,8 @@ def request_import(db: Session, project: Project, *, requested_by: UUID | None =
 def cancel(db: Session, round_: Round, *, actor: UUID | None = None) -> Round:
     """End an active round: at once if no worker holds it, else as soon as its worker notices (seconds).
 
+    The votes it read are new again then.
+
     Raises:
         RoundNotActiveError: it has ended already.
     """
@@ -131,6 +133,7 @@ def cancel(db: Session, round_: Round, *, actor: UUID | None = None) -> Round:
     )
     if ended is not None:
         events.add(db, round_.id, "state", from_state=before, to_state="cancelled")
+        thawing.let_go(db, round_.id)
     else:
         asked = db.scalar(
             update(Round)
@@ -152,6 +155,7 @@ def retry(db: Session, round_: Round, *, actor: UUID | None = None) -> Round:
     Raises:
         RoundNotRetryableError: it has not failed.
         RoundAlreadyActiveError: another round of the project is active.
+        VotesChangedError: votes of its snapshot do not count any more as they did.
     """
     project = db.get_one(Project, round_.project_id)
     _lock(db, project)
@@ -174,6 +178,7 @@ def retry(db: Session, round_: Round, *, actor: UUID | None = None) -> Round:
         db.refresh(round_)
         raise RoundNotRetryableError(round_.number, round_.state)
     events.add(db, round_.id, "retry", from_state="failed", to_state="queued")
+    thawing.take_up(db, round_)
     audit.record(db, actor_id=actor, project_id=project.id, action="round.retry", subject=f"round:{round_.id}")
     enqueue(db, RUN_ROUNDS)
     db.refresh(round_)

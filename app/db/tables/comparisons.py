@@ -191,7 +191,7 @@ class Assignment(Base):
     leased_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     expires_at: Mapped[datetime]
     frozen_at: Mapped[datetime | None]
-    """Set by the first round whose snapshot holds the vote; from then on it can no longer be changed."""
+    """Set by the first round that reads the vote: it can no longer be changed, unless that round makes no version."""
     created_at: Mapped[CreatedAt]
 
 
