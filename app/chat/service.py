@@ -75,7 +75,7 @@ def resolve(db: Session, model: str, *, user_id: UUID, is_site_admin: bool) -> T
             "Only admins of a project may ask one of its versions by number.",
             mend=f"Use {project.slug!r}: its current version answers.",
         )
-    version = versions.by_number(db, project, int(found["number"]))
+    version = versions.by_number(db, project, found["number"])
     return _target(project, version, f"has no version {found['number']}", blind=False)
 
 

@@ -385,16 +385,20 @@ def of_project(project: Project) -> FormState:
 
     What is the default of the loss or method stays empty, so that another one takes its own default and not theirs.
     """
-    stored = {name: getattr(project, name) for name in ProjectIn.model_fields if name != "slug"}
+    stored = {name: getattr(project, name) for name in ProjectIn.model_fields if name not in ("slug", "training")}
     stored["refilling"] = refilling_of(project.refilling).model_dump()
     stored["gate"] = gate_of(project.gate).model_dump()
-    values = {name: _written(value) for name, value in _flat(stored).items()}
-    training = project.training
+    return FormState({name: _written(value) for name, value in _flat(stored).items()} | _typed(project.training))
+
+
+def _typed(training: Mapping[str, Any]) -> dict[str, str]:
+    """Training settings by the names of the form's fields; defaults of loss and method empty."""
+    values = {name: _written(value) for name, value in _flat({"training": training}).items()}
     usual = TrainingSettings.from_dict({name: training[name] for name in ("loss", "method") if name in training})
     for name, value in _flat({"learning_rate": usual.learning_rate, "loss_settings": usual.loss_settings}).items():
         if values.get(f"training.{name}") == _written(value):
             values[f"training.{name}"] = ""
-    return FormState(values)
+    return values
 
 
 def read(form: Mapping[str, Any], *, training: Mapping[str, Any] | None = None) -> tuple[FormState, dict[str, Any]]:
@@ -427,15 +431,15 @@ def read(form: Mapping[str, Any], *, training: Mapping[str, Any] | None = None) 
     return FormState(typed), arguments
 
 
-def training_of_project(project: Project) -> FormState:
-    """The form of a single round's training settings: the project's, to begin with."""
+def of_training(settings: Mapping[str, Any]) -> FormState:
+    """The form of a single round's training settings: these, to begin with."""
     shown = {item.name for section in TRAINING_SECTIONS for item in section.fields}
-    return FormState({name: value for name, value in of_project(project).values.items() if name in shown})
+    return FormState({name: value for name, value in _typed(settings).items() if name in shown})
 
 
-def read_training(form: Mapping[str, Any], project: Project) -> tuple[FormState, dict[str, Any]]:
-    """What was typed, and the same as training settings; those that the form does not show are the project's."""
-    state, arguments = read(form, training=project.training)
+def read_training(form: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[FormState, dict[str, Any]]:
+    """What was typed, and the same as training settings; those that the form does not show are as in ``settings``."""
+    state, arguments = read(form, training=settings)
     training: dict[str, Any] = arguments["training"]
     return state, training
 

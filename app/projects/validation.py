@@ -13,7 +13,7 @@ from app.language.texts import Message
 from app.projects import base_model, schedule
 from app.projects.aggregation import OVERALL, WEIGHTED
 from app.projects.schemas import ProjectEdit, ProjectIn
-from app.rounds.spec import SpecError, TrainingSettings
+from app.rounds.spec import SpecError, TrainingSettings, problems
 
 Draft = TypeVar("Draft", ProjectIn, ProjectEdit)
 
@@ -62,8 +62,8 @@ def draft(model: type[Draft], values: Mapping[str, Any], *, check_base: bool = T
     if isinstance(training, Mapping):
         try:
             with_defaults = TrainingSettings.from_dict(training).to_dict()
-        except SpecError as error:
-            errors.append(FieldError(f"training.{error.field}", error.message))
+        except SpecError:
+            errors += [FieldError(f"training.{error.field}", error.message) for error in problems(training)]
     if checked is not None:
         errors += _fits_together(checked)
     crontab = values.get("round_schedule")

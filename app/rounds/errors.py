@@ -1,9 +1,11 @@
 """What can stand in the way of a round or a version."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from app.errors import ConflictError, InvalidError
-from app.language import _, _n
+from app.language import _, _n, listed
+from app.language.texts import Message
 from app.rounds.names import round_state
 from app.rounds.spec import SpecError
 from app.versions.names import version_state
@@ -25,17 +27,19 @@ class RoundAlreadyActiveError(ConflictError):
 
 
 class RoundSettingsInvalidError(InvalidError):
-    """The settings asked for this round alone cannot be used; ``field`` and ``reason`` say which and why."""
+    """The settings asked for this round alone cannot be used; ``errors`` says which, and why."""
 
     code = "invalid_round"
     title = _("Some settings cannot be used")
 
-    def __init__(self, error: SpecError) -> None:
-        self.field, self.reason = f"training.{error.field}", error.message
+    def __init__(self, errors: Sequence[SpecError]) -> None:
+        self.errors = {f"training.{error.field}": error.message for error in errors}
         super().__init__(
-            f"{self.field}: {error.message}",
-            mend=_("Correct the field named and send it again; no round was started."),
-            errors=[{"field": self.field, "message": error.message}],
+            listed(
+                Message("%(field)s: %(message)s", {"field": name, "message": why}) for name, why in self.errors.items()
+            ),
+            mend=_("Correct the fields named and send it again; no round was started."),
+            errors=[{"field": name, "message": why} for name, why in self.errors.items()],
         )
 
 

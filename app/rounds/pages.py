@@ -8,6 +8,7 @@ from starlette.responses import HTMLResponse, Response
 from app.accounts import access
 from app.accounts.principal import ProjectContext
 from app.db.tables import Round, User
+from app.errors import ConflictError
 from app.insights.queries import Overview, overview
 from app.language import _, _n, listed
 from app.language.figures import Figure
@@ -24,6 +25,7 @@ from app.web.deps import AppSettings, Db, Fields, Render, is_htmx, see_other
 router = APIRouter(prefix="/p/{slug}/rounds", include_in_schema=False)
 
 Here = Annotated[ProjectContext, access.admin()]
+Like = Annotated[str, Query()]
 
 
 @router.get("")
@@ -48,30 +50,38 @@ def start(here: Here, request: Request, db: Db) -> Response:
 
 
 @router.get("/new")
-def other_settings(here: Here, db: Db, render: Render) -> HTMLResponse:
-    """A form of training settings for one round alone, the project's filled in."""
-    return _asked(here, db, render, forms.training_of_project(here.project))
+def other_settings(here: Here, db: Db, render: Render, like: Like = "") -> HTMLResponse:
+    """A form of training settings for one round alone: filled in are the project's, or those of the round ``like``."""
+    like_round = queries.by_number(db, here.project, like) if like else None
+    return _asked(here, db, render, forms.of_training(_settings(here, like_round)), like_round)
 
 
 @router.post("/new")
-def start_with(here: Here, request: Request, fields: Fields, db: Db, render: Render) -> Response:
-    """Start a round with these settings, or show the form again with what is wrong."""
-    form, training = forms.read_training(fields, here.project)
+def start_with(here: Here, request: Request, fields: Fields, db: Db, render: Render, like: Like = "") -> Response:
+    """Start a round with these settings, or show the form again with what is wrong or stands in the way."""
+    like_round = queries.by_number(db, here.project, like) if like else None
+    form, training = forms.read_training(fields, _settings(here, like_round))
     try:
         settings = service.settings_of(here.project, training, by_site_admin=here.principal.is_site_admin)
+        round_ = service.request_round(
+            db, here.project, trigger="button", requested_by=here.principal.user_id, settings=settings
+        )
     except RoundSettingsInvalidError as error:
-        form.add_errors([FieldError(error.field, error.reason)])
-        return _asked(here, db, render, form, status=422)
-    round_ = service.request_round(
-        db, here.project, trigger="button", requested_by=here.principal.user_id, settings=settings
-    )
+        form.add_errors([FieldError(name, why) for name, why in error.errors.items()])
+        return _asked(here, db, render, form, like_round, status=422)
+    except ConflictError as error:
+        return _asked(here, db, render, form, like_round, status=error.status, refused=error)
     return see_other(request, _url(here, round_))
+
+
+def _settings(here: ProjectContext, like: Round | None) -> dict[str, Any]:
+    return here.project.training if like is None else like.settings
 
 
 @router.get("/{number}")
 def round_page(
     here: Here,
-    number: int,
+    number: str,
     request: Request,
     db: Db,
     settings: AppSettings,
@@ -104,7 +114,7 @@ def round_page(
 
 
 @router.post("/{number}/cancel")
-def cancel(here: Here, number: int, request: Request, db: Db) -> Response:
+def cancel(here: Here, number: str, request: Request, db: Db) -> Response:
     """Stop the round."""
     round_ = service.cancel(db, queries.by_number(db, here.project, number), actor=here.principal.user_id)
     ended = round_.state == "cancelled"
@@ -114,7 +124,7 @@ def cancel(here: Here, number: int, request: Request, db: Db) -> Response:
 
 
 @router.post("/{number}/retry")
-def retry(here: Here, number: int, request: Request, db: Db) -> Response:
+def retry(here: Here, number: str, request: Request, db: Db) -> Response:
     """Try a failed round again."""
     round_ = service.retry(db, queries.by_number(db, here.project, number), actor=here.principal.user_id)
     return see_other(
@@ -122,7 +132,16 @@ def retry(here: Here, number: int, request: Request, db: Db) -> Response:
     )
 
 
-def _asked(here: ProjectContext, db: Db, render: Render, form: forms.FormState, *, status: int = 200) -> HTMLResponse:
+def _asked(
+    here: ProjectContext,
+    db: Db,
+    render: Render,
+    form: forms.FormState,
+    like: Round | None,
+    *,
+    status: int = 200,
+    refused: ConflictError | None = None,
+) -> HTMLResponse:
     return render(
         "rounds/new.html",
         status=status,
@@ -130,6 +149,8 @@ def _asked(here: ProjectContext, db: Db, render: Render, form: forms.FormState, 
         form=form,
         sections=forms.TRAINING_SECTIONS,
         fixed=forms.fixed_fields(here.principal),
+        like=like,
+        refused=refused,
         not_now=why_not(here, overview(db, here.project)),
     )
 

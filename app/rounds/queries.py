@@ -14,6 +14,7 @@ from app.db.tables import Project, Round, RoundEvent
 from app.errors import NotFoundError
 from app.language import _
 from app.rounds.spec import METRICS_FILE
+from app.versions.queries import number_of
 
 _MOST_METRIC_LINES = 20_000
 
@@ -34,9 +35,11 @@ def get(db: Session, round_id: UUID) -> Round:
     return round_
 
 
-def by_number(db: Session, project: Project, number: int) -> Round:
-    """A project's round by its number. Raises NotFoundError."""
-    round_ = db.scalar(select(Round).where(Round.project_id == project.id, Round.number == number))
+def by_number(db: Session, project: Project, number: str) -> Round:
+    """A project's round by its number as it stands in an address. Raises NotFoundError, also where it is none."""
+    wanted = number_of(number)
+    query = select(Round).where(Round.project_id == project.id, Round.number == wanted)
+    round_ = None if wanted is None else db.scalar(query)
     if round_ is None:
         raise NotFoundError(
             _("%(name)s has no round %(number)s.", name=project.name, number=number),

@@ -24,7 +24,7 @@ from app.rounds.errors import (
     RoundSettingsInvalidError,
     TooFewVotesError,
 )
-from app.rounds.spec import SpecError, TrainingSettings, with_stored_machines
+from app.rounds.spec import SpecError, TrainingSettings, problems, with_stored_machines
 from app.rounds.states import ACTIVE, Trigger
 from app.versions.queries import current, first
 
@@ -78,11 +78,8 @@ def settings_over(project: Project, changes: Mapping[str, Any], *, by_site_admin
     Raises:
         RoundSettingsInvalidError: they cannot be used, or are for site admins to set.
     """
-    try:
-        usual = TrainingSettings.from_dict(project.training)
-        return usual.overridden(changes if by_site_admin else with_stored_machines(changes, project.training))
-    except SpecError as error:
-        raise RoundSettingsInvalidError(error) from error
+    allowed = _on_allowed_machines(project, changes, by_site_admin=by_site_admin)
+    return _checked(TrainingSettings.from_dict(project.training).overridden(allowed))
 
 
 def settings_of(project: Project, values: Mapping[str, Any], *, by_site_admin: bool) -> TrainingSettings:
@@ -91,10 +88,23 @@ def settings_of(project: Project, values: Mapping[str, Any], *, by_site_admin: b
     Raises:
         RoundSettingsInvalidError: they cannot be used, or are for site admins to set.
     """
+    return _checked(_on_allowed_machines(project, values, by_site_admin=by_site_admin))
+
+
+def _on_allowed_machines(project: Project, asked: Mapping[str, Any], *, by_site_admin: bool) -> Mapping[str, Any]:
+    if by_site_admin:
+        return asked
     try:
-        return TrainingSettings.from_dict(values if by_site_admin else with_stored_machines(values, project.training))
+        return with_stored_machines(asked, project.training)
     except SpecError as error:
-        raise RoundSettingsInvalidError(error) from error
+        raise RoundSettingsInvalidError([error]) from error
+
+
+def _checked(values: Mapping[str, Any]) -> TrainingSettings:
+    try:
+        return TrainingSettings.from_dict(values)
+    except SpecError as error:
+        raise RoundSettingsInvalidError(problems(values)) from error
 
 
 def request_import(db: Session, project: Project, *, requested_by: UUID | None = None) -> Round:

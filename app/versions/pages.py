@@ -41,7 +41,7 @@ def versions(here: Here, db: Db, render: Render) -> HTMLResponse:
 
 
 @router.post("/{number}/promote")
-def promote(here: Here, number: int, request: Request, db: Db, settings: AppSettings) -> Response:
+def promote(here: Here, number: str, request: Request, db: Db, settings: AppSettings) -> Response:
     """Make a version the current one."""
     version = service.promote(db, _version(db, here, number), actor=here.principal.user_id, settings=settings)
     return _back(request, here, _("Version %(number)s is current. New pairs come from it.", number=version.number))
@@ -56,7 +56,7 @@ def roll_back(here: Here, request: Request, db: Db, settings: AppSettings) -> Re
 
 @router.post("/{number}/reject")
 def reject(
-    here: Here, number: int, request: Request, db: Db, reason: Annotated[str, Form(max_length=1000)] = ""
+    here: Here, number: str, request: Request, db: Db, reason: Annotated[str, Form(max_length=1000)] = ""
 ) -> Response:
     """Put a candidate aside."""
     version = service.reject(db, _version(db, here, number), actor=here.principal.user_id, reason=reason)
@@ -65,7 +65,7 @@ def reject(
     )
 
 
-def _version(db: Db, here: ProjectContext, number: int) -> Version:
+def _version(db: Db, here: ProjectContext, number: str) -> Version:
     version = queries.by_number(db, here.project, number)
     if version is None:
         raise NotFoundError(

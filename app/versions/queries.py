@@ -1,5 +1,6 @@
 """Reading versions: the current one, the first one, the lineage."""
 
+import re
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -34,9 +35,16 @@ def get(db: Session, version_id: UUID) -> Version | None:
     return db.get(Version, version_id)
 
 
-def by_number(db: Session, project: Project, number: int) -> Version | None:
-    """A project's version by its number."""
-    return db.scalar(select(Version).where(Version.project_id == project.id, Version.number == number))
+def by_number(db: Session, project: Project, number: str) -> Version | None:
+    """A project's version by its number as it stands in an address."""
+    wanted = number_of(number)
+    query = select(Version).where(Version.project_id == project.id, Version.number == wanted)
+    return None if wanted is None else db.scalar(query)
+
+
+def number_of(text: str) -> int | None:
+    """The number of a round or version; None where the text is none that one can have."""
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
 
 
 def lineage(db: Session, project: Project) -> list[Lineage]:

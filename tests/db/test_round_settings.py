@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from app.comparisons.queries import votes_since_last_round
 from app.db.session import transaction
 from app.db.tables import AuditEntry, Project, Round, User
 from app.projects import forms
+from app.rounds import service
 from app.rounds.spec import LOSSES, TrainingSettings, loss_options
 from tests.factories import rows
 from tests.fixtures.portal import Caller, Portal
@@ -142,7 +144,7 @@ def test_a_round_with_other_settings_by_the_form(portal: Portal, ann: Caller) ->
     assert '<option value="sigmoid" selected>DPO</option>' in page
     assert re.search(r'name="training.epochs"[^>]*value="3"', page)
     assert 'name="base_model"' not in page
-    typed = forms.training_of_project(project(portal)).values | {"training.loss": "davidson", "training.epochs": "1"}
+    typed = forms.of_training(project(portal).training).values | {"training.loss": "davidson", "training.epochs": "1"}
     refused = ann.post(URL, typed | {"training.loss_settings.nu": "-1"})
     assert refused.status_code == 422
     errors = dict(re.findall(r'<p class="error" id="([^"]+)-error">([^<]+)</p>', refused.text))
@@ -157,6 +159,79 @@ def test_a_round_with_other_settings_by_the_form(portal: Portal, ann: Caller) ->
     assert project(portal).training["loss"] == "sigmoid"
     assert "Round 1 is still queued." in ann.get(URL).text
     assert f'href="{URL}"' not in ann.get("/p/tone/rounds").text
+
+
+def test_all_that_is_wrong_is_named_at_once(portal: Portal, ann: Caller, token: Caller) -> None:
+    wrong = {"epochs": "0", "lora_rank": "x", "learning_rate": "-1", "loss_settings.beta": "-1"}
+    typed = forms.of_training(project(portal).training).values
+    for url, values in ((URL, typed), ("/p/tone/settings", forms.of_project(project(portal)).values)):
+        refused = ann.post(url, values | {f"training.{name}": value for name, value in wrong.items()})
+        assert refused.status_code == 422
+        errors = dict(re.findall(r'<p class="error" id="([^"]+)-error">([^<]+)</p>', refused.text))
+        assert errors.keys() == {f"training.{name}" for name in wrong}
+        assert "Some fields cannot be used yet." in refused.text
+    answer = token.post(f"{API}/projects/tone/rounds", json={"training": {"epochs": 0, "lora_rank": -1}})
+    assert [error["field"] for error in answer.json()["errors"]] == ["training.lora_rank", "training.epochs"]
+
+
+def test_what_was_typed_is_kept_where_no_round_can_start(portal: Portal, ann: Caller) -> None:
+    """Too few votes: the form comes back with everything in it, and says what is missing."""
+    with transaction(portal.factory) as db:
+        db.scalars(select(Project)).one().min_round_votes = 5
+    typed = forms.of_training(project(portal).training).values | {"training.epochs": "7", "training.seed": "123"}
+    answer = ann.post(URL, typed)
+    assert answer.status_code == 409
+    assert re.search(r'name="training.epochs"[^>]*value="7"', answer.text)
+    assert re.search(r'name="training.seed"[^>]*value="123"', answer.text)
+    assert "No round was started.</strong> 2 new votes so far, a round needs 5." in answer.text
+
+
+@pytest.mark.parametrize(("state", "buttons"), [("cancelled", False), ("failed", True)])
+def test_a_round_that_made_nothing_is_started_again_with_its_settings_changed(
+    portal: Portal, ann: Caller, state: str, buttons: bool
+) -> None:
+    """A slip, 200 epochs: cancelled (or failed), and the same votes are learned from with 2."""
+    typed = forms.of_training(project(portal).training).values | {"training.epochs": "200", "training.loss": "ipo"}
+    assert ann.post(URL, typed).status_code == 303
+    with transaction(portal.factory) as db:
+        claimed = service.claim(db, settings=portal.settings)
+        assert claimed is not None
+        service.prepare(db, claimed.round, claimed.token)
+        assert votes_since_last_round(db, db.get_one(Project, claimed.round.project_id)) == 0
+    with transaction(portal.factory) as db:
+        if state == "cancelled":
+            service.end_cancelled(db, claimed.round.id, claimed.token)
+        else:
+            service.fail(db, claimed.round.id, claimed.token, code="refused", message="…")
+        # What the form does not show is that round's, too.
+        round_ = db.get_one(Round, claimed.round.id)
+        round_.settings = round_.settings | {"warmup_ratio": 0.25}
+    page = ann.get("/p/tone/rounds/1").text
+    again = f"{URL}?like=1"
+    assert f'href="{again}">Start again with other settings</a>' in page
+    assert ("Try again" in page) == buttons
+    form = ann.get(again).text
+    assert "Filled in are those of round 1." in form
+    assert '<option value="ipo" selected>' in form
+    filled = dict(re.findall(r'name="(training[^"]+)"[^>]*value="([^"]*)"', form))
+    assert filled["training.epochs"] == "200"
+    answer = ann.post(again, typed | {"training.epochs": "2"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/p/tone/rounds/2")
+    with portal.db() as db:
+        settings = db.scalars(select(Round).where(Round.number == 2)).one().settings
+        assert (settings["epochs"], settings["loss"], settings["warmup_ratio"]) == (2, "ipo", 0.25)
+
+
+@pytest.mark.parametrize("number", ["abc", "9", "-1", "1.0", "9" * 30, "٣"])
+def test_a_number_that_no_round_has(ann: Caller, number: str) -> None:
+    for answer in (
+        ann.get(f"/p/tone/rounds/{number}"),
+        ann.get(f"{URL}?like={number}"),
+        ann.post(f"/p/tone/rounds/{number}/cancel", {}),
+        ann.post(f"/p/tone/versions/{number}/promote", {}),
+    ):
+        assert answer.status_code == 404
+    assert f"Tone has no round {number}." in ann.get(f"/p/tone/rounds/{number}").text
 
 
 def test_the_form_says_of_every_loss_when_to_use_it_and_what_it_reads(ann: Caller) -> None:

@@ -19,6 +19,7 @@ from app.rounds.spec import (
     SpecError,
     TrainingSettings,
     loss_options,
+    problems,
     training_schema,
 )
 
@@ -61,14 +62,40 @@ def test_changes_of_somebody_who_thinks_of_the_changes_alone() -> None:
     usual = TrainingSettings.from_dict(
         {"loss": "dpop", "loss_settings": {"beta": 0.5}, "margin_scale": 2.0, "lora_rank": 4, "learning_rate": 1e-3}
     )
-    assert usual.overridden({}) == usual
-    assert usual.overridden({"loss_settings": {"dpop_lambda": 5}}).loss_settings == {"beta": 0.5, "dpop_lambda": 5}
-    other = usual.overridden({"loss": "kto"})
+
+    def changed(changes: dict[str, Any]) -> TrainingSettings:
+        return TrainingSettings.from_dict(usual.overridden(changes))
+
+    assert changed({}) == usual
+    assert changed({"loss_settings": {"dpop_lambda": 5}}).loss_settings == {"beta": 0.5, "dpop_lambda": 5}
+    other = changed({"loss": "kto"})
     assert (other.loss_settings["beta"], other.margin_scale, other.learning_rate) == (0.1, 1.0, 1e-3)
-    full = usual.overridden({"method": "full"})
+    full = changed({"method": "full"})
     assert (full.learning_rate, full.loss_settings["beta"], full.margin_scale) == (5e-6, 0.5, 2.0)
     with pytest.raises(SpecError, match="does not read it"):
-        usual.overridden({"loss": "kto", "margin_scale": 2.0})
+        changed({"loss": "kto", "margin_scale": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("data", "wrong"),
+    [
+        ({"epochs": 2}, []),
+        (
+            {"epochs": 0, "lora_rank": "x", "loss_settings": {"beta": -1}, "kl_budget_nats": -1},
+            ["epochs", "kl_budget_nats", "lora_rank", "loss_settings.beta"],
+        ),
+        ({"reference_sync_steps": "x", "reference_sync_alpha": 0.5}, ["reference_sync_steps"]),
+        ({"eval_every_steps": 0, "early_stop_evaluations": 2}, ["eval_every_steps"]),
+        ({"loss": "best", "margin_scale": 2, "loss_settings": {"nu": 2}}, ["loss"]),
+        ({"loss": "kto", "margin_scale": 2, "loss_settings": {"beta": -1}}, ["loss_settings.beta", "margin_scale"]),
+        ({"colour": "red", "loss_settings": 3}, ["colour", "loss_settings"]),
+        ({"method": "full", "lora_rank": 4, "lora_alpha": 4, "seed": -1}, ["lora_alpha", "lora_rank", "seed"]),
+    ],
+)
+def test_every_problem_is_named_once_and_none_that_hangs_on_another(data: dict[str, Any], wrong: list[str]) -> None:
+    before = json.dumps(data)
+    assert sorted(error.field for error in problems(data)) == wrong
+    assert json.dumps(data) == before
 
 
 def test_the_schema_describes_every_setting() -> None:

@@ -17,10 +17,10 @@ _CODES = {
 }
 _MENDS = {
     ExitCode.FAILED: "Look at the end of its log, then retry the round.",
-    ExitCode.REFUSED: "Mend it, then retry the round or start a new one.",
-    ExitCode.OUT_OF_MEMORY: "Lower tokens_per_row, set gradient_checkpointing, or train with LoRA, in a new round.",
+    ExitCode.REFUSED: "Mend it and retry the round, or start again with other settings.",
+    ExitCode.OUT_OF_MEMORY: "Start again with lower tokens_per_row, gradient_checkpointing, or LoRA.",
     ExitCode.OUT_OF_DISK: "Free some space on the data directory's disk, then retry the round.",
-    ExitCode.NOT_FINITE: "Lower the learning rate in the project's settings, then start a new round.",
+    ExitCode.NOT_FINITE: "Start again with a lower learning rate.",
     ExitCode.LOCKED: "Stop that trainer, then retry the round.",
 }
 

@@ -29,6 +29,7 @@ from app.rounds.spec.settings import (
     REFERENCES,
     SCHEDULES,
     TrainingSettings,
+    problems,
 )
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "SpecError",
     "TrainingSettings",
     "loss_options",
+    "problems",
     "training_schema",
     "with_stored_machines",
 ]

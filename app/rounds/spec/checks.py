@@ -10,12 +10,16 @@ from app.language import _
 
 
 class SpecError(ValueError):
-    """A setting that cannot be used. ``field`` is its name, ``message`` says both values and the mend."""
+    """A setting that cannot be used. ``field`` is its name, ``message`` says both values and the mend.
 
-    def __init__(self, field: str, message: str) -> None:
+    ``beside``: the setting beside which it cannot, where it could by itself.
+    """
+
+    def __init__(self, field: str, message: str, *, beside: str | None = None) -> None:
         super().__init__(f"{field}: {message}")
         self.field = field
         self.message = message
+        self.beside = beside
 
 
 def number(name: str, value: object) -> float:

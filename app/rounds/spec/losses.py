@@ -267,6 +267,7 @@ def checked_loss(name: object, given: object) -> tuple[str, dict[str, float]]:
                     loss=repr(loss),
                     reads=", ".join(reads) or "none",
                 ),
+                beside="loss",
             )
     return loss, {
         setting: rule.check(f"loss_settings.{setting}", given.get(setting, rule.default))

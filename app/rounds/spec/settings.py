@@ -121,6 +121,7 @@ class TrainingSettings:
                     raise SpecError(
                         name,
                         _("means nothing for method %(method)s; remove it or use method 'lora'", method=repr(method)),
+                        beside="method",
                     )
         values.setdefault("learning_rate", DEFAULT_LEARNING_RATES[method])
         if values.get("loss") == TR_DPO:
@@ -141,24 +142,35 @@ class TrainingSettings:
         """Raises SpecError for settings that mean nothing without another."""
         if self.early_stop_evaluations is not None and self.eval_every_steps is None:
             raise SpecError(
-                "early_stop_evaluations", _("means nothing without evaluations in between; set eval_every_steps")
+                "early_stop_evaluations",
+                _("means nothing without evaluations in between; set eval_every_steps"),
+                beside="eval_every_steps",
             )
         if self.nodes > 1 and self.rendezvous is None:
             raise SpecError(
                 "rendezvous",
                 _("%(nodes)s nodes need an address to meet at; give host:port of this one", nodes=self.nodes),
+                beside="nodes",
             )
         if self.nodes == 1 and self.rendezvous is not None:
-            raise SpecError("rendezvous", _("means nothing for one node; set nodes, or remove it"))
+            raise SpecError("rendezvous", _("means nothing for one node; set nodes, or remove it"), beside="nodes")
         if self.reference_sync_steps is not None and self.processes * self.nodes > 1:
-            raise SpecError("processes", _("a reference that moves trains in one process; remove reference_sync_steps"))
+            raise SpecError(
+                "processes",
+                _("a reference that moves trains in one process; remove reference_sync_steps"),
+                beside="reference_sync_steps",
+            )
         if self.reference_sync_steps is not None and self.method == "qlora":
             raise SpecError(
-                "reference_sync_steps", _("weights of 4 bits cannot move by a share; use method 'lora', or remove it")
+                "reference_sync_steps",
+                _("weights of 4 bits cannot move by a share; use method 'lora', or remove it"),
+                beside="method",
             )
         if self.method == "qlora" and self.processes * self.nodes > 1:
             raise SpecError(
-                "processes", _("method 'qlora' trains in one process; use method 'lora' to shard the model")
+                "processes",
+                _("method 'qlora' trains in one process; use method 'lora' to shard the model"),
+                beside="method",
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -176,14 +188,11 @@ class TrainingSettings:
         """These settings with ``changes``, checked again as a whole."""
         return self.from_dict(self.to_dict() | changes)
 
-    def overridden(self, changes: Mapping[str, Any]) -> "TrainingSettings":
-        """These settings with ``changes`` of somebody who thinks of the changes alone.
+    def overridden(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """These settings with ``changes`` of somebody who thinks of the changes alone, not checked yet.
 
         ``loss_settings`` are changed one by one. Another loss or method starts from its own defaults: what the old
         one read and the new one does not is dropped, as are numbers that were fit for the old one.
-
-        Raises:
-            SpecError: see ``from_dict``.
         """
         data = self.to_dict()
         loss = changes.get("loss", self.loss)
@@ -195,7 +204,38 @@ class TrainingSettings:
         if changes.get("method", self.method) != self.method:
             data = {name: value for name, value in data.items() if not name.startswith("lora_")}
             del data["learning_rate"]
-        return self.from_dict(data | dict(changes))
+        return data | dict(changes)
+
+
+def problems(data: Mapping[str, Any]) -> list[SpecError]:
+    """Everything that is wrong with training settings, each once; empty where ``from_dict`` takes them.
+
+    What is wrong beside a setting that is refused itself is not told: it may be right beside another.
+    """
+    found: dict[str, SpecError] = {}
+    rest: Any = dict(data) if isinstance(data, Mapping) else data
+    while True:
+        try:
+            TrainingSettings.from_dict(rest)
+        except SpecError as error:
+            if error.beside not in found:
+                found[error.field] = error
+            if not _leave_out(rest, error.field):
+                return list(found.values())
+        else:
+            return list(found.values())
+
+
+def _leave_out(data: Any, field_name: str) -> bool:
+    """Remove a setting by its dotted name; whether it was there."""
+    name, _dot, inner = field_name.partition(".")
+    if not isinstance(data, dict) or name not in data:
+        return False
+    if inner and isinstance(data[name], Mapping) and inner in data[name]:
+        data[name] = {key: value for key, value in data[name].items() if key != inner}
+    else:
+        del data[name]
+    return True
 
 
 OPTIONS_OF_LOSSES = ("margin_scale", "pair_weighting", "reference_sync_steps", "reference_sync_alpha")
@@ -211,9 +251,14 @@ def _refuse_unread(values: Mapping[str, Any]) -> None:
             raise SpecError(
                 name,
                 _("loss %(loss)s does not read it; it reads %(known_to_it)s", loss=repr(loss), known_to_it=known_to_it),
+                beside="loss",
             )
     if values.get("reference_sync_alpha") is not None and values.get("reference_sync_steps") is None:
-        raise SpecError("reference_sync_alpha", _("means nothing while reference_sync_steps is unset; set that, too"))
+        raise SpecError(
+            "reference_sync_alpha",
+            _("means nothing while reference_sync_steps is unset; set that, too"),
+            beside="reference_sync_steps",
+        )
 
 
 def _targets(name: str, value: object) -> str | list[str]:
