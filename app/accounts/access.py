@@ -40,6 +40,7 @@ __all__ = [
     "api_by_id",
     "api_reviewer",
     "api_site_admin",
+    "no_such_thing",
     "optional",
     "public",
     "require_role",
@@ -142,6 +143,11 @@ _BY_SESSION_AND_SLUG = (
 _NOT_YOURS = _("Check the address. If somebody shared it with you, ask a project admin to add you.")
 
 
+def no_such_thing() -> NotFoundError:
+    """The one answer to ids of other people's projects and to ids of nothing, so that they cannot be told apart."""
+    return NotFoundError(_("There is no such thing in a project of yours."), mend=_NOT_YOURS)
+
+
 def require_role(db: Session, principal: Principal, project_id: UUID, role: Role) -> ProjectContext:
     """The caller in that project.
 
@@ -151,7 +157,7 @@ def require_role(db: Session, principal: Principal, project_id: UUID, role: Role
     """
     found = db.execute(_BY_ID, {"user": principal.user_id, "project": project_id}).one_or_none()
     if found is None:
-        raise NotFoundError(_("There is no such thing in a project of yours."), mend=_NOT_YOURS)
+        raise no_such_thing()
     return _context(principal, found[0], found[1], role)
 
 
@@ -161,7 +167,7 @@ def _context(principal: Principal, project: Project, membership: str | None, wan
     if principal.is_site_admin:
         role = "admin"
     elif membership is None:
-        raise NotFoundError(_("There is no such thing in a project of yours."), mend=_NOT_YOURS)
+        raise no_such_thing()
     else:
         role = "admin" if membership == "admin" else "reviewer"
     if wanted == "admin" and role != "admin":

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 
 from app.accounts import access
-from app.accounts.principal import Principal, ProjectContext
+from app.accounts.principal import Principal, ProjectContext, Role
 from app.db.tables import Round
 from app.rounds import queries, service
 from app.rounds.schemas import EventOut, RoundDetail, RoundIn, RoundOut, RoundPage
@@ -64,16 +64,14 @@ def read(round_id: UUID, me: Annotated[Principal, access.api_by_id("rounds:read"
 
     The end of the trainer's log (`log_tail`), which may name paths on the server, is for admins only.
     """
-    round_ = queries.get(db, round_id)
-    here = access.require_role(db, me, round_.project_id, "reviewer")
+    round_, here = _round(db, me, round_id, "reviewer")
     return _detail(db, round_, log_tail=round_.log_tail if here.is_admin else None)
 
 
 @router.post("/rounds/{round_id}/cancel", responses={409: problem("`round_not_active`.")})
 def cancel(round_id: UUID, me: Annotated[Principal, access.api_by_id("rounds:write", "admin")], db: Db) -> RoundOut:
     """Stop a round. One that waits ends at once, one that runs within seconds. The votes it read are new again."""
-    round_ = queries.get(db, round_id)
-    access.require_role(db, me, round_.project_id, "admin")
+    round_, _here = _round(db, me, round_id, "admin")
     return RoundOut.model_validate(service.cancel(db, round_, actor=me.user_id))
 
 
@@ -83,9 +81,16 @@ def retry(round_id: UUID, me: Annotated[Principal, access.api_by_id("rounds:writ
 
     Refused with 409 `votes_changed` where a vote of its snapshot was changed, taken back or set aside since.
     """
-    round_ = queries.get(db, round_id)
-    access.require_role(db, me, round_.project_id, "admin")
+    round_, _here = _round(db, me, round_id, "admin")
     return RoundOut.model_validate(service.retry(db, round_, actor=me.user_id))
+
+
+def _round(db: Db, me: Principal, round_id: UUID, role: Role) -> tuple[Round, ProjectContext]:
+    """The round, and the caller in its project; other projects' rounds are none."""
+    round_ = queries.get(db, round_id)
+    if round_ is None:
+        raise access.no_such_thing()
+    return round_, access.require_role(db, me, round_.project_id, role)
 
 
 def _detail(db: Db, round_: Round, *, log_tail: str | None) -> RoundDetail:

@@ -6,10 +6,8 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 
 from app.accounts import access
-from app.accounts.principal import Principal, ProjectContext
+from app.accounts.principal import Principal, ProjectContext, Role
 from app.db.tables import Version
-from app.errors import NotFoundError
-from app.language import _
 from app.rounds import service
 from app.versions import queries
 from app.versions.schemas import RejectIn, VersionOut, VersionPage
@@ -41,8 +39,7 @@ def read(
     version_id: UUID, me: Annotated[Principal, access.api_by_id("versions:read", "reviewer")], db: Db
 ) -> VersionOut:
     """One version."""
-    version = _version(db, version_id)
-    access.require_role(db, me, version.project_id, "reviewer")
+    version = _version(db, me, version_id, "reviewer")
     return VersionOut.model_validate(version)
 
 
@@ -58,8 +55,7 @@ def promote(
     Its files are verified first (409 `version_damaged`). Pairs of the old version that nobody has judged leave the
     queue, and new ones are sampled from the new version. Rolling back is promoting an earlier version.
     """
-    version = _version(db, version_id)
-    access.require_role(db, me, version.project_id, "admin")
+    version = _version(db, me, version_id, "admin")
     return VersionOut.model_validate(service.promote(db, version, actor=me.user_id, settings=settings))
 
 
@@ -71,14 +67,15 @@ def reject(
     body: RejectIn | None = None,
 ) -> VersionOut:
     """Put a candidate aside for good. Its figures and files stay."""
-    version = _version(db, version_id)
-    access.require_role(db, me, version.project_id, "admin")
+    version = _version(db, me, version_id, "admin")
     reason = body.reason if body is not None else ""
     return VersionOut.model_validate(service.reject(db, version, actor=me.user_id, reason=reason))
 
 
-def _version(db: Db, version_id: UUID) -> Version:
+def _version(db: Db, me: Principal, version_id: UUID, role: Role) -> Version:
+    """The version, of a project in which the caller has the role; other projects' versions are none."""
     version = queries.get(db, version_id)
     if version is None:
-        raise NotFoundError(_("There is no such version in a project of yours."), mend=_("Check the id."))
+        raise access.no_such_thing()
+    access.require_role(db, me, version.project_id, role)
     return version

@@ -179,6 +179,22 @@ def test_strangers_see_nothing_and_reviewers_change_nothing(scene: Scene) -> Non
     ):
         assert bo.post(f"{API}{url}").status_code == 403
         assert eve.post(f"{API}{url}").status_code == 404
-    for url in (f"/rounds/{uuid4()}", f"/versions/{uuid4()}"):
-        assert eve.get(f"{API}{url}").status_code == 404
     assert eve.get(f"{API}/rounds/nonsense").status_code == 422
+
+
+def test_an_id_of_another_project_and_one_of_nothing_are_answered_alike(scene: Scene) -> None:
+    scene.votes(3)
+    ids = {"rounds": start(scene).json()["id"], "versions": scene.version("candidate", number=2).id}
+    eve = scene.portal.token(scene.portal.user("eve@example.org"))
+
+    def answer(kind: str, id_: object, action: str) -> tuple[int, Any]:
+        call = eve.post if action else eve.get
+        found = call(f"{API}/{kind}/{id_}{action}")
+        return found.status_code, {name: value for name, value in found.json().items() if name != "request_id"}
+
+    actions = {"rounds": ("", "/cancel", "/retry"), "versions": ("", "/promote", "/reject")}
+    for kind, id_ in ids.items():
+        for action in actions[kind]:
+            there, nowhere = answer(kind, id_, action), answer(kind, uuid4(), action)
+            assert there[0] == 404
+            assert there == nowhere
