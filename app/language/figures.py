@@ -11,6 +11,8 @@ from app.language.current import current
 from app.language.negotiation import DEFAULT, LANGUAGES
 from app.language.texts import Text, _, _n
 
+_MINUS = "\N{MINUS SIGN}"
+
 
 class Figure(Text):
     """A number that stands in a text: '1,234' for programs, and as their language writes it for people."""
@@ -33,9 +35,9 @@ class Figure(Text):
     def into(self, tag: str) -> str:
         """The number as that language writes it."""
         if tag == DEFAULT:
-            return str(self)
+            return _with_minus(str(self))
         if self._digits is None:
-            return str(format_decimal(self._number, locale=tag))
+            return _with_minus(str(format_decimal(self._number, locale=tag)))
         return _decimal(self._number, self._digits, tag)
 
 
@@ -58,7 +60,7 @@ class Percent(Text):
 
     def into(self, tag: str) -> str:
         """The share as that language writes it."""
-        return str(self) if tag == DEFAULT else f"{_decimal(self._share * 100, 0, tag)}\N{NO-BREAK SPACE}%"
+        return _with_minus(str(self)) if tag == DEFAULT else f"{_decimal(self._share * 100, 0, tag)}\N{NO-BREAK SPACE}%"
 
 
 def thousands(number: float) -> str:
@@ -85,9 +87,9 @@ def plain(number: float) -> str:
 def written(number: str) -> str:
     """A number that is written already, '1,234' or '0.5', with the marks of the language of now."""
     if current() == DEFAULT:
-        return number
+        return _with_minus(number)
     marks = {".": get_decimal_symbol(current()), ",": get_group_symbol(current())}
-    return "".join(marks.get(char, char) for char in number)
+    return _with_minus("".join(marks.get(char, char) for char in number))
 
 
 def significant(number: float, digits: int = 2) -> str:
@@ -136,9 +138,14 @@ def distance(seconds: float) -> Text:
 
 def _decimal(number: float, digits: int, tag: str) -> str:
     if tag == DEFAULT:
-        return f"{number:.{digits}f}"
-    text = str(format_decimal(number, format=f"0.{'0' * digits}" if digits else "0", locale=tag))
-    return _before(text, tag) if text.startswith("-") else text
+        return _with_minus(f"{number:.{digits}f}")
+    text = _with_minus(str(format_decimal(number, format=f"0.{'0' * digits}" if digits else "0", locale=tag)))
+    return _before(text, tag) if text.startswith(_MINUS) else text
+
+
+def _with_minus(number: str) -> str:
+    """With the sign that is as wide as a plus, in every language."""
+    return number.replace("-", _MINUS)
 
 
 def _before(signed_number: str, tag: str) -> str:

@@ -98,7 +98,7 @@ def line_chart(title: str, series: Sequence[Series], *, unit: str = "") -> Chart
         right=right,
         bottom=bottom,
         lines=[_line(one, [place(point) for point in one.points]) for one in kept],
-        y_ticks=[Tick(place((x_low, y))[1], number(y)) for y in y_values],
+        y_ticks=[Tick(place((x_low, y))[1], text) for y, text in zip(y_values, _texts(y_values), strict=True)],
         x_ticks=[Tick(place((x, y_values[0]))[0], number(x)) for x in (x_low, max(xs)) if x != x_low or x == min(xs)],
         zero=place((x_low, 0.0))[1] if y_values[0] < 0 < y_values[-1] else None,
         summary=listed((_told(one, unit) for one in kept), " "),
@@ -116,6 +116,22 @@ def number(value: float) -> str:
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
     text = f"{value:.{digits}f}"
     return written(text.rstrip("0").rstrip(".") if "." in text else text)
+
+
+def _texts(ticks: Sequence[float]) -> list[str]:
+    """Evenly spaced values with as many digits as tell one from the next."""
+    places = -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-6)
+    small = max(abs(value) for value in ticks) < 0.001
+
+    def text(value: float) -> str:
+        if abs(value) < _FLAT * (ticks[1] - ticks[0]):
+            return "0"
+        if not small:
+            return written(f"{value:,.{max(0, places)}f}")
+        digits = max(0, math.floor(math.log10(abs(value)) + 1e-6) + places)
+        return written(f"{value:.{digits}e}".replace("e-0", "e-"))
+
+    return [text(value) for value in ticks]
 
 
 def _line(series: Series, places: list[Point]) -> Line:

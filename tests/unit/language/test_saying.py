@@ -57,16 +57,27 @@ def test_lists_and_sentences_are_said_part_by_part() -> None:
         assert str(say(both)).endswith(" تم الحفظ.")
 
 
+MINUS, LRM = "\N{MINUS SIGN}", "\N{LEFT-TO-RIGHT MARK}"
+
+
 def test_figures_are_written_as_the_language_does() -> None:
     when = datetime(2026, 11, 3, 4, 5, tzinfo=UTC)
-    assert (Figure(1234), Percent(0.52), decimal(-1.25, 2), signed(0.5, 1)) == ("1,234", "52%", "-1.25", "+0.5")
+    assert (Figure(1234), Percent(0.52), decimal(-1.25, 2), signed(0.5, 1)) == (
+        "1,234",
+        "52%",
+        "\N{MINUS SIGN}1.25",
+        "+0.5",
+    )
     with speaking("de"):
         assert say(Figure(1234)) == "1.234"
         assert (say(Figure(0.456, 2)), percent(0.523, 1), signed(5.4, 1)) == ("0,46", "52,3\N{NO-BREAK SPACE}%", "+5,4")
         assert moment(when) == "3. Nov. 2026, 04:05 UTC"
     with speaking("ar"):
         assert moment(when) == "3 نوفمبر 2026, 04:05 UTC"
-        assert (signed(5.4, 1), decimal(-0.5, 1)) == ("\N{LEFT-TO-RIGHT MARK}+5.4", "\N{LEFT-TO-RIGHT MARK}-0.5")
+        assert (signed(5.4, 1), decimal(-0.5, 1)) == (
+            "\N{LEFT-TO-RIGHT MARK}+5.4",
+            "\N{LEFT-TO-RIGHT MARK}\N{MINUS SIGN}0.5",
+        )
 
 
 @pytest.mark.parametrize(
