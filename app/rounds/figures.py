@@ -1,6 +1,6 @@
 """What a round's page shows of the trainer's figures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +25,17 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The evaluation with the lowest held-out loss."""
+    """The evaluation with the lowest held-out loss after training began."""
 
     step: int
     loss: float
+    before: float | None
+    """The held-out loss before the first step."""
+
+    @property
+    def worse(self) -> bool:
+        """Whether training only ever raised the held-out loss, by as much as is shown."""
+        return self.before is not None and round(self.loss, 4) > round(self.before, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +102,15 @@ def figures(metrics: Sequence[dict[str, Any]]) -> Figures:
         else [],
         alarm=alarms[-1] if alarms else None,
         stopped=stops[-1] if stops else None,
-        best=Best(int(bests[-1]["step"]), float(bests[-1]["loss"])) if bests else None,
+        best=_best(bests[-1], held_out) if bests else None,
         steps_done=int(last.get("step", 0)),
         steps_total=int(last.get("steps", 0)),
     )
+
+
+def _best(line: Mapping[str, Any], held_out: Sequence[Mapping[str, Any]]) -> Best:
+    before = [point["loss"] for point in held_out if point.get("step") == 0 and point.get("loss") is not None]
+    return Best(int(line["step"]), float(line["loss"]), float(before[0]) if before else None)
 
 
 def _points(lines: Sequence[dict[str, Any]], name: str) -> list[Point]:

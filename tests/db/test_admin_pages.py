@@ -294,6 +294,27 @@ def test_a_rounds_page_follows_it_until_it_ends(portal: Portal, ann: Caller) -> 
     assert "cancelled" in ann.get("/p/tone/rounds/1").text
 
 
+def test_a_round_that_raised_the_held_out_loss_warns_once_it_has_ended(portal: Portal, ann: Caller) -> None:
+    ready(portal, votes=2)
+    with transaction(portal.factory) as db:
+        round_ = request_round(db, db.scalars(select(Project)).one(), trigger="button")
+        round_.state = "training"
+    job = portal.settings.jobs_dir / str(round_.id)
+    job.mkdir(parents=True)
+    lines = [{"kind": "eval", "step": step, "loss": loss} for step, loss in ((0, 0.6931), (2, 0.6943), (4, 0.6951))]
+    lines.append({"kind": "best", "step": 2, "loss": 0.6943})
+    (job / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told, warning = "Lowest after training began: 0.6943, after step 2.", "Training made the held-out loss worse."
+    page = ann.get("/p/tone/rounds/1").text
+    assert told in page
+    assert warning not in page, "the next evaluation may be better"
+    with transaction(portal.factory) as db:
+        db.get_one(Round, round_.id).state = "done"
+    page = ann.get("/p/tone/rounds/1").text
+    assert f"Held-out loss before training: 0.6931. {told}" in page
+    assert warning in page
+
+
 def test_a_failed_import_is_on_the_first_page_with_its_reason_and_a_button(portal: Portal, ann: Caller) -> None:
     assert "has not been imported" in ann.get("/p/tone").text
     assert ann.post("/p/tone/import").status_code == 303
@@ -340,7 +361,7 @@ def test_versions_show_figures_with_their_uncertainty(portal: Portal, ann: Calle
     assert "75 %" in page
     assert "53–89 %, 20 votes" in page
     assert "1.25" in page
-    assert "-11.5" in page
+    assert "\N{MINUS SIGN}11.5" in page
     assert "Likelihood displacement: the chosen answers fall." in page
     assert "gate not passed" in page
     assert "It agrees with 75% of 20 held-out votes; at least 50% are asked for." in page

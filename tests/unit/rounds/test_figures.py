@@ -28,7 +28,7 @@ def test_audit_best_step_and_the_reason_of_an_early_stop() -> None:
             {"kind": "early_stop", "step": 3, "reason": "KL budget: too far"},
         ]
     )
-    assert shown.best == Best(2, 0.6)
+    assert shown.best == Best(2, 0.6, None)
     assert (shown.stopped, shown.steps_done, shown.steps_total) == ("KL budget: too far", 3, 9)
     assert [(check.name, check.level) for check in shown.audit] == [("BOS", "ok"), ("end tokens", "refuse")]
     assert (shown.to_look_at, shown.refused) == (1, True)
@@ -37,3 +37,17 @@ def test_audit_best_step_and_the_reason_of_an_early_stop() -> None:
         "Distance from the reference (KL)",
         "Chosen answers longer by",
     }
+
+
+def test_a_round_that_only_raised_the_held_out_loss_says_so() -> None:
+    def best(*losses: float) -> Best:
+        lines = [{"kind": "eval", "step": step, "loss": loss} for step, loss in enumerate(losses)]
+        lowest = min(lines[1:], key=lambda line: line["loss"])
+        found = figures([*lines, lowest | {"kind": "best"}]).best
+        assert found is not None
+        return found
+
+    assert best(0.69315, 0.6946, 0.6943) == Best(2, 0.6943, 0.69315)
+    assert best(0.69315, 0.6946, 0.6943).worse
+    assert not best(0.69315, 0.6946, 0.6931).worse
+    assert not best(0.69315, 0.69316).worse
