@@ -1,10 +1,11 @@
 """Making a check: a comparison for one reviewer that shows a pair with a known answer, or one of their own again.
 
 A check is a comparison like any other, with one slot: lease, vote, undo and expiry need no rules of their own, and
-nothing that a reviewer gets tells it apart. Its id is made to look as old as that of the work it is given in place of.
+nothing that a reviewer gets tells it apart. Its id is drawn as that of all comparisons, and looks as old as that of the
+work it is given in place of.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -13,7 +14,7 @@ from sqlalchemy import Boolean, bindparam, text
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Session
 
-from app.db.ids import new_id
+from app.db.ids import blurred_id
 from app.db.tables import Project
 
 _MADE = """
@@ -114,7 +115,7 @@ def make_check(
         like: id of the work that would be handed out otherwise; the new id is as old as that one.
     """
     values: dict[str, Any] = {
-        "id": id_like(like, rng) if like else new_id(),
+        "id": blurred_id(like, rng),
         "project": project.id,
         "reviewer": reviewer_id,
     }
@@ -128,16 +129,3 @@ def make_check(
         "first_left": rng.choice("ab"),
     }
     return db.execute(_CONTROL, values).scalar_one_or_none()
-
-
-_JITTER_MS = 2000
-
-
-def id_like(model: UUID, rng: Random) -> UUID:
-    """A fresh UUIDv7 whose time is that of ``model``, give or take two seconds: ids of version 7 tell when they were
-    made, and one made just now among others that waited in the queue would stand out."""
-    milliseconds = max(0, (model.int >> 80) + rng.randrange(-_JITTER_MS, _JITTER_MS + 1))
-    latest = int(datetime.now(UTC).timestamp() * 1000)
-    value = min(milliseconds, latest) << 80 | rng.getrandbits(80)
-    value = value & ~(0xF << 76) | (0x7 << 76)
-    return UUID(int=value & ~(0x3 << 62) | (0x2 << 62))

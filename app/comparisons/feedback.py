@@ -21,7 +21,7 @@ from app.comparisons.errors import KeyReusedError, PairInvalidError, VoteFrozenE
 from app.comparisons.records import Ballot, Choice, meant_of, shown_of
 from app.comparisons.rules import check_no_strength
 from app.db.base import utcnow
-from app.db.ids import new_id
+from app.db.ids import blurred_id, new_id
 from app.db.tables import Assignment, Comparison, ComparisonSlot, Completion, Project, Standing, Vote
 from app.errors import ConflictError
 from app.language import _
@@ -140,7 +140,7 @@ def _comparison(db: Session, project: Project, a: Completion, b: Completion, now
     db.execute(
         insert(Comparison)
         .values(
-            id=new_id(),
+            id=blurred_id(),
             project_id=project.id,
             prompt_id=a.prompt_id,
             completion_a_id=a.id,

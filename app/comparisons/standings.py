@@ -31,6 +31,8 @@ _READ = text("""
            coalesce(
              (SELECT s.comparison_id FROM comparison_slots s
               WHERE s.project_id = :project AND s.state = 'free' AND s.queue_key < 'infinity'
+                AND (SELECT seen.id FROM assignments seen
+                     WHERE seen.comparison_id = s.comparison_id AND seen.reviewer_id = :reviewer) IS NULL
               ORDER BY s.queue_key LIMIT 1),
              (SELECT c.id FROM comparisons c WHERE c.project_id = :project AND c.purpose = 'work'
               ORDER BY c.id DESC LIMIT 1)) AS next_work

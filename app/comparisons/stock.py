@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.comparisons.errors import PairExistsError, PairInvalidError
 from app.comparisons.telling import told_by
 from app.db.base import utcnow
-from app.db.ids import new_id
+from app.db.ids import blurred_id
 from app.db.tables import Comparison, ComparisonItem, ComparisonSlot, Completion, Project
 from app.language import _
 from app.projects.reviewing import MAX_ANSWERS
@@ -138,7 +138,7 @@ def _comparison(
     made: Made,
 ) -> dict[str, Any]:
     return {
-        "id": new_id(),
+        "id": blurred_id(),
         "project_id": project.id,
         "prompt_id": completions[0].prompt_id,
         "completion_a_id": completions[0].id,

@@ -57,7 +57,7 @@ _VOTES = text("""
         SELECT 1 FROM standings s
         WHERE s.project_id = :project AND s.reviewer_id = l.reviewer_id AND s.paused_at IS NOT NULL) AS yes) paused
     LEFT JOIN corrections k ON k.vote_id = l.id
-    ORDER BY c.prompt_id, l.comparison_id, l.id
+    ORDER BY c.prompt_id, c.created_at, l.comparison_id, l.id
 """)
 
 

@@ -74,7 +74,7 @@ def add_version(world: World, number: int, state: str, seed: int, **columns: obj
 
 def comparisons(world: World) -> list[tuple[Comparison, set[UUID | None]]]:
     with transaction(world.context.factory) as db:
-        pairs = db.scalars(select(Comparison).order_by(Comparison.id)).all()
+        pairs = db.scalars(select(Comparison).order_by(Comparison.created_at)).all()
         return [
             (
                 pair,

@@ -19,6 +19,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, CreatedAt, Id
+from app.db.ids import blurred_id
 
 
 class Comparison(Base):
@@ -60,7 +61,8 @@ class Comparison(Base):
         CheckConstraint("(purpose in ('gold', 'attention')) = (control_id is not null)", name="control_named"),
     )
 
-    id: Mapped[Id]
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=blurred_id)
+    """Reviewers see it: work and checks are drawn alike, so that it tells nothing."""
     project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
     prompt_id: Mapped[UUID] = mapped_column(ForeignKey("prompts.id"))
     mode: Mapped[str] = mapped_column(default="pair", server_default="pair")

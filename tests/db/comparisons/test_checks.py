@@ -7,18 +7,17 @@ from random import Random
 from uuid import UUID
 
 import pytest
-from sqlalchemy import event, func, select, update
+from sqlalchemy import delete, event, func, select, update
 from sqlalchemy.orm import Session
 
 from app.comparisons import wake
-from app.comparisons.checks import id_like
 from app.comparisons.errors import VoteTooFastError
 from app.comparisons.queries import progress, ready_count, votes_since_last_round
 from app.comparisons.records import Leased
 from app.comparisons.service import extend_lease, lease_next, record_vote
 from app.comparisons.waiting import why_empty
 from app.db.base import utcnow
-from app.db.ids import new_id
+from app.db.ids import blurred_id
 from app.db.tables import Assignment, Comparison, ComparisonSlot, Control, Project, Standing, User
 from tests.factories.rows import (
     make_comparison,
@@ -116,37 +115,56 @@ def test_a_ranking_is_repeated_in_another_order_and_pairs_with_a_known_answer_st
 
 
 def test_what_is_given_says_nothing_of_the_kind(db: Session) -> None:
-    """Everything that reaches a reviewer, side by side: the same fields, and ids as old as those of waiting work."""
+    """Work of three batches, judged by two in turn: each check is as old as the work around it, for either of them."""
     project = make_project(db, queue={"gold_percent": 50})
-    old = utcnow() - timedelta(hours=3)
     version = make_version(db, project, number=1)
-    for _ in range(12):
-        comparison = make_comparison(db, project, version=version)
-        aged = id_like(UUID(int=(int(old.timestamp() * 1000) << 80) | 0x7 << 76 | 0x2 << 62), Random(1))
-        db.execute(update(ComparisonSlot).where(ComparisonSlot.comparison_id == comparison.id).values(state="closed"))
-        copy = Comparison(
-            id=aged.__class__(int=aged.int ^ new_id().int & 0xFFFFFFFF),
-            project_id=project.id,
-            prompt_id=comparison.prompt_id,
-            completion_a_id=comparison.completion_a_id,
-            completion_b_id=comparison.completion_b_id,
-            first_left="a",
-        )
-        db.execute(update(Comparison).where(Comparison.id == comparison.id).values(mode="ranking"))
-        db.add(copy)
-        db.flush()
-        db.add(ComparisonSlot(comparison_id=copy.id, slot=0, project_id=project.id, queue_key=1.0))
-        make_control(db, project)
+    batches = [utcnow() - timedelta(hours=age) for age in (3, 2, 1)]
+    for number, batch in enumerate(batches):
+        for _ in range(8):
+            pair = make_comparison(db, project, version=version, slots=2)
+            like = UUID(int=int(batch.timestamp() * 1000) << 80)
+            values = {"id": blurred_id(like), "project_id": project.id, "prompt_id": pair.prompt_id}
+            values |= {"completion_a_id": pair.completion_a_id, "completion_b_id": pair.completion_b_id}
+            db.execute(delete(ComparisonSlot).where(ComparisonSlot.comparison_id == pair.id))
+            db.execute(delete(Comparison).where(Comparison.id == pair.id))
+            db.add(Comparison(**values, first_left="a"))
+            db.flush()
+            for slot in range(2):
+                row = {"comparison_id": values["id"], "slot": slot, "project_id": project.id}
+                db.add(ComparisonSlot(**row, queue_key=float(number)))
+        for _ in range(10):
+            make_control(db, project)
     db.flush()
-    reviewer, rng = make_user(db), Random(8)
-    ages: dict[str, list[float]] = {}
-    for _ in range(12):
-        leased = judge(db, project, reviewer, rng)
-        made = (leased.comparison_id.int >> 80) / 1000
-        assert leased.comparison_id.version == 7
-        ages.setdefault(str(purpose(db, leased)), []).append(made - old.timestamp())
-    assert set(ages) == {"work", "gold"}
-    assert all(abs(age) < 5 for kind in ages.values() for age in kind), ages
+    rng, kinds = Random(8), Counter[str]()
+    for reviewer in (make_user(db), make_user(db)):
+        blocks = []
+        for _ in range(24):
+            leased = judge(db, project, reviewer, rng)
+            assert leased is not None
+            assert leased.comparison_id.version == 7
+            blocks.append(leased.comparison_id.int >> 94)
+            kinds[str(purpose(db, leased))] += 1
+        assert blocks == sorted(blocks), "a check would be older or younger than what came before and after it"
+        assert set(blocks) <= {int(batch.timestamp() * 1000) >> 14 for batch in batches}
+    assert kinds["work"] >= 20
+    assert kinds["gold"] >= 20
+
+
+def test_ids_of_checks_and_of_work_are_drawn_alike(db: Session) -> None:
+    """Bit for bit, over all that one reviewer is handed; work is made in a row, checks one by one."""
+    project = make_project(db, queue={"gold_percent": 50})
+    work(db, project, 150)
+    for _ in range(150):
+        make_control(db, project)
+    reviewer, rng = make_user(db), Random(3)
+    ids: dict[str, list[int]] = {"work": [], "gold": []}
+    while (leased := judge(db, project, reviewer, rng)) is not None:
+        ids[str(purpose(db, leased))].append(leased.comparison_id.int)
+    assert len(ids["work"]) == 150
+    assert len(ids["gold"]) >= 100
+    for bit in range(94):
+        share = {kind: sum(id_ >> bit & 1 for id_ in of) / len(of) for kind, of in ids.items()}
+        assert abs(share["work"] - share["gold"]) < 0.3, f"bit {bit}: {share}"  # 4.5 standard deviations
 
 
 def test_work_and_checks_cost_the_same_statements(db: Session, monkeypatch: pytest.MonkeyPatch) -> None:
