@@ -3,11 +3,11 @@
 Lock order, kept everywhere in this room: comparison → slot → assignment.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, select, text
+from sqlalchemy import DateTime, bindparam, select, text
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Session
 
@@ -36,30 +36,32 @@ _HELD_SQL = f"""
 _HOLDING = bindparam("holding", type_=PG_UUID)
 _HELD = Direct(text(_HELD_SQL).bindparams(_HOLDING))
 
-# A pair that waited behind another comes to the reviewer's eyes: its time begins. Slot before assignment, as always;
-# and no waiting, for a vote on another comparison may be in the same transaction.
+# A pair that waited behind another comes to the reviewer's eyes: its time begins, and not before it was handed out,
+# whatever the page says. Slot before assignment, as always; and no waiting, for a vote on another comparison may be in
+# the same transaction.
 _SHOW_SQL = """
     WITH held AS (
-        SELECT s.comparison_id, s.slot, s.assignment_id
+        SELECT s.comparison_id, s.slot, s.assignment_id, greatest(:since, a.leased_at) AS since
         FROM comparison_slots s JOIN assignments a ON a.id = s.assignment_id
         WHERE a.id = :assignment AND a.reviewer_id = :reviewer AND a.project_id = :project
           AND a.state = 'leased' AND a.shown_at IS NULL AND s.state = 'leased'
         FOR UPDATE OF s SKIP LOCKED
     ), taken AS (
-        UPDATE comparison_slots s SET lease_expires_at = :expires
+        UPDATE comparison_slots s SET lease_expires_at = held.since + make_interval(secs => :lease_seconds)
         FROM held WHERE s.comparison_id = held.comparison_id AND s.slot = held.slot
           AND s.assignment_id = held.assignment_id
-        RETURNING s.assignment_id
+        RETURNING s.assignment_id, held.since, s.lease_expires_at
     ), mine AS (
-        UPDATE assignments a SET shown_at = :since, expires_at = :expires
+        UPDATE assignments a SET shown_at = taken.since, expires_at = taken.lease_expires_at
         FROM taken WHERE a.id = taken.assignment_id AND a.state = 'leased'
         RETURNING a.id
     )
 """
-_SHOW = Direct(text(f"{_SHOW_SQL} SELECT count(*) FROM mine"))  # noqa: S608 - composed of constants
+_SINCE = bindparam("since", type_=DateTime(timezone=True))
+_SHOW = Direct(text(f"{_SHOW_SQL} SELECT count(*) FROM mine").bindparams(_SINCE))  # noqa: S608 - composed of constants
 
 # Both in one round trip: what is shown is not what is asked for.
-_SHOW_AND_HELD = Direct(text(_SHOW_SQL + _HELD_SQL).bindparams(_HOLDING))
+_SHOW_AND_HELD = Direct(text(_SHOW_SQL + _HELD_SQL).bindparams(_HOLDING, _SINCE))
 
 # Slot before assignment, as always.
 _EXTEND = text("""
@@ -156,13 +158,12 @@ def show_lease(
 
 
 def _shown_values(project: Project, reviewer_id: UUID, assignment_id: UUID, since: datetime) -> dict[str, Any]:
-    expires = since + timedelta(seconds=project.lease_seconds)
     return {
         "project": project.id,
         "reviewer": reviewer_id,
         "assignment": assignment_id,
         "since": since,
-        "expires": expires,
+        "lease_seconds": project.lease_seconds,
     }
 
 

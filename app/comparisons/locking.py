@@ -38,6 +38,9 @@ _MINE = Direct(
            coalesce(a.shown_at, a.leased_at) AS shown_at,
            EXISTS (SELECT 1 FROM standings st WHERE st.project_id = a.project_id AND st.reviewer_id = a.reviewer_id
                    AND st.paused_at IS NOT NULL) AS paused,
+           EXISTS (
+             SELECT 1 FROM votes said WHERE said.assignment_id = a.id
+               AND said.choice IN ('a', 'b', 'tie', 'both_bad', 'ranked')) AS judged,
            v.revision, v.shown_choice AS latest,
            EXISTS (
              SELECT 1 FROM assignments o JOIN votes f ON f.assignment_id = o.id AND f.choice = 'flag'
@@ -81,6 +84,8 @@ class Locked:
     """The reviewer was told the versions after their first choice (the playground does): no other would be blind."""
     paused: bool
     """The reviewer is in quarantine."""
+    judged: bool
+    """They have judged it before, whatever they said since: a skip is no judgement."""
     shown_at: datetime
     """When the reviewer was given it to look at."""
     min_seconds: float
@@ -129,6 +134,7 @@ def lock(
         place=place,
         revealed=first["strategy"] == "playground" and bool(mine["revision"]),
         paused=mine["paused"],
+        judged=mine["judged"],
         shown_at=mine["shown_at"],
         min_seconds=queue_of(first["queue"]).min_seconds,
     )

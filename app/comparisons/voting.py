@@ -126,7 +126,7 @@ def record_vote(
     if locked.revealed and choice in COUNTED:
         raise VersionsKnownError
     ballot = measured(ballot, shown_at=locked.shown_at, now=now)
-    if locked.revision == 0 and source != "feedback":
+    if not locked.judged and source != "feedback":
         require_dwell(ballot, shown_at=locked.shown_at, now=now, min_seconds=locked.min_seconds)
     if source != "feedback":  # an API client's own word was never asked for
         check_asked(ballot, locked.asks, mode=locked.mode, answers=len(locked.shown_order))

@@ -2,9 +2,11 @@
 
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.comparisons.errors import VoteTooFastError
 from app.comparisons.service import (
     expire_leases,
     lease_ahead,
@@ -132,3 +134,24 @@ def test_the_next_but_one_is_asked_for_while_the_next_is_shown(db: Session) -> N
     assert waits.shown_at is None
     slot = db.scalars(select(ComparisonSlot).where(ComparisonSlot.assignment_id == second.assignment_id)).one()
     assert slot.lease_expires_at == shown.expires_at
+
+
+def test_nothing_was_seen_before_it_was_handed_out(db: Session) -> None:
+    """A page that claims to have shown the next pair for a minute, right after that was leased, is not believed."""
+    project = make_project(db, lease_seconds=100, queue={"min_seconds": 4})
+    for _ in range(3):
+        make_comparison(db, project)
+    me, start = make_user(db).id, utcnow()
+    hand = lease_next(db, project=project, reviewer_id=me, now=start)
+    second = lease_ahead(db, project=project, reviewer_id=me, holding=hand.assignment_id, now=start)
+    soon = start + timedelta(seconds=0.1)
+    record_vote(db, reviewer_id=me, assignment_id=hand.assignment_id, choice="skip", source="web", now=soon)
+    claimed = soon - timedelta(seconds=60)
+    lease_ahead(db, project=project, reviewer_id=me, holding=second.assignment_id, showing_since=claimed, now=soon)
+    db.expire_all()
+    row = db.get_one(Assignment, second.assignment_id)
+    assert (row.shown_at, row.expires_at) == (start, start + timedelta(seconds=100))
+    with pytest.raises(VoteTooFastError):
+        record_vote(
+            db, reviewer_id=me, assignment_id=second.assignment_id, choice="a", seconds=60.0, source="web", now=soon
+        )

@@ -14,7 +14,7 @@ from app.comparisons import wake
 from app.comparisons.errors import VoteTooFastError
 from app.comparisons.queries import progress, ready_count, votes_since_last_round
 from app.comparisons.records import Leased
-from app.comparisons.service import extend_lease, lease_next, record_vote
+from app.comparisons.service import extend_lease, lease_next, record_vote, undo_vote
 from app.comparisons.waiting import why_empty
 from app.db.base import utcnow
 from app.db.ids import blurred_id
@@ -358,6 +358,30 @@ def test_a_choice_before_the_shortest_look_is_refused_and_can_be_made_again(db: 
             vote(after, seconds)
     vote(60.0, 4.5)
     vote(61.0, 0.5, "b")  # a change of mind may be quick
+
+
+def test_a_skip_or_what_was_taken_back_is_no_look(db: Session) -> None:
+    """The first judgement has to wait, whatever came before it."""
+    project = make_project(db, queue={"min_seconds": 4})
+    work(db, project, 1)
+    reviewer, start = make_user(db), utcnow()
+    leased = lease_next(db, project=project, reviewer_id=reviewer.id, now=start)
+    assert leased is not None
+
+    def vote(after: float, choice: str) -> None:
+        now = start + timedelta(seconds=after)
+        record_vote(
+            db, reviewer_id=reviewer.id, assignment_id=leased.assignment_id, choice=choice, source="api", now=now
+        )
+
+    vote(0.1, "skip")
+    with pytest.raises(VoteTooFastError):
+        vote(0.2, "a")
+    undo_vote(db, reviewer_id=reviewer.id, assignment_id=leased.assignment_id, now=start + timedelta(seconds=0.3))
+    with pytest.raises(VoteTooFastError):
+        vote(0.4, "b")
+    vote(4.5, "a")
+    vote(4.6, "b")
 
 
 def test_the_time_of_a_decision_is_never_longer_than_the_pair_was_there(db: Session) -> None:
