@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.chat.schemas import AnswerRef, FeedbackIn, FeedbackOut
-from app.comparisons.service import is_paused, record_feedback, record_label
+from app.comparisons.service import record_feedback, record_label, uses_feedback
 from app.db.tables import Chat, ChatAnswer, Completion, Project, Prompt
 from app.errors import NotFoundError
 
@@ -52,7 +52,7 @@ def record(
         PairInvalidError, KeyReusedError, PairInReviewError, VoteFrozenError: see ``record_feedback``.
     """
     prompt = db.get_one(Prompt, given.completions[0].prompt_id)
-    idle = project.feedback == "ignore" or is_paused(db, project.id, user_id)
+    idle = project.feedback == "ignore" or not uses_feedback(db, project, user_id)
     used = "nothing" if idle else "evaluation" if prompt.held_out else "training"
     if body.choice is not None:
         a, b = given.completions

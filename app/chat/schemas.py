@@ -287,7 +287,7 @@ class FeedbackOut(BaseModel):
     revision: int = Field(description="1 for the first word on this, then one more for every change.")
     used_for: Literal["training", "evaluation", "nothing"] = Field(
         description="`evaluation`: the conversation is held out. `nothing`: the project ignores feedback, it was taken "
-        "back, or you are paused."
+        "back, or you are paused or have not qualified as a reviewer."
     )
     counted: bool = Field(description="It fills a place among the votes that a pair asks for: a project's setting.")
     created_at: datetime

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.db.ids import blurred_id
 from app.db.tables import Project
+from app.projects.queue import queue_of
 
 _MADE = """
     ), slot AS (
@@ -25,16 +26,19 @@ _MADE = """
 """
 
 # Not one that the reviewer wrote, had before, or judged as work; not of an own prompt where the project says so.
-_CONTROL_SQL = f"""
-    WITH picked AS (
-        SELECT k.id, k.prompt_id, k.completion_a_id, k.completion_b_id, k.source_id
+_FRESH = """
         FROM controls k JOIN prompts p ON p.id = k.prompt_id
-        WHERE :wanted AND k.project_id = :project AND k.kind = :kind AND k.retired_at IS NULL
+        WHERE k.project_id = :project AND k.kind = :kind AND k.retired_at IS NULL
           AND k.created_by IS DISTINCT FROM :reviewer
           AND (:own_prompts OR p.created_by IS DISTINCT FROM :reviewer)
           AND NOT EXISTS (SELECT 1 FROM comparisons c WHERE c.for_reviewer_id = :reviewer AND c.control_id = k.id)
           AND (k.source_id IS NULL OR NOT EXISTS (
             SELECT 1 FROM assignments a WHERE a.comparison_id = k.source_id AND a.reviewer_id = :reviewer))
+"""
+_CONTROL_SQL = f"""
+    WITH picked AS (
+        SELECT k.id, k.prompt_id, k.completion_a_id, k.completion_b_id, k.source_id
+        {_FRESH} AND :wanted
         ORDER BY random()
         LIMIT 1
     ), made AS (
@@ -53,6 +57,15 @@ _CONTROL = text(_CONTROL_SQL).bindparams(
     bindparam("project", type_=PG_UUID),
     bindparam("reviewer", type_=PG_UUID),
     bindparam("wanted", type_=Boolean),
+)
+
+_GOLD_AHEAD = text(f"""
+    SELECT (SELECT count(*) {_FRESH}) + (
+        SELECT count(*) FROM assignments a JOIN comparisons c ON c.id = a.comparison_id AND c.purpose = 'gold'
+        WHERE a.reviewer_id = :reviewer AND a.project_id = :project AND a.state IN ('leased', 'expired')
+          AND NOT EXISTS (SELECT 1 FROM votes v WHERE v.assignment_id = a.id))
+""").bindparams(  # noqa: S608 - composed of constants
+    bindparam("project", type_=PG_UUID), bindparam("reviewer", type_=PG_UUID)
 )
 
 # An own judgement of work, at least so many pairs ago; half of the time one of more than four weeks ago, if there is
@@ -92,6 +105,12 @@ _REPEAT = text(_REPEAT_SQL).bindparams(
     bindparam("reviewer", type_=PG_UUID),
     bindparam("old", type_=Boolean),
 )
+
+
+def gold_ahead(db: Session, project: Project, reviewer_id: UUID) -> int:
+    """Gold pairs that the reviewer could still be given, or holds and has not judged."""
+    values = {"project": project.id, "reviewer": reviewer_id, "kind": "gold"}
+    return int(db.execute(_GOLD_AHEAD, values | {"own_prompts": queue_of(project.queue).own_prompts}).scalar_one())
 
 
 def make_check(

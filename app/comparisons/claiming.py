@@ -101,6 +101,7 @@ _RECLAIM_SQL = f"""
         JOIN comparisons c ON c.id = a.comparison_id AND c.state = 'open'
         JOIN comparison_slots s ON s.comparison_id = a.comparison_id AND s.state = 'free'
         WHERE a.reviewer_id = :reviewer AND a.project_id = :project AND a.state = 'expired' AND {_NOT_PAUSED}
+          AND (:work OR c.for_reviewer_id = :reviewer)
         ORDER BY s.queue_key, s.slot
         LIMIT 1
         FOR UPDATE OF s SKIP LOCKED
@@ -115,7 +116,9 @@ _RECLAIM_SQL = f"""
     )
     SELECT id FROM mine
 """  # noqa: S608 - composed of constants
-_RECLAIM = text(_RECLAIM_SQL).bindparams(bindparam("shown_at", type_=DateTime(timezone=True)))
+_RECLAIM = text(_RECLAIM_SQL).bindparams(
+    bindparam("shown_at", type_=DateTime(timezone=True)), bindparam("work", type_=Boolean)
+)
 
 
 def claim(
@@ -145,9 +148,9 @@ def claim(
 
 
 def reclaim(
-    db: Session, project: Project, reviewer_id: UUID, now: datetime, *, shown_at: datetime | None
+    db: Session, project: Project, reviewer_id: UUID, now: datetime, *, shown_at: datetime | None, work: bool
 ) -> Leased | None:
-    """A slot of work that the reviewer had and let lapse, where it is free still."""
-    values = lease_values(project, reviewer_id, now) | {"shown_at": shown_at}
+    """A slot that the reviewer had and let lapse, where it is free still; without ``work`` one of a check only."""
+    values = lease_values(project, reviewer_id, now) | {"shown_at": shown_at, "work": work}
     row = db.execute(_RECLAIM, values).one_or_none()
     return load_lease(db, reviewer_id=reviewer_id, assignment_id=row.id) if row else None

@@ -35,7 +35,8 @@ def judge_directly(
 ) -> Comparison:
     """Make the comparison, give its first place to this reviewer, and store the choice in it, as seen.
 
-    If the project asks for more votes, others are given the pair as any other.
+    If the project asks for more votes, others are given the pair as any other. What somebody says who is kept from
+    counting, or would have to qualify first, is kept as surplus, and the place goes to others.
 
     Raises:
         PairInvalidError: the answers cannot be compared (they read the same).
@@ -74,7 +75,7 @@ def judge_directly(
         .execution_options(**silent)
     )
     locked = lock(db, reviewer_id, mine.id, None, project.id)
-    change = changes.put_aside(locked.place) if locked.paused else changes.vote(locked.place)
+    change = changes.put_aside(locked.place) if locked.bar else changes.vote(locked.place)
     ballot = measured(Ballot(choice, seconds=seconds), shown_at=shown_at, now=now)
     write(db, locked, change, reviewer_id=reviewer_id, ballot=ballot, key=None, source="web", now=now)
     if change.assignment_state == "voted":

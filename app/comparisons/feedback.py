@@ -18,11 +18,12 @@ from sqlalchemy.orm import Session
 from app.comparisons import wake
 from app.comparisons.ballots import checked
 from app.comparisons.errors import KeyReusedError, PairInvalidError, VoteFrozenError
+from app.comparisons.qualifying import uses_feedback
 from app.comparisons.records import Ballot, Choice, meant_of, shown_of
 from app.comparisons.rules import check_no_strength
 from app.db.base import utcnow
 from app.db.ids import blurred_id, new_id
-from app.db.tables import Assignment, Comparison, ComparisonSlot, Completion, Project, Standing, Vote
+from app.db.tables import Assignment, Comparison, ComparisonSlot, Completion, Project, Vote
 from app.errors import ConflictError
 from app.language import _
 from app.projects.reviewing import reviewing_of
@@ -129,12 +130,6 @@ def record_feedback(
     return Preferred(vote, counted=mine.state == "voted", replayed=False)
 
 
-def is_paused(db: Session, project_id: UUID, user_id: UUID) -> bool:
-    """Whether somebody is in quarantine there: what they say is kept and not used."""
-    query = select(Standing.paused_at).where(Standing.project_id == project_id, Standing.reviewer_id == user_id)
-    return db.scalar(query) is not None
-
-
 def _comparison(db: Session, project: Project, a: Completion, b: Completion, now: datetime) -> Comparison:
     """The pair's comparison, locked; one that no reviewer is asked about is made where there is none."""
     db.execute(
@@ -188,8 +183,8 @@ def _mine(
         if mine.frozen_at is not None:
             raise VoteFrozenError
         return mine, latest.revision + 1
-    # What somebody says in quarantine takes no place; rounds leave it out until they are released.
-    state = "feedback" if place is None or is_paused(db, project.id, user_id) else "voted"
+    # What is kept and not used takes no place; rounds leave it out until its person is released or let through.
+    state = "voted" if place is not None and uses_feedback(db, project, user_id) else "feedback"
     mine = Assignment(
         project_id=project.id,
         comparison_id=comparison.id,

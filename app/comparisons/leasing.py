@@ -80,7 +80,7 @@ def _next(
         if leased is None and expire_leases(db, now=now, project_id=project.id):
             leased = claim(db, project, reviewer_id, now, shown_at=shown_at, holding=holding)
     if leased is None and turn is not standings.NOTHING:
-        leased = reclaim(db, project, reviewer_id, now, shown_at=shown_at)
+        leased = reclaim(db, project, reviewer_id, now, shown_at=shown_at, work=turn.work)
     if leased is not None:
         standings.count(db, project=project, reviewer_id=reviewer_id, turn=turn)
     wake.refill_if_low(db, project, now=now)

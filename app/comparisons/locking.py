@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import Boolean, bindparam, text
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Session
 
 from app.comparisons import changes
 from app.comparisons.errors import LeaseNotFoundError
+from app.comparisons.qualifying import Bar, asks, bar_sql
 from app.comparisons.records import Mode
 from app.db.direct import Direct
 from app.projects.queue import queue_of
@@ -33,11 +34,10 @@ _LOCK = Direct(
 
 # A new statement after the locks, so that it sees what whoever held them before has written.
 _MINE = Direct(
-    text("""
+    text(f"""
     SELECT a.id AS assignment_id, a.left_side, a.shown_order, a.state, a.frozen_at,
            coalesce(a.shown_at, a.leased_at) AS shown_at,
-           EXISTS (SELECT 1 FROM standings st WHERE st.project_id = a.project_id AND st.reviewer_id = a.reviewer_id
-                   AND st.paused_at IS NOT NULL) AS paused,
+           {bar_sql("a.reviewer_id")} AS bar,
            EXISTS (
              SELECT 1 FROM votes said WHERE said.assignment_id = a.id
                AND said.choice IN ('a', 'b', 'tie', 'both_bad', 'ranked')) AS judged,
@@ -51,6 +51,7 @@ _MINE = Direct(
                  SELECT 1 FROM votes later WHERE later.assignment_id = o.id AND later.revision > f.revision)
            ) AS others_flagged
     FROM assignments a
+    LEFT JOIN standings st ON st.project_id = a.project_id AND st.reviewer_id = a.reviewer_id
     LEFT JOIN LATERAL (
         SELECT revision, shown_choice FROM votes WHERE assignment_id = a.id ORDER BY revision DESC LIMIT 1
     ) v ON true
@@ -58,7 +59,7 @@ _MINE = Direct(
       AND a.state <> 'feedback' AND NOT EXISTS (
         SELECT 1 FROM votes f WHERE f.assignment_id = a.id AND f.source = 'feedback')
     FOR NO KEY UPDATE OF a
-""")
+""").bindparams(bindparam("project", type_=PG_UUID), bindparam("asks", type_=Boolean))  # noqa: S608 - constants
 )
 
 
@@ -82,8 +83,8 @@ class Locked:
     place: changes.Place
     revealed: bool
     """The reviewer was told the versions after their first choice (the playground does): no other would be blind."""
-    paused: bool
-    """The reviewer is in quarantine."""
+    bar: Bar | None
+    """What keeps the reviewer's word from counting."""
     judged: bool
     """They have judged it before, whatever they said since: a skip is no judgement."""
     shown_at: datetime
@@ -108,7 +109,9 @@ def lock(
     first = rows[0]
     if project_id not in (None, first["project_id"]):
         raise LeaseNotFoundError
-    values = {"comparison": first["comparison_id"], "reviewer": reviewer_id}
+    queue, reviewing = queue_of(first["queue"]), reviewing_of(first["reviewing"])
+    values = {"comparison": first["comparison_id"], "reviewer": reviewer_id, "project": first["project_id"]}
+    values["asks"] = asks(queue, reviewing)
     mine = _MINE.first(db, values)
     if mine is None or assignment_id not in (None, mine["assignment_id"]):
         raise LeaseNotFoundError
@@ -124,7 +127,7 @@ def lock(
         comparison_id=first["comparison_id"],
         lease_seconds=first["lease_seconds"],
         round_every_votes=first["round_every_votes"],
-        asks=reviewing_of(first["reviewing"]),
+        asks=reviewing,
         mode=first["mode"],
         left_side=mine["left_side"],
         shown_order=mine["shown_order"] or ([0, 1] if mine["left_side"] == "a" else [1, 0]),
@@ -133,8 +136,8 @@ def lock(
         latest=mine["latest"],
         place=place,
         revealed=first["strategy"] == "playground" and bool(mine["revision"]),
-        paused=mine["paused"],
+        bar=mine["bar"],
         judged=mine["judged"],
         shown_at=mine["shown_at"],
-        min_seconds=queue_of(first["queue"]).min_seconds,
+        min_seconds=queue.min_seconds,
     )

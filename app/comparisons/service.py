@@ -3,10 +3,11 @@
 Everything takes a session first, flushes and never commits. Times can be given (``now``) so that tests decide them.
 """
 
-from app.comparisons.feedback import is_paused, record_feedback
+from app.comparisons.feedback import record_feedback
 from app.comparisons.holding import expire_leases, extend_lease, lease_on, load_lease, show_lease
 from app.comparisons.labels import record_label
 from app.comparisons.leasing import lease_ahead, lease_next
+from app.comparisons.qualifying import uses_feedback
 from app.comparisons.stock import Made, create_comparison, create_ranking, withdraw_comparing, withdraw_unvoted
 from app.comparisons.voting import record_vote, undo_last, undo_vote
 
@@ -16,7 +17,6 @@ __all__ = [
     "create_ranking",
     "expire_leases",
     "extend_lease",
-    "is_paused",
     "lease_ahead",
     "lease_next",
     "lease_on",
@@ -27,6 +27,7 @@ __all__ = [
     "show_lease",
     "undo_last",
     "undo_vote",
+    "uses_feedback",
     "withdraw_comparing",
     "withdraw_unvoted",
 ]

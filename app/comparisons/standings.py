@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import Boolean, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Session
 
 from app.comparisons import checks, schedule
+from app.comparisons.qualifying import IDLE_VOTES, asks, bar_sql
 from app.db.base import utcnow
 from app.db.tables import Project
 from app.journal import audit
@@ -23,11 +24,8 @@ _ENSURE = text("""
 """)
 
 # The row lock makes one reviewer's requests take turns: each counts one pair handed out.
-_READ = text("""
-    SELECT st.handed, st.schedule, st.qualification, st.paused_at IS NOT NULL AS paused,
-           u.is_site_admin OR EXISTS (
-             SELECT 1 FROM memberships m
-             WHERE m.project_id = :project AND m.user_id = :reviewer AND m.role = 'admin') AS admin,
+_READ = text(f"""
+    SELECT st.handed, st.schedule, st.qualification_reset_at, {bar_sql(":reviewer")} AS bar,
            coalesce(
              (SELECT s.comparison_id FROM comparison_slots s
               WHERE s.project_id = :project AND s.state = 'free' AND s.queue_key < 'infinity'
@@ -36,10 +34,12 @@ _READ = text("""
               ORDER BY s.queue_key LIMIT 1),
              (SELECT c.id FROM comparisons c WHERE c.project_id = :project AND c.purpose = 'work'
               ORDER BY c.id DESC LIMIT 1)) AS next_work
-    FROM standings st JOIN users u ON u.id = st.reviewer_id
+    FROM standings st
     WHERE st.project_id = :project AND st.reviewer_id = :reviewer
     FOR UPDATE OF st
-""").bindparams(bindparam("project", type_=PG_UUID), bindparam("reviewer", type_=PG_UUID))
+""").bindparams(  # noqa: S608 - composed of constants
+    bindparam("project", type_=PG_UUID), bindparam("reviewer", type_=PG_UUID), bindparam("asks", type_=Boolean)
+)
 
 _COUNT = text("""
     UPDATE standings SET handed = handed + 1, schedule = :schedule
@@ -49,15 +49,21 @@ _COUNT = text("""
 _QUALIFY = text("""
     UPDATE standings SET qualification = :qualification
     WHERE project_id = :project AND reviewer_id = :reviewer AND qualification = 'open'
+    RETURNING reviewer_id
 """)
 
+# Since the reset, if there was one: judged then for the first time.
 _GOLD_SCORE = text("""
-    SELECT count(*) AS judged, count(*) FILTER (WHERE v.choice = k.answer) AS correct
+    SELECT count(*) FILTER (WHERE a.state <> 'leased') AS judged,
+           count(*) FILTER (WHERE a.state <> 'leased' AND v.choice = k.answer) AS correct,
+           count(*) FILTER (WHERE a.state = 'leased' AND a.expires_at > :now) AS in_hand
     FROM comparisons c
     JOIN controls k ON k.id = c.control_id
-    JOIN assignments a ON a.comparison_id = c.id AND a.state IN ('voted', 'surplus')
-    JOIN LATERAL (SELECT choice FROM votes WHERE assignment_id = a.id ORDER BY revision DESC LIMIT 1) v ON true
+    JOIN assignments a ON a.comparison_id = c.id AND a.state IN ('voted', 'surplus', 'leased')
+    LEFT JOIN LATERAL (SELECT choice FROM votes WHERE assignment_id = a.id ORDER BY revision DESC LIMIT 1) v ON true
     WHERE c.for_reviewer_id = :reviewer AND c.project_id = :project AND c.purpose = 'gold'
+      AND (CAST(:since AS timestamptz) IS NULL OR NOT EXISTS (
+        SELECT 1 FROM votes before WHERE before.assignment_id = a.id AND before.created_at < :since))
 """)
 
 
@@ -75,33 +81,36 @@ class Turn:
 
 NOTHING = Turn(work=False)
 
+Outcome = Literal["open", "in_hand", "passed", "failed"]
+
 
 def turn(
     db: Session, *, project: Project, reviewer_id: UUID, queue: QueueSettings, now: datetime | None = None, rng: Random
 ) -> Turn:
     """Decide on a reviewer's next pair, and make the check if it is to be one.
 
-    In a qualification round everybody but admins is given gold pairs only, until enough are judged; with too few
-    right, or none left, nothing. Nothing for whoever is paused: the claim itself sees to that where there are no
-    checks.
+    In a qualification round everybody whom the project asks (``qualifying``) is given gold pairs only, as many as it
+    takes; with too few right, or none left, nothing. Nothing for whoever is paused: the claim itself sees to that where
+    there are no checks.
     """
     if not queue.checks:
         return Turn()
+    now, reviewing = now or utcnow(), reviewing_of(project.reviewing)
     names = {"project": project.id, "reviewer": reviewer_id}
     db.execute(_ENSURE, names)
-    standing = db.execute(_READ, names).one()
-    if standing.paused:
+    standing = db.execute(_READ, names | {"asks": asks(queue, reviewing)}).one()
+    if standing.bar in IDLE_VOTES:
         return NOTHING
-    ranking = reviewing_of(project.reviewing).mode == "ranking"
-    qualification = standing.qualification
-    if queue.qualification_pairs and qualification == "open" and not standing.admin and not ranking:
-        qualification = _qualified(db, project, reviewer_id, queue)
-    if qualification == "failed":
-        return NOTHING
+    qualifying = standing.bar is not None
+    if qualifying:
+        outcome = _qualified(db, project, reviewer_id, queue, since=standing.qualification_reset_at, now=now)
+        if outcome in ("failed", "in_hand"):
+            return NOTHING
+        qualifying = outcome == "open"
+    ranking = reviewing.mode == "ranking"
     # Controls are pairs: among rankings they would be known by their shape.
     shares = {kind: percent for kind, percent in queue.shares.items() if not ranking or kind == "repeat"}
     plan = schedule.drawn(standing.schedule, shares, standing.handed, rng)
-    qualifying = bool(queue.qualification_pairs) and qualification == "open" and not standing.admin and not ranking
     kind = "gold" if qualifying else schedule.due(plan, shares, standing.handed)
     check = checks.make_check(
         db,
@@ -111,7 +120,7 @@ def turn(
         like=standing.next_work,
         own_prompts=queue.own_prompts,
         repeat_after=queue.repeat_after,
-        now=now or utcnow(),
+        now=now,
         rng=rng,
     )
     if kind in plan:
@@ -125,15 +134,19 @@ def count(db: Session, *, project: Project, reviewer_id: UUID, turn: Turn) -> No
         db.execute(_COUNT, {"project": project.id, "reviewer": reviewer_id, "schedule": turn.schedule})
 
 
-def _qualified(db: Session, project: Project, reviewer_id: UUID, queue: QueueSettings) -> str:
-    """'open' until enough gold pairs are judged, then 'passed' or 'failed', once and for all."""
+def _qualified(
+    db: Session, project: Project, reviewer_id: UUID, queue: QueueSettings, *, since: datetime | None, now: datetime
+) -> Outcome:
+    """'open' until enough gold pairs are judged ('in_hand' when the last of them are being looked at), then 'passed' or
+    'failed', until an admin has it decided again."""
     names = {"project": project.id, "reviewer": reviewer_id}
-    score = db.execute(_GOLD_SCORE, names).one()
+    score = db.execute(_GOLD_SCORE, names | {"since": since, "now": now}).one()
     if score.judged < queue.qualification_pairs:
-        return "open"
+        return "open" if score.judged + score.in_hand < queue.qualification_pairs else "in_hand"
     passed = 100 * score.correct >= queue.qualification_percent * score.judged
-    outcome = "passed" if passed else "failed"
-    db.execute(_QUALIFY, names | {"qualification": outcome})
+    outcome: Outcome = "passed" if passed else "failed"
+    if db.execute(_QUALIFY, names | {"qualification": outcome}).scalar_one_or_none() is None:
+        return outcome  # another request of theirs was first
     audit.record(
         db,
         actor_id=None,

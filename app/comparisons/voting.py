@@ -28,6 +28,7 @@ from app.comparisons.errors import (
 )
 from app.comparisons.holding import load_lease
 from app.comparisons.locking import Locked, lock
+from app.comparisons.qualifying import IDLE_VOTES
 from app.comparisons.records import COUNTED, Ballot, Choice, Leased, Recorded, Source, VoteRecord, choice_of
 from app.comparisons.rules import check_asked
 from app.comparisons.writing import write
@@ -131,7 +132,7 @@ def record_vote(
     if source != "feedback":  # an API client's own word was never asked for
         check_asked(ballot, locked.asks, mode=locked.mode, answers=len(locked.shown_order))
     rule = {"skip": changes.skip, "flag": changes.flag}.get(choice, changes.vote)
-    change = changes.put_aside(locked.place) if locked.paused else rule(locked.place)
+    change = changes.put_aside(locked.place) if locked.bar in IDLE_VOTES else rule(locked.place)
     row = write(db, locked, change, reviewer_id=reviewer_id, ballot=ballot, key=idempotency_key, source=source, now=now)
     if row is None:  # the key was used for another comparison
         raise KeyReusedError(idempotency_key or "")
@@ -164,7 +165,7 @@ def undo_vote(
     if locked.latest != "undone":
         if locked.frozen:
             raise VoteFrozenError
-        if locked.paused:
+        if locked.bar in IDLE_VOTES:
             change = changes.put_aside(locked.place, assignment_state="expired")
         else:
             change = changes.undo(locked.place, choice=locked.latest)

@@ -6,8 +6,8 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.comparisons.qualifying import Bar, bar
 from app.db.tables import Project
-from app.projects.queue import queue_of
 
 Why = Literal[
     "paused", "unqualified", "no_gold", "importing", "import_failed", "no_model", "no_prompts", "engine_down", "filling"
@@ -26,27 +26,14 @@ _FACTS = text("""
               WHERE project_id = :project AND archived_at IS NULL AND problem IS NULL) AS has_prompts
 """)
 
-_STANDING = text("""
-    SELECT st.paused_at IS NOT NULL AS paused, st.qualification,
-           u.is_site_admin OR EXISTS (
-             SELECT 1 FROM memberships m
-             WHERE m.project_id = :project AND m.user_id = :reviewer AND m.role = 'admin') AS admin
-    FROM standings st JOIN users u ON u.id = st.reviewer_id
-    WHERE st.project_id = :project AND st.reviewer_id = :reviewer
-""")
+_OF_BAR: dict[Bar, Why] = {"paused": "paused", "failed": "unqualified", "qualifying": "no_gold", "new": "no_gold"}
 
 
 def why_empty(db: Session, project: Project, reviewer_id: UUID) -> Why:
     """The first reason that holds for this reviewer."""
-    standing = db.execute(_STANDING, {"project": project.id, "reviewer": reviewer_id}).one_or_none()
-    if standing is not None:
-        if standing.paused:
-            return "paused"
-        if queue_of(project.queue).qualification_pairs and not standing.admin:
-            if standing.qualification == "failed":
-                return "unqualified"
-            if standing.qualification == "open":
-                return "no_gold"
+    kept = bar(db, project, reviewer_id)
+    if kept is not None:
+        return _OF_BAR[kept]
     facts = db.execute(_FACTS, {"project": project.id}).one()
     if not facts.has_model:
         if facts.import_state in ("queued", "preparing", "training", "publishing"):

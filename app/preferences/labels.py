@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import insert, select, text
+from sqlalchemy import Boolean, bindparam, insert, select, text
 from sqlalchemy.orm import Session
 
+from app.comparisons.qualifying import IDLE_FEEDBACK, bar_sql, names
 from app.db.base import utcnow
 from app.db.tables import Project, Round, RoundExample
 from app.preferences import replaying
@@ -30,23 +31,26 @@ class Label:
     label_id: UUID
 
 
-_LABELS = text("""
+_LABELS = text(f"""
     WITH latest AS (
         SELECT DISTINCT ON (l.completion_id, l.user_id) l.id, l.completion_id, l.user_id, l.desirable, l.created_at
         FROM completion_labels l
         WHERE l.project_id = :project
         ORDER BY l.completion_id, l.user_id, l.revision DESC
+    ), people AS (
+        SELECT who.id, {bar_sql("who.id")} AS bar
+        FROM (SELECT DISTINCT user_id AS id FROM latest) who
+        LEFT JOIN standings st ON st.project_id = :project AND st.reviewer_id = who.id
     )
     SELECT c.prompt_id, l.completion_id, p.held_out, l.desirable, l.created_at, l.id
     FROM latest l
     JOIN completions c ON c.id = l.completion_id
     JOIN prompts p ON p.id = c.prompt_id
+    JOIN people ON people.id = l.user_id
     WHERE l.desirable IS NOT NULL AND cardinality(c.ids) > 0 AND cardinality(c.prompt_ids) > 0
-      AND NOT EXISTS (
-        SELECT 1 FROM standings s
-        WHERE s.project_id = :project AND s.reviewer_id = l.user_id AND s.paused_at IS NOT NULL)
+      AND (people.bar IS NULL OR people.bar <> ALL(:idle))
     ORDER BY c.prompt_id, l.completion_id, l.id
-""")
+""").bindparams(bindparam("asks", type_=Boolean))  # noqa: S608 - composed of constants
 
 
 def collect_labels(
@@ -73,7 +77,7 @@ def collect_labels(
             weight=round(age_weight(row.created_at, now, settings.half_life_days), 6),
             label_id=row.id,
         )
-        for row in db.execute(_LABELS, {"project": project.id})
+        for row in db.execute(_LABELS, names(project) | {"idle": list(IDLE_FEEDBACK)})
         if replaying.in_window(row.created_at, now, settings.window_days)
     ]
     if settings.replay_percent is None:

@@ -4,14 +4,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Boolean, bindparam, text
 from sqlalchemy.orm import Session
 
+from app.comparisons.qualifying import IDLE_FEEDBACK, bar_sql, names
 from app.db.tables import Project
 from app.preferences.records import Split, Vote
 
 # Checks (gold, attention, repeats) are no votes for this purpose: they are not even left out.
-_VOTES = text("""
+_VOTES = text(f"""
     WITH latest AS (
         SELECT DISTINCT ON (v.assignment_id) v.*
         FROM votes v
@@ -31,14 +32,18 @@ _VOTES = text("""
         FROM items CROSS JOIN unnest(items.completions) AS used (id) JOIN completions t ON t.id = used.id
         WHERE items.id IN (SELECT comparison_id FROM latest)
         GROUP BY items.id
+    ), people AS (
+        SELECT who.id, {bar_sql("who.id")} AS bar
+        FROM (SELECT DISTINCT reviewer_id AS id FROM latest) who
+        LEFT JOIN standings st ON st.project_id = :project AND st.reviewer_id = who.id
     )
     SELECT c.prompt_id, l.comparison_id, items.completions, p.held_out, l.choice, l.strength, l.criteria, l.ranking,
            l.id AS vote_id, l.assignment_id, l.reviewer_id, l.created_at, k.completion_id AS correction_id,
            CASE
                WHEN l.choice IN ('skip', 'flag', 'undone') THEN l.choice
-               WHEN a.state = 'set_aside' OR (l.source <> 'feedback' AND paused.yes) THEN 'set_aside'
+               WHEN a.state = 'set_aside' OR (l.source <> 'feedback' AND people.bar = 'paused') THEN 'set_aside'
                WHEN l.surplus OR a.state NOT IN ('voted', 'feedback') THEN 'surplus'
-               WHEN l.source = 'feedback' AND (pr.feedback = 'ignore' OR paused.yes) THEN 'feedback'
+               WHEN l.source = 'feedback' AND (pr.feedback = 'ignore' OR people.bar = ANY(:idle)) THEN 'feedback'
                WHEN c.state = 'flagged' OR EXISTS (
                    SELECT 1 FROM latest f WHERE f.comparison_id = l.comparison_id AND f.choice = 'flag'
                    AND (c.flags_cleared_at IS NULL OR f.created_at > c.flags_cleared_at)) THEN 'flagged'
@@ -53,12 +58,10 @@ _VOTES = text("""
     JOIN texts ON texts.id = c.id
     JOIN projects pr ON pr.id = c.project_id
     JOIN prompts p ON p.id = c.prompt_id
-    CROSS JOIN LATERAL (SELECT EXISTS (
-        SELECT 1 FROM standings s
-        WHERE s.project_id = :project AND s.reviewer_id = l.reviewer_id AND s.paused_at IS NOT NULL) AS yes) paused
+    JOIN people ON people.id = l.reviewer_id
     LEFT JOIN corrections k ON k.vote_id = l.id
     ORDER BY c.prompt_id, c.created_at, l.comparison_id, l.id
-""")
+""").bindparams(bindparam("asks", type_=Boolean))  # noqa: S608 - composed of constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ def read(db: Session, project: Project) -> Read:
     """The votes that may count, and how many do not, by reason."""
     votes: list[Vote] = []
     left_out: Counter[str] = Counter()
-    for row in db.execute(_VOTES, {"project": project.id}):
+    for row in db.execute(_VOTES, names(project) | {"idle": list(IDLE_FEEDBACK)}):
         if row.left_out is not None:
             left_out[row.left_out] += 1
         else:

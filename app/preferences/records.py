@@ -18,10 +18,10 @@ REASONS = (
 )
 """Why a vote is left out. What it says of itself: skip, flag, undone. What became of it: surplus (its place was lost),
 set_aside (its reviewer is in quarantine), feedback (of an API client, and the project ignores those or its person is in
-quarantine). What it is about: flagged pairs, answers that read the same, that answer differently tokenised prompts, or
-that have no tokens. When it was given: before the project's window; or the model has learned from it, and it was not
-drawn again (replay). What the project's aggregation leaves out: votes without the criterion that is trained on, ties,
-both bad, undecided pairs."""
+quarantine or not past the qualification round). What it is about: flagged pairs, answers that read the same, that
+answer differently tokenised prompts, or that have no tokens. When it was given: before the project's window; or the
+model has learned from it, and it was not drawn again (replay). What the project's aggregation leaves out: votes without
+the criterion that is trained on, ties, both bad, undecided pairs."""
 
 
 @dataclass(frozen=True, slots=True)

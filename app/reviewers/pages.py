@@ -9,6 +9,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from app.accounts import access
 from app.accounts.principal import ProjectContext
+from app.comparisons.checks import gold_ahead
 from app.errors import DomainError
 from app.language import _, _n, listed
 from app.projects.queue import queue_of
@@ -90,8 +91,18 @@ def qualification(
 ) -> Response:
     """Let somebody past the qualification round, or send them back to it."""
     service.set_qualification(db, here.project, user_id, value, actor=here.principal.user_id)
-    told = _("Real work comes next.") if value == "waived" else _("The qualification round decides again.")
-    return _back(request, here, user_id, told)
+    if value == "waived":
+        return _back(request, here, user_id, _("Real work comes next."))
+    needed, left = queue_of(here.project.queue).qualification_pairs, gold_ahead(db, here.project, user_id)
+    if left < needed:
+        told = _(
+            "The qualification round begins anew. It takes %(needed)s gold pairs, and there are %(left)s that they have"
+            " not judged yet: add some.",
+            needed=needed,
+            left=left,
+        )
+        return _back(request, here, user_id, told, tone="bad")
+    return _back(request, here, user_id, _("The qualification round begins anew, with other gold pairs."))
 
 
 @router.post("/reviewers/{user_id}/goal")

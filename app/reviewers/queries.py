@@ -6,9 +6,10 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
-from sqlalchemy import text
+from sqlalchemy import Boolean, bindparam, text
 from sqlalchemy.orm import Session
 
+from app.comparisons.qualifying import Bar, bar_sql, names
 from app.db.tables import Project
 from app.reviewers.records import UNKNOWN, Judgements
 
@@ -111,6 +112,8 @@ class Person:
     role: str | None
     """In the project; null for whoever left it, and for site admins."""
     qualification: str
+    bar: Bar | None
+    """What keeps their word from counting; null: nothing does."""
     daily_goal: int | None
     paused_at: datetime | None
     paused_reason: str | None
@@ -120,8 +123,9 @@ class Person:
     """Pairs judged since midnight UTC."""
 
 
-_PEOPLE = text("""
+_PEOPLE = text(f"""
     SELECT u.id, u.email, u.name, m.role, coalesce(st.qualification, 'open') AS qualification, st.daily_goal,
+           {bar_sql("u.id")} AS bar,
            st.paused_at, st.paused_reason,
            (SELECT count(*) FROM assignments a
             WHERE a.project_id = :project AND a.reviewer_id = u.id AND a.state = 'set_aside') AS set_aside,
@@ -136,12 +140,12 @@ _PEOPLE = text("""
            OR EXISTS (SELECT 1 FROM votes v WHERE v.reviewer_id = u.id AND v.project_id = :project))
       AND (CAST(:only AS uuid) IS NULL OR u.id = :only)
     ORDER BY u.email
-""")
+""").bindparams(bindparam("asks", type_=Boolean))  # noqa: S608 - composed of constants
 
 
 def people(db: Session, project: Project, *, only: UUID | None = None) -> list[Person]:
     """Members, and whoever judged without being one (any more); by address."""
-    return [Person(**row) for row in db.execute(_PEOPLE, {"project": project.id, "only": only}).mappings()]
+    return [Person(**row) for row in db.execute(_PEOPLE, names(project) | {"only": only}).mappings()]
 
 
 @dataclass(frozen=True, slots=True)

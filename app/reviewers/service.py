@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import DateTime, bindparam, text
 from sqlalchemy.orm import Session
 
 from app.comparisons import setting_aside
@@ -38,16 +38,18 @@ _RELEASE = text("""
     RETURNING reviewer_id
 """)
 
-_SET = {
-    "qualification": text("""
-        INSERT INTO standings (project_id, reviewer_id, qualification) VALUES (:project, :reviewer, :value)
-        ON CONFLICT (project_id, reviewer_id) DO UPDATE SET qualification = :value
-    """),
-    "daily_goal": text("""
-        INSERT INTO standings (project_id, reviewer_id, daily_goal) VALUES (:project, :reviewer, :value)
-        ON CONFLICT (project_id, reviewer_id) DO UPDATE SET daily_goal = :value
-    """),
-}
+_SET_QUALIFICATION = text("""
+    INSERT INTO standings (project_id, reviewer_id, qualification, qualification_reset_at)
+    VALUES (:project, :reviewer, :value, :reset_at)
+    ON CONFLICT (project_id, reviewer_id)
+    DO UPDATE SET qualification = :value,
+                  qualification_reset_at = coalesce(:reset_at, standings.qualification_reset_at)
+""").bindparams(bindparam("reset_at", type_=DateTime(timezone=True)))
+
+_SET_GOAL = text("""
+    INSERT INTO standings (project_id, reviewer_id, daily_goal) VALUES (:project, :reviewer, :value)
+    ON CONFLICT (project_id, reviewer_id) DO UPDATE SET daily_goal = :value
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +113,25 @@ def release(db: Session, project: Project, reviewer_id: UUID, *, actor: UUID | N
 
 
 def set_qualification(
-    db: Session, project: Project, reviewer_id: UUID, value: Literal["open", "waived"], *, actor: UUID | None
+    db: Session,
+    project: Project,
+    reviewer_id: UUID,
+    value: Literal["open", "waived"],
+    *,
+    actor: UUID | None,
+    now: datetime | None = None,
 ) -> None:
     """Let a reviewer go on to real work ('waived'), or back to the qualification round ('open').
 
-    Gold pairs they have judged stay judged: with 'open', they are decided on again by those and the ones that follow.
+    Gold pairs they have judged stay judged and are not given again: with 'open', they are decided on by others.
 
     Raises:
         NoReviewerError: nobody of this id has to do with the project.
     """
     reviewer(db, project, reviewer_id)
-    db.execute(_SET["qualification"], {"project": project.id, "reviewer": reviewer_id, "value": value})
+    reset_at = (now or utcnow()) if value == "open" else None
+    names = {"project": project.id, "reviewer": reviewer_id}
+    db.execute(_SET_QUALIFICATION, names | {"value": value, "reset_at": reset_at})
     _record(db, project, reviewer_id, actor, "reviewer.qualification", value=value)
 
 
@@ -132,7 +142,7 @@ def set_goal(db: Session, project: Project, reviewer_id: UUID, pairs: int | None
         NoReviewerError: nobody of this id has to do with the project.
     """
     reviewer(db, project, reviewer_id)
-    db.execute(_SET["daily_goal"], {"project": project.id, "reviewer": reviewer_id, "value": pairs})
+    db.execute(_SET_GOAL, {"project": project.id, "reviewer": reviewer_id, "value": pairs})
     _record(db, project, reviewer_id, actor, "reviewer.goal", pairs=pairs)
 
 

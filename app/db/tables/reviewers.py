@@ -67,6 +67,9 @@ class Standing(Base):
     schedule: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict, server_default=text("'{}'"))
     """When the next check of each kind is due; see ``app.comparisons.checks``."""
     qualification: Mapped[str] = mapped_column(default="open", server_default="open")
+    """'open': not decided; 'waived': let through by an admin. Means nothing where the project has no round."""
+    qualification_reset_at: Mapped[datetime | None]
+    """An admin had it decided again then: by gold pairs judged since, and by nothing that was before."""
     daily_goal: Mapped[int | None]
     """In place of the project's."""
     paused_at: Mapped[datetime | None]
