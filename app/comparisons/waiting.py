@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.comparisons.checks import gold_ahead
 from app.comparisons.qualifying import Bar, bar
 from app.db.tables import Project
 
@@ -27,6 +28,20 @@ _FACTS = text("""
 """)
 
 _OF_BAR: dict[Bar, Why] = {"paused": "paused", "failed": "unqualified", "qualifying": "no_gold", "new": "no_gold"}
+
+
+Hindered = Literal["paused", "unqualified", "no_gold", "first_part"]
+"""As in ``Why``; and first_part: gold pairs wait, and real work comes after them."""
+
+
+def hindered(db: Session, project: Project, reviewer_id: UUID) -> Hindered | None:
+    """What stands between a reviewer and the work in the queue, before they ask for a pair; null: nothing."""
+    kept = bar(db, project, reviewer_id)
+    if kept is None:
+        return None
+    if kept in ("new", "qualifying"):
+        return "first_part" if gold_ahead(db, project, reviewer_id) else "no_gold"
+    return "paused" if kept == "paused" else "unqualified"
 
 
 def why_empty(db: Session, project: Project, reviewer_id: UUID) -> Why:

@@ -8,6 +8,7 @@ from starlette.responses import HTMLResponse, Response
 from app.accounts import access
 from app.accounts.principal import Principal, ProjectContext
 from app.comparisons.queries import judged, progress
+from app.comparisons.waiting import hindered
 from app.insights.queries import overview
 from app.insights.refill import refill
 from app.language import _
@@ -53,6 +54,7 @@ def project_page(here: Annotated[ProjectContext, access.reviewer()], db: Db, ren
         figures=overview(db, project),
         refill=refill(db, project) if here.is_admin else None,
         own=progress(db, project=project, reviewer_id=here.principal.user_id),
+        hindered=hindered(db, project, here.principal.user_id),
         mine_total=judged(db, project_id=project.id, reviewer_id=here.principal.user_id),
         exports=EXPORT_NAMES,
     )
