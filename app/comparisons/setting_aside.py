@@ -5,6 +5,7 @@ that is still free, or is surplus. Lock order: comparison → standing → slot 
 reviewer ever had are locked first, so that no vote of theirs slips in between.
 """
 
+from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import text
@@ -88,13 +89,41 @@ _LOCK_SLOTS = text("""
 """)
 
 
+# Left out by ``app.preferences.reading`` as long as the quarantine lasts.
+_READ = text("""
+    SELECT count(*) FROM assignments a JOIN comparisons c ON c.id = a.comparison_id AND c.purpose = 'work'
+    WHERE a.project_id = :project AND a.reviewer_id = :reviewer AND a.state = 'voted' AND a.frozen_at IS NOT NULL
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """What a quarantine does to votes."""
+
+    unread: int
+    """No round has read them: they lose their places and count nowhere."""
+    read: int
+    """A round has read them: they keep their places, and later rounds leave them out."""
+
+
+@dataclass(frozen=True, slots=True)
+class BroughtBack:
+    """What the end of a quarantine does to them."""
+
+    counted: int
+    surplus: int
+    """Others have filled their places meanwhile."""
+    read: int
+    """A round had read them: later rounds read them again."""
+
+
 def lock(db: Session, *, project_id: UUID, reviewer_id: UUID) -> None:
     """Lock every comparison on which the reviewer's word may still change."""
     db.execute(_LOCK, {"project": project_id, "reviewer": reviewer_id}).all()
 
 
-def set_aside(db: Session, *, project_id: UUID, reviewer_id: UUID) -> int:
-    """Free the slots of the reviewer's leases and of the votes that no round has read; how many votes.
+def set_aside(db: Session, *, project_id: UUID, reviewer_id: UUID) -> SetAside:
+    """Free the slots of the reviewer's leases and of the votes that no round has read.
 
     Votes that a round has read keep their places; later rounds leave them out (``app.preferences.reading``). Checks
     stay as they are: they are what the reviewer is judged by.
@@ -103,14 +132,16 @@ def set_aside(db: Session, *, project_id: UUID, reviewer_id: UUID) -> int:
     db.execute(_FREE, names)
     changed = db.execute(_SET_ASIDE, names).all()
     db.execute(_REOPEN, {"comparisons": [row.comparison_id for row in changed]})
-    return sum(row.state == "set_aside" for row in changed)
+    unread = sum(row.state == "set_aside" for row in changed)
+    return SetAside(unread, db.execute(_READ, names).scalar_one())
 
 
-def bring_back(db: Session, *, project_id: UUID, reviewer_id: UUID) -> tuple[int, int]:
-    """Undo ``set_aside``: votes that count again, and votes whose place others have taken (kept as surplus)."""
+def bring_back(db: Session, *, project_id: UUID, reviewer_id: UUID) -> BroughtBack:
+    """Undo ``set_aside``; votes whose place others have taken are kept as surplus."""
     names = {"project": project_id, "reviewer": reviewer_id}
+    read = db.execute(_READ, names).scalar_one()
     db.execute(_LOCK_SLOTS, names).all()
     back = db.execute(_TAKE, names).scalars().all()
     surplus = len(db.execute(_SURPLUS, names).all())
     db.execute(_COMPLETE, {"comparisons": list(back)})
-    return len(back), surplus
+    return BroughtBack(len(back), surplus, read)

@@ -70,7 +70,7 @@ def quarantine(here: Writing, user_id: UUID, body: QuarantineIn, db: Db) -> Revi
 def release(here: Writing, user_id: UUID, db: Db) -> ReleasedOut:
     """End a quarantine. Votes whose places are still free count again; the others stay as surplus."""
     released = service.release(db, here.project, user_id, actor=here.principal.user_id)
-    return ReleasedOut(counted=released.counted, surplus=released.surplus)
+    return ReleasedOut(counted=released.counted, surplus=released.surplus, read=released.read)
 
 
 @router.get("/checks")

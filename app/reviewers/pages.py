@@ -66,7 +66,18 @@ def quarantine(
 ) -> Response:
     """Pause a reviewer and set their unread votes aside."""
     votes = service.quarantine(db, here.project, user_id, reason=reason, actor=here.principal.user_id)
-    told = _n("In quarantine. %(n)s vote was set aside.", "In quarantine. %(n)s votes were set aside.", votes)
+    told = _n(
+        "In quarantine. %(n)s unread vote was set aside.",
+        "In quarantine. %(n)s unread votes were set aside.",
+        votes.unread,
+    )
+    if votes.read:
+        left_out = _n(
+            "%(n)s that a round has read will be left out of later rounds.",
+            "%(n)s that rounds have read will be left out of later rounds.",
+            votes.read,
+        )
+        told = listed((told, left_out), " ")
     return _back(request, here, user_id, told)
 
 
@@ -74,7 +85,9 @@ def quarantine(
 def release(here: Here, user_id: UUID, request: Request, db: Db) -> Response:
     """End a quarantine."""
     released = service.release(db, here.project, user_id, actor=here.principal.user_id)
-    told = _n("Released. %(n)s vote counts again.", "Released. %(n)s votes count again.", released.counted)
+    told = _n(
+        "Released. %(n)s unread vote counts again.", "Released. %(n)s unread votes count again.", released.counted
+    )
     if released.surplus:
         others = _n(
             "The place of %(n)s was filled by others, so it is kept as surplus.",
@@ -82,6 +95,13 @@ def release(here: Here, user_id: UUID, request: Request, db: Db) -> Response:
             released.surplus,
         )
         told = listed((told, others), " ")
+    if released.read:
+        again = _n(
+            "Later rounds read %(n)s again that one has read before.",
+            "Later rounds read %(n)s again that rounds have read before.",
+            released.read,
+        )
+        told = listed((told, again), " ")
     return _back(request, here, user_id, told)
 
 
@@ -96,8 +116,7 @@ def qualification(
     needed, left = queue_of(here.project.queue).qualification_pairs, gold_ahead(db, here.project, user_id)
     if left < needed:
         told = _(
-            "The qualification round begins anew. It takes %(needed)s gold pairs, and there are %(left)s that they have"
-            " not judged yet: add some.",
+            "The qualification round begins anew. It takes %(needed)s gold pairs; left for them: %(left)s. Add some.",
             needed=needed,
             left=left,
         )

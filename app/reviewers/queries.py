@@ -118,7 +118,9 @@ class Person:
     paused_at: datetime | None
     paused_reason: str | None
     set_aside: int
-    """Votes that quarantine took out of the count."""
+    """Unread votes that quarantine took out of the count."""
+    left_out: int
+    """Votes that a round has read, and that later ones leave out as long as the quarantine lasts."""
     today: int
     """Pairs judged since midnight UTC."""
 
@@ -129,6 +131,10 @@ _PEOPLE = text(f"""
            st.paused_at, st.paused_reason,
            (SELECT count(*) FROM assignments a
             WHERE a.project_id = :project AND a.reviewer_id = u.id AND a.state = 'set_aside') AS set_aside,
+           CASE WHEN st.paused_at IS NULL THEN 0 ELSE (
+             SELECT count(*) FROM assignments a JOIN comparisons c ON c.id = a.comparison_id AND c.purpose = 'work'
+             WHERE a.project_id = :project AND a.reviewer_id = u.id AND a.state = 'voted' AND a.frozen_at IS NOT NULL
+           ) END AS left_out,
            (SELECT count(*) FROM assignments a
             WHERE a.project_id = :project AND a.reviewer_id = u.id AND a.state IN ('voted', 'surplus', 'set_aside')
               AND EXISTS (SELECT 1 FROM votes v WHERE v.assignment_id = a.id

@@ -96,7 +96,8 @@ class ReviewerOut(BaseModel):
     today: int = Field(description="Pairs judged since midnight UTC.")
     paused_at: datetime | None = Field(description="In quarantine since.")
     paused_reason: str | None
-    set_aside: int = Field(description="Votes that quarantine took out of the count.")
+    set_aside: int = Field(description="Unread votes that quarantine took out of the count.")
+    left_out: int = Field(description="Votes that a round has read, which later ones leave out while it lasts.")
     figures: FiguresOut | None
     suspicions: list[SuspicionOut]
 
@@ -115,6 +116,7 @@ class ReviewerOut(BaseModel):
             paused_at=person.paused_at,
             paused_reason=person.paused_reason,
             set_aside=person.set_aside,
+            left_out=person.left_out,
             figures=FiguresOut.model_validate(line.figures) if line.figures else None,
             suspicions=[
                 SuspicionOut(kind=item.kind, probability=item.probability, told=item.told, others=others)
@@ -182,6 +184,7 @@ class ReleasedOut(BaseModel):
 
     counted: int = Field(description="Votes that count again.")
     surplus: int = Field(description="Votes whose place others have taken meanwhile.")
+    read: int = Field(description="Votes that a round had read before: later rounds read them again.")
 
 
 class ReviewerChange(BaseModel):

@@ -5,7 +5,6 @@ free their slots for others and count nowhere; those that one has read count in 
 count again whose slot is still theirs or free; the others stay as surplus.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -14,6 +13,7 @@ from sqlalchemy import DateTime, bindparam, text
 from sqlalchemy.orm import Session
 
 from app.comparisons import setting_aside
+from app.comparisons.setting_aside import BroughtBack, SetAside
 from app.db.base import utcnow
 from app.db.tables import Project
 from app.journal import audit, outbox
@@ -52,15 +52,6 @@ _SET_GOAL = text("""
 """)
 
 
-@dataclass(frozen=True, slots=True)
-class Released:
-    """What became of the votes that were set aside."""
-
-    counted: int
-    surplus: int
-    """Others have filled their place meanwhile."""
-
-
 def quarantine(
     db: Session,
     project: Project,
@@ -70,8 +61,8 @@ def quarantine(
     actor: UUID | None,
     now: datetime | None = None,
     **data: Any,
-) -> int:
-    """Pause a reviewer and set their unread votes aside; how many.
+) -> SetAside:
+    """Pause a reviewer and set their unread votes aside.
 
     Args:
         actor: null where the system itself acts.
@@ -90,11 +81,12 @@ def quarantine(
             _("%(email)s is in quarantine already.", email=person.email), mend=_("Nothing needs to be done.")
         )
     votes = setting_aside.set_aside(db, project_id=project.id, reviewer_id=reviewer_id)
-    _record(db, project, reviewer_id, actor, "reviewer.quarantine", reason=told, votes=votes, **data)
+    data |= {"reason": told, "votes": votes.unread, "read": votes.read}
+    _record(db, project, reviewer_id, actor, "reviewer.quarantine", **data)
     return votes
 
 
-def release(db: Session, project: Project, reviewer_id: UUID, *, actor: UUID | None) -> Released:
+def release(db: Session, project: Project, reviewer_id: UUID, *, actor: UUID | None) -> BroughtBack:
     """End a quarantine.
 
     Raises:
@@ -106,10 +98,11 @@ def release(db: Session, project: Project, reviewer_id: UUID, *, actor: UUID | N
         raise NotPausedError(
             _("%(email)s is not in quarantine.", email=person.email), mend=_("Nothing needs to be done.")
         )
-    counted, surplus = setting_aside.bring_back(db, project_id=project.id, reviewer_id=reviewer_id)
-    _record(db, project, reviewer_id, actor, "reviewer.release", counted=counted, surplus=surplus)
+    back = setting_aside.bring_back(db, project_id=project.id, reviewer_id=reviewer_id)
+    data = {"counted": back.counted, "surplus": back.surplus, "read": back.read}
+    _record(db, project, reviewer_id, actor, "reviewer.release", **data)
     outbox.enqueue(db, REFILL, str(project.id))
-    return Released(counted, surplus)
+    return back
 
 
 def set_qualification(

@@ -100,14 +100,14 @@ def test_a_reviewer_is_put_in_quarantine_and_released_by_keyboard(
     to(page, "Why")
     page.keyboard.type("clicks left")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("40 votes are set aside")).to_be_visible()
+    expect(page.get_by_text("40 unread votes are set aside")).to_be_visible()
     with server.db() as db:
         assert db.query(Assignment).filter_by(reviewer_id=clicker.id, state="set_aside").count() == 40
     to(page, "End the quarantine")
     page.keyboard.press("Enter")
     to(page, "Release")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Released. 40 votes count again")).to_be_visible()
+    expect(page.get_by_text("Released. 40 unread votes count again")).to_be_visible()
     expect(page.get_by_role("heading", name="What was decided")).to_be_visible()
     with server.db() as db:
         assert db.query(Assignment).filter_by(reviewer_id=clicker.id, state="voted").count() == 40

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.comparisons.service import lease_next, record_vote, undo_vote
+from app.comparisons.setting_aside import SetAside
 from app.comparisons.waiting import why_empty
 from app.db.base import utcnow
 from app.db.tables import Assignment, AuditEntry, Comparison, ComparisonSlot, Project, User, Vote
@@ -53,7 +54,7 @@ def test_votes_are_set_aside_their_places_filled_by_others_and_brought_back_wher
         judge(db, project, good)
     assert states(db, first.id) == ("complete", ["voted", "voted"])
 
-    assert service.quarantine(db, project, bad.id, reason="too fast", actor=good.id) == 2
+    assert service.quarantine(db, project, bad.id, reason="too fast", actor=good.id) == SetAside(unread=2, read=0)
     assert states(db, first.id) == ("open", ["free", "voted"])
     assert {item.reviewer_id for item in collect(db, project).preferences} == {good.id}
     assert lease_next(db, project=project, reviewer_id=bad.id) is None
@@ -79,7 +80,7 @@ def test_what_a_round_has_read_keeps_its_place_and_is_read_again_only_after_the_
     (pair,) = pairs(db, project, 1, slots=1)
     judge(db, project, bad)
     db.query(Assignment).update({"frozen_at": utcnow()})
-    assert service.quarantine(db, project, bad.id, reason="x", actor=None) == 0
+    assert service.quarantine(db, project, bad.id, reason="x", actor=None) == SetAside(unread=0, read=1)
     assert states(db, pair.id) == ("complete", ["voted"])
     assert (collect(db, project).preferences, collect(db, project).left_out) == ([], {"set_aside": 1})
     service.release(db, project, bad.id, actor=None)

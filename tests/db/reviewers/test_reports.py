@@ -3,14 +3,16 @@
 import csv
 from datetime import timedelta
 from io import StringIO
+from uuid import UUID
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
 
 from app.comparisons.service import lease_next
 from app.db.base import utcnow
 from app.db.session import transaction
-from app.db.tables import AuditEntry, Completion, Control, Project, User
+from app.db.tables import Assignment, AuditEntry, Completion, Control, Project, Standing, User
 from tests.factories import rows
 from tests.fixtures.portal import Caller, Portal
 
@@ -23,6 +25,10 @@ def ann(portal: Portal) -> Caller:
     user = portal.user("ann@example.org", is_site_admin=True)
     portal.project("Tone", user)
     return portal.browser(user)
+
+
+def project_id(db: Session) -> UUID:
+    return db.scalars(select(Project.id)).one()
 
 
 def lay_votes(portal: Portal, *, pairs: int = 40) -> tuple[str, str]:
@@ -90,7 +96,7 @@ def test_quarantine_goal_and_qualification_are_set_on_the_page_and_audited(porta
     assert ann.post(f"{mine}/quarantine", {"reason": "clicks left"}).headers["location"] == mine
     told = ann.get(mine).text
     assert "clicks left" in told
-    assert "40 votes are set aside" in told
+    assert "40 unread votes are set aside" in told
     assert ann.post(f"{mine}/quarantine", {"reason": "again"}).status_code == 409
     ann.post(f"{mine}/release")
     ann.post(f"{mine}/goal", {"pairs": "30"})
@@ -104,6 +110,70 @@ def test_quarantine_goal_and_qualification_are_set_on_the_page_and_audited(porta
     with portal.db() as db:
         actions = db.scalars(select(AuditEntry.action).where(AuditEntry.subject == f"user:{clicker}")).all()
     assert sorted(actions) == ["reviewer.goal", "reviewer.qualification", "reviewer.quarantine", "reviewer.release"]
+
+
+def test_quarantine_and_release_tell_what_becomes_of_votes_that_rounds_have_read(portal: Portal, ann: Caller) -> None:
+    _, clicker = lay_votes(portal)
+    with transaction(portal.factory) as db:
+        mine = select(Assignment.id).where(Assignment.reviewer_id == UUID(clicker)).limit(16)
+        db.execute(update(Assignment).where(Assignment.id.in_(mine)).values(frozen_at=utcnow()))
+    page = f"/p/tone/reviewers/{clicker}"
+    ann.post(f"{page}/quarantine", {"reason": "clicks left"})
+    told = ann.get(page).text
+    assert "24 unread votes were set aside. 16 that rounds have read will be left out of later rounds." in told
+    assert "24 unread votes are set aside. 16 that rounds have read are left out of later rounds." in told
+    ann.post(f"{page}/release")
+    assert "24 unread votes count again. Later rounds read 16 again that rounds have read before." in ann.get(page).text
+
+
+def test_decide_again_says_when_there_is_too_little_gold_for_it(portal: Portal, ann: Caller) -> None:
+    _, clicker = lay_votes(portal)
+    ann.post("/p/tone/settings/queue", {"qualification_pairs": "2"})
+    page = f"/p/tone/reviewers/{clicker}"
+    assert "not asked for" in ann.get(page).text, "they judged before it began"
+    with transaction(portal.factory) as db:
+        db.execute(
+            insert(Standing).values(project_id=project_id(db), reviewer_id=UUID(clicker), qualification="failed")
+        )
+        rows.make_control(db, db.scalars(select(Project)).one())
+    assert "not qualified" in ann.get(page).text
+    ann.post(f"{page}/qualification", {"value": "open"})
+    told = ann.get(page).text
+    assert "It takes 2 gold pairs; left for them: 1. Add some." in told
+    assert "not decided yet" in told
+    with transaction(portal.factory) as db:
+        rows.make_control(db, db.scalars(select(Project)).one())
+    ann.post(f"{page}/qualification", {"value": "open"})
+    assert "begins anew, with other gold pairs" in ann.get(page).text
+
+
+def test_the_first_page_asks_nobody_to_work_who_would_get_nothing(portal: Portal, ann: Caller) -> None:
+    _, clicker = lay_votes(portal)
+    with transaction(portal.factory) as db:
+        project = db.scalars(select(Project)).one()
+        rows.make_comparison(db, project, version=rows.make_version(db, project, number=3, state="retired"))
+        someone = db.get_one(User, UUID(clicker))
+        newcomer = rows.make_member(db, project)
+    mine, theirs = portal.browser(someone), portal.browser(newcomer)
+    assert "1 pair of answers waits for you." in mine.get("/p/tone").text
+    ann.post(f"/p/tone/reviewers/{clicker}/quarantine", {"reason": "clicks left"})
+    told = mine.get("/p/tone").text
+    assert "Reviewing is paused for you" in told
+    assert "waits for you" not in told
+    assert "Start comparing" not in told
+    ann.post("/p/tone/settings/queue", {"qualification_pairs": "1"})
+    told = theirs.get("/p/tone").text
+    assert "Not ready for you yet" in told
+    assert "Start comparing" not in told
+    with transaction(portal.factory) as db:
+        rows.make_control(db, db.scalars(select(Project)).one())
+    told = theirs.get("/p/tone").text
+    assert "Pairs of answers wait for you." in told
+    assert "Start comparing" in told
+    with transaction(portal.factory) as db:
+        failed = {"project_id": project_id(db), "reviewer_id": newcomer.id, "qualification": "failed"}
+        db.execute(insert(Standing).values(**failed))
+    assert "Thank you, that was the first part" in theirs.get("/p/tone").text
 
 
 def test_gold_is_written_promoted_and_retired(portal: Portal, ann: Caller) -> None:
