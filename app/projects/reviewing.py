@@ -108,6 +108,20 @@ class Reviewing(BaseModel):
         return {criterion.key: criterion for criterion in self.criteria}
 
 
+def labels_differ(reviewing: Reviewing) -> Reviewing:
+    """No two criteria that read alike, if only by their case; for what is typed: what is stored is read as it is.
+
+    Raises:
+        ValueError: two are called the same.
+    """
+    labels = [criterion.label for criterion in reviewing.criteria]
+    folded = [label.casefold() for label in labels]
+    twice = [label for label, key in zip(labels, folded, strict=True) if folded.count(key) > 1]
+    if twice:
+        raise ValueError(_("reviewers could not tell these criteria apart: %(twice)s", twice=", ".join(twice)))
+    return reviewing
+
+
 def reviewing_of(stored: Mapping[str, Any] | None) -> Reviewing:
     """``projects.reviewing`` with every default filled in."""
     return Reviewing.model_validate(dict(stored or {}))

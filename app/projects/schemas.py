@@ -4,12 +4,12 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from app.projects.aggregation import Aggregation
 from app.projects.queue import QueueSettings
 from app.projects.refilling import GateSettings, RefillSettings
-from app.projects.reviewing import Reviewing
+from app.projects.reviewing import Reviewing, labels_differ
 from app.rounds.spec import training_schema
 
 Promotion = Literal["manual", "after_round", "gate"]
@@ -56,7 +56,9 @@ class _Options(BaseModel):
         "does not read is refused.",
         examples=[TRAINING_EXAMPLE],
     )
-    reviewing: Reviewing = Field(default_factory=Reviewing, description="What reviewers are asked, and how.")
+    reviewing: Annotated[Reviewing, AfterValidator(labels_differ)] = Field(
+        default_factory=Reviewing, description="What reviewers are asked, and how."
+    )
     refilling: RefillSettings = Field(
         default_factory=RefillSettings, description="Which pairs are made, and how many wait."
     )

@@ -214,6 +214,7 @@ def test_what_reviewers_are_asked_is_set_on_a_page_of_its_own(portal: Portal, an
         ({"mode": "ranking"}, "criteria compare two answers"),
         ({"comment": "off"}, "comments are off"),
         ({"tags": "Kind\nKind"}, "Kind is there twice"),
+        ({"label-1": "helpful"}, "could not tell these criteria apart: Helpful, helpful"),
         ({"scale": "stars"}, "must be one of"),
     ],
 )
