@@ -5,11 +5,12 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import PurePath
 from typing import Any, BinaryIO
 
 from app.errors import InvalidError
-from app.language import _, listed
+from app.language import _, _n, listed
 from app.language.figures import Figure
 from app.prompts.conversations import Conversation, ConversationError, from_text, normalise
 
@@ -56,7 +57,8 @@ def parse_upload(
     """The good rows and the bad ones of an uploaded file.
 
     JSON Lines (.jsonl, .ndjson): {"prompt": text}, {"prompt": [messages]} or {"messages": [messages]} on each line.
-    CSV (.csv): a header with the column ``prompt``. A byte-order mark is passed over; blank lines are, too.
+    CSV (.csv): a header with the column ``prompt``, which also says whether commas or semicolons separate. A byte-order
+    mark is passed over; blank lines are, too.
 
     Args:
         data: the file, or its bytes; a file is read line by line.
@@ -127,22 +129,25 @@ def _json_row(line: int, text: str, max_chars: int) -> Row | RowError:
         return RowError(
             line, _("needs either 'prompt' or 'messages', and only one of them; it has %(found)s", found=found)
         )
-    return _conversation(line, value[keys[0]], max_chars)
+    value = value[keys[0]]
+    as_turns = isinstance(value, list) or (keys[0] == "messages" and not isinstance(value, str))
+    return _conversation(line, value, max_chars, as_turns=as_turns)
 
 
-def _conversation(line: int, value: Any, max_chars: int) -> Row | RowError:
+def _conversation(line: int, value: Any, max_chars: int, *, as_turns: bool = False) -> Row | RowError:
+    read = normalise if as_turns else from_text
     try:
-        if isinstance(value, str):
-            return Row(line, from_text(value, max_chars=max_chars))
-        return Row(line, normalise(value, max_chars=max_chars))
+        return Row(line, read(value, max_chars=max_chars))
     except ConversationError as error:
         return RowError(line, error.message)
 
 
 def _csv(stream: BinaryIO, max_chars: int) -> Iterator[Row | RowError]:
     unreadable: list[RowError] = []
-    reader = csv.reader(_texts(stream, unreadable), strict=True)
-    column = None
+    texts = _texts(stream, unreadable)
+    first = list(islice(texts, 1))
+    reader = csv.reader(chain(first, texts), delimiter=_delimiter(*first), strict=True)
+    column, columns = None, 0
     while True:
         start = reader.line_num + 1
         try:
@@ -158,9 +163,9 @@ def _csv(stream: BinaryIO, max_chars: int) -> Iterator[Row | RowError]:
         elif cells is None:
             return
         elif column is None:
-            column = _prompt_column(cells)
+            column, columns = _prompt_column(cells), len(cells)
         elif any(cell.strip() for cell in cells):
-            yield _csv_row(start, cells, column, max_chars)
+            yield _csv_row(start, cells, column, columns, max_chars)
 
 
 def _texts(stream: BinaryIO, unreadable: list[RowError]) -> Iterator[str]:
@@ -171,7 +176,27 @@ def _texts(stream: BinaryIO, unreadable: list[RowError]) -> Iterator[str]:
         yield "\n" if isinstance(text, RowError) else text
 
 
-def _csv_row(line: int, cells: list[str], column: int, max_chars: int) -> Row | RowError:
+def _delimiter(header: str = "") -> str:
+    """What separates the cells: a semicolon where only that makes a column 'prompt' of the header, else a comma."""
+
+    def finds_prompt(delimiter: str) -> bool:
+        try:
+            return "prompt" in _names(next(csv.reader([header], delimiter=delimiter), []))
+        except csv.Error:  # the reader of the whole file says so
+            return False
+
+    return ";" if finds_prompt(";") and not finds_prompt(",") else ","
+
+
+def _csv_row(line: int, cells: list[str], column: int, columns: int, max_chars: int) -> Row | RowError:
+    if len(cells) > columns:
+        told = _n(
+            "the row has %(cells)s cells and the header %(n)s column; put a text with the separator in it in quotes",
+            "the row has %(cells)s cells and the header %(n)s columns; put a text with the separator in it in quotes",
+            columns,
+            cells=len(cells),
+        )
+        return RowError(line, told)
     if column >= len(cells):
         return RowError(
             line, _("the row has %(cells)s of the header's columns and ends before 'prompt'", cells=len(cells))
@@ -190,14 +215,21 @@ def _broken_record(start: int, end: int, error: csv.Error) -> RowError:
 
 
 def _prompt_column(header: list[str]) -> int:
-    names = [name.strip().lower() for name in header]
+    names = _names(header)
     if names.count("prompt") != 1:
         found = ", ".join(repr(name) for name in header[:8]) or _("nothing")
         raise UploadInvalidError(
             _("the first line must name one column 'prompt'; it has %(found)s", found=found),
-            mend=_("Add a first line with the columns' names, the prompts under 'prompt', separated by commas."),
+            mend=_(
+                "Add a first line with the columns' names, the prompts under 'prompt', "
+                "separated by commas or semicolons."
+            ),
         )
     return names.index("prompt")
+
+
+def _names(header: list[str]) -> list[str]:
+    return [name.strip().lower() for name in header]
 
 
 def _lines(stream: BinaryIO) -> Iterator[tuple[int, str | RowError]]:

@@ -212,6 +212,14 @@ def test_a_file_that_cannot_be_used_is_refused_in_plain_words(
     assert count(portal) == 0
 
 
+def test_a_file_of_bad_rows_alone_says_that_nothing_of_it_is_kept(portal: Portal, ann: Caller) -> None:
+    answer = upload(ann, "mine.csv", b"prompt\nHow are you, Head?\n")
+    text = ann.get(answer.headers["location"]).text
+    assert "No row could be kept." in text
+    assert "The good rows are in" not in text
+    assert "put a text with the separator in it in quotes" in text
+
+
 def test_one_prompt_is_added_archived_and_used_again(portal: Portal, ann: Caller) -> None:
     assert ann.post("/p/tone/prompts/new", {"prompt": "How?", "system": "Be brief."}).status_code == 303
     empty = ann.post("/p/tone/prompts/new", {"prompt": " ", "system": "kept"})

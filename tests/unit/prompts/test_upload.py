@@ -42,7 +42,9 @@ def test_a_byte_order_mark_crlf_and_blank_lines_are_passed_over() -> None:
         (b'{"question": "a"}', "it has question"),
         (b'{"prompt": "a", "messages": []}', "only one of them"),
         (b'{"prompt": ""}', "is empty"),
-        (b'{"prompt": 5}', "at least one message"),
+        (b'{"prompt": 5}', "must be a text, not a number"),
+        (b'{"prompt": {"role": "user"}}', "must be a text, not an object"),
+        (b'{"messages": 5}', "at least one message"),
         (b'{"messages": [{"role": "assistant", "content": "a"}]}', "must end with a user's turn"),
         (b'{"prompt": "caf\xe9"}', "byte 16 of this line is not UTF-8"),
         (b'{"prompt": "\\u0000"}', "null character"),
@@ -77,11 +79,32 @@ def test_csv_from_a_spreadsheet_with_a_byte_order_mark() -> None:
     assert texts(b"\xef\xbb\xbfprompt\r\nOne\r\nTwo\r\n", "a.csv") == ["One", "Two"]
 
 
+def test_csv_with_semicolons_is_read_where_the_header_has_them() -> None:
+    data = b'\xef\xbb\xbfid;"Prompt"\r\n1;Hello, you\r\n2;"a; b"\r\n3;c;d\r\n'
+    rows, errors = parse_upload(data, "a.csv")
+    assert [row.conversation[0]["content"] for row in rows] == ["Hello, you", "a; b"]
+    assert said(errors) == {
+        4: "the row has 3 cells and the header 2 columns; put a text with the separator in it in quotes"
+    }
+    assert texts(b"prompt,a;b\nx; y,2\n", "a.csv") == ["x; y"]
+
+
+def test_a_text_with_a_comma_of_its_own_is_never_cut() -> None:
+    rows, errors = parse_upload(b'prompt\nHow are you, Head?\n"How are you, Head?"\nHm,\n', "a.csv")
+    assert [(row.line, row.conversation[0]["content"]) for row in rows] == [(3, "How are you, Head?")]
+    assert list(said(errors)) == [2, 4]
+    assert "has 2 cells and the header 1 column; put" in said(errors)[2]
+
+
 @pytest.mark.parametrize(
     ("row", "says"),
     [
         (b"1", "ends before 'prompt'"),
         (b"1,  ", "is empty"),
+        (
+            b"1,How are you, Head?",
+            "has 3 cells and the header 2 columns; put a text with the separator in it in quotes",
+        ),
         (b"1,caf\xe9", "is not UTF-8"),
         (b'1,"a" b', "this is not CSV"),
     ],
@@ -113,7 +136,9 @@ def test_a_quote_that_is_never_closed_says_which_lines_it_swallowed() -> None:
         (b"", "a.jsonl", "has no rows"),
         (b"\n\n", "a.jsonl", "has no rows"),
         (b"prompt\n", "a.csv", "has no rows"),
-        (b"question;prompt\na;b\n", "a.csv", "'question;prompt'"),
+        (b"question|prompt\na|b\n", "a.csv", "'question|prompt'"),
+        (b"x" * 200_000 + b";prompt\na;b\n", "a.csv", "must name one column 'prompt'"),
+        (b"prompt;Prompt\na;b\n", "a.csv", "'prompt', 'Prompt'"),
         (b"caf\xe9,prompt\n1,a\n", "a.csv", "first line cannot be read"),
         ("prompt\na\n".encode("utf-16"), "a.csv", "UTF-16"),
         (b"PK\x03\x04....", "a.csv", "archive or a spreadsheet"),
