@@ -1,6 +1,6 @@
 """Prompts in the API."""
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
@@ -9,8 +9,8 @@ from app.accounts import access
 from app.accounts.principal import ProjectContext
 from app.language import _
 from app.prompts import queries, service
-from app.prompts.conversations import Conversation, ConversationError, from_text, normalise
-from app.prompts.schemas import PromptIn, PromptOut, PromptPage, PromptsIn, PromptsOut, Result
+from app.prompts.conversations import Conversation, ConversationError, from_text, kind, normalise
+from app.prompts.schemas import PromptIn, PromptOut, PromptPage, PromptsIn, PromptsOut, Result, Source
 from app.versions.lengths import length_check
 from app.web.deps import AppSettings, Db
 from app.web.problems import problem
@@ -33,7 +33,8 @@ def add(
     """Add up to 1000 prompts. Equal conversations are one prompt, so sending a batch again is harmless.
 
     Each prompt of the batch has its own result, in the same order. Bad ones (`refused`) say why: no user's turn at
-    the end, too long for the current version's context, … The good ones are kept, unless `all_or_nothing` is set.
+    the end, too long for the current version's context, a key that is not read, … The good ones are kept, unless
+    `all_or_nothing` is set. One that is here already and archived stays archived, and its result says so.
     201 if something new was stored, 200 if not.
     """
     check = length_check(db, here.project, settings=settings)
@@ -63,7 +64,8 @@ def add(
     for (index, _turns), outcome in zip(good, added.outcomes, strict=True):
         status = "created" if outcome.created else "existing"
         prompt = outcome.prompt
-        results[index] = Result(index=index, status=status, id=prompt.id, held_out=prompt.held_out)
+        archived = prompt.archived_at is not None
+        results[index] = Result(index=index, status=status, id=prompt.id, held_out=prompt.held_out, archived=archived)
     created = len(added.created)
     response.status_code = 201 if created else 200
     return PromptsOut(
@@ -80,7 +82,7 @@ def list_prompts(
     db: Db,
     show: Annotated[queries.Show, Query(description="Which prompts.")] = "active",
     search: Annotated[str, Query(max_length=200, description="A text that one of the turns holds.")] = "",
-    source: Annotated[str | None, Query(description="api, file, form, chat or demo.")] = None,
+    source: Annotated[Source | None, Query(description="Where they came from.")] = None,
     cursor: Annotated[UUID | None, Query(description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
 ) -> PromptPage:
@@ -107,9 +109,17 @@ def unarchive(prompt_id: UUID, here: Annotated[ProjectContext, access.api_admin(
     return PromptOut.model_validate(service.unarchive(db, here.project, prompt_id, actor=here.principal.user_id))
 
 
-def _conversation(item: PromptIn, max_chars: int) -> Conversation:
-    if (item.prompt is None) == (item.messages is None):
+def _conversation(item: Any, max_chars: int) -> Conversation:
+    if not isinstance(item, dict):
+        raise ConversationError(
+            _("a prompt must be an object with 'prompt' or 'messages', not %(item)s", item=kind(item))
+        )
+    unknown = sorted(item.keys() - PromptIn.model_fields.keys())
+    if unknown:
+        told = _("%(unknown)s is not read here; leave only 'prompt' or 'messages'", unknown=repr(unknown[0]))
+        raise ConversationError(told)
+    given = [(key, value) for key, value in item.items() if value is not None]
+    if len(given) != 1:
         raise ConversationError(_("give either 'prompt' or 'messages', and only one of them"))
-    if item.prompt is not None:
-        return from_text(item.prompt, max_chars=max_chars)
-    return normalise(item.messages, max_chars=max_chars)
+    [(key, value)] = given
+    return (from_text if key == "prompt" else normalise)(value, max_chars=max_chars)

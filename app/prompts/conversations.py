@@ -15,6 +15,8 @@ from app.lines import with_newlines
 
 Conversation = list[dict[str, str]]
 ROLES = ("system", "user", "assistant")
+_SYSTEM = ("system", "developer")
+"""Names of the system's role that clients use."""
 MAX_MESSAGES = 200
 
 
@@ -31,7 +33,8 @@ def normalise(messages: Any, *, max_chars: int) -> Conversation:
     At most one system turn, and it comes first; user and assistant then take turns; a user's turn is last.
 
     Args:
-        messages: [{"role": "system" | "user" | "assistant", "content": text}, …], from anywhere.
+        messages: [{"role": "system" | "user" | "assistant", "content": text}, …], from anywhere; as in the chat,
+            "developer" is "system", and a content may be parts, [{"type": "text", "text": text}, …].
         max_chars: longest conversation, characters over all turns.
 
     Raises:
@@ -64,7 +67,7 @@ def normalise(messages: Any, *, max_chars: int) -> Conversation:
 def from_text(text: Any, *, max_chars: int) -> Conversation:
     """A conversation of one user's turn. Raises ConversationError, as ``normalise`` does."""
     if not isinstance(text, str):
-        raise ConversationError(_("the prompt must be a text, not %(text)s", text=_kind(text)))
+        raise ConversationError(_("the prompt must be a text, not %(text)s", text=kind(text)))
     return normalise([{"role": "user", "content": text}], max_chars=max_chars)
 
 
@@ -83,7 +86,7 @@ def _turn(number: int, message: Any) -> dict[str, str]:
     where = _("message %(number)s", number=number)
     if not isinstance(message, dict):
         raise ConversationError(
-            _("%(where)s must be an object with role and content, not %(message)s", where=where, message=_kind(message))
+            _("%(where)s must be an object with role and content, not %(message)s", where=where, message=kind(message))
         )
     unknown = sorted(str(key) for key in message if key not in ("role", "content"))
     if unknown:
@@ -95,13 +98,19 @@ def _turn(number: int, message: Any) -> dict[str, str]:
             )
         )
     role, content = message.get("role"), message.get("content")
+    role = ROLES[0] if role in _SYSTEM else role
     if role not in ROLES:
         raise ConversationError(
             _("%(where)s has the role %(role)s; use system, user or assistant", where=where, role=repr(role))
         )
+    content = _joined(content) if isinstance(content, list) else content
     if not isinstance(content, str):
         raise ConversationError(
-            _("%(where)s must have a text as content, not %(content)s", where=where, content=_kind(content))
+            _(
+                "%(where)s must have a text as content, not %(content)s",
+                where=where,
+                content=kind(message.get("content")),
+            )
         )
     if "\0" in content:
         raise ConversationError(_("%(where)s holds a null character, which cannot be stored; remove it", where=where))
@@ -146,7 +155,15 @@ def _check_order(roles: list[str]) -> None:
             )
 
 
-def _kind(value: object) -> str:
+def _joined(parts: list[Any]) -> str | None:
+    """The text of a content in parts; None if one of them is no text."""
+    texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text"]
+    whole = len(texts) == len(parts) and all(isinstance(text, str) for text in texts)
+    return "".join(map(str, texts)) if whole else None
+
+
+def kind(value: object) -> str:
+    """What kind of JSON value this is, in words."""
     names = {
         type(None): _("nothing"),
         bool: _("true or false"),

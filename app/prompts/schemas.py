@@ -4,9 +4,10 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, SkipValidation
 
 MAX_BATCH = 1000
+Source = Literal["api", "file", "form", "chat", "demo", "playground"]
 MESSAGES_EXAMPLE: list[JsonValue] = [
     {"role": "system", "content": "You answer customers of a bakery."},
     {"role": "user", "content": "Do you have gluten-free bread?"},
@@ -21,7 +22,8 @@ class PromptIn(BaseModel):
     prompt: str | None = Field(default=None, description="A single user's turn.", examples=["How do I boil an egg?"])
     messages: list[Any] | None = Field(
         default=None,
-        description="Turns with `role` (system, user or assistant) and `content`.",
+        description="Turns with `role` (system, user or assistant; `developer` is `system`) and `content`: a text, or "
+        "parts of type `text`.",
         examples=[MESSAGES_EXAMPLE],
     )
 
@@ -36,7 +38,8 @@ class PromptsIn(BaseModel):
         },
     )
 
-    prompts: list[PromptIn] = Field(min_length=1, max_length=MAX_BATCH)
+    # Each is checked on its own, so that a bad one has its result and the others theirs.
+    prompts: list[SkipValidation[PromptIn]] = Field(min_length=1, max_length=MAX_BATCH)
     all_or_nothing: bool = Field(
         default=False, description="Refuse the whole batch if one prompt is bad; otherwise the good ones are kept."
     )
@@ -50,7 +53,7 @@ class PromptOut(BaseModel):
     id: UUID
     messages: list[dict[str, str]] = Field(examples=[MESSAGES_EXAMPLE])
     held_out: bool = Field(description="Its votes evaluate and never train.")
-    source: str = Field(description="api, file, form, chat or demo.")
+    source: Source = Field(description="Where it came from.")
     problem: str | None = Field(description="Why the current version cannot answer it; null if it can.")
     sampled_count: int = Field(description="How often completions were sampled for it.")
     created_at: datetime
@@ -67,6 +70,9 @@ class Result(BaseModel):
     )
     id: UUID | None = None
     held_out: bool | None = None
+    archived: bool | None = Field(
+        default=None, description="True: an admin put it aside, so no pairs are made of it until it is unarchived."
+    )
     error: str | None = Field(default=None, description="Why it was refused, and what to do.")
 
 

@@ -54,13 +54,26 @@ def test_bad_prompts_are_told_apart_and_the_good_ones_kept(portal: Portal, ann: 
         {"messages": [{"role": "assistant", "content": "Hi"}]},
         {"prompt": "a", "messages": []},
         {"prompt": "x" * 100_001},
+        {"prompt": 5},
+        {"prompt": "a", "id": 7},
+        "Just a text",
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
     )
     assert answer.status_code == 201
     results = answer.json()["results"]
-    assert [item["status"] for item in results] == ["created"] + ["refused"] * 4
+    assert [item["status"] for item in results] == ["created"] + ["refused"] * 8
     for item, says in zip(
         results[1:],
-        ["is empty", "must end with a user's turn", "only one of them", "100,001 characters, at most 100,000"],
+        [
+            "is empty",
+            "must end with a user's turn",
+            "only one of them",
+            "100,001 characters, at most 100,000",
+            "the prompt must be a text, not a number",
+            "'id' is not read here",
+            "not a text",
+            "message 1 must have a text as content, not a list",
+        ],
         strict=True,
     ):
         assert says in item["error"]
@@ -106,6 +119,29 @@ def test_pages_filters_and_single_prompts(portal: Portal, ann: Caller) -> None:
     assert ann.post(f"{URL}/{one}/unarchive").json()["archived_at"] is None
     assert ann.get(URL, params={"cursor": "nonsense"}).status_code == 422
     assert ann.get(URL, params={"show": "hidden"}).status_code == 422
+
+
+def test_turns_are_read_as_the_chat_reads_them(portal: Portal, ann: Caller) -> None:
+    parts = [{"type": "text", "text": "How are "}, {"type": "text", "text": "you?"}]
+    turns = [{"role": "developer", "content": "Be kind."}, {"role": "user", "content": parts}]
+    assert send(ann, {"messages": turns}).json()["created"] == 1
+    assert ann.get(URL).json()["items"][0]["messages"] == [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "How are you?"},
+    ]
+
+
+def test_a_prompt_that_is_sent_again_says_that_it_is_archived(portal: Portal, ann: Caller) -> None:
+    [first] = send(ann, {"prompt": "One"}).json()["results"]
+    assert first["archived"] is False
+    ann.post(f"{URL}/{first['id']}/archive")
+    [again] = send(ann, {"prompt": "One"}).json()["results"]
+    assert (again["status"], again["id"], again["archived"]) == ("existing", first["id"], True)
+
+
+def test_a_source_that_is_none_is_refused(portal: Portal, ann: Caller) -> None:
+    assert ann.get(URL, params={"source": "nope"}).status_code == 422
+    assert ann.get(URL, params={"source": "playground"}).status_code == 200
 
 
 def test_another_projects_prompts_do_not_exist(portal: Portal, ann: Caller) -> None:
