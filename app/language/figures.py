@@ -1,6 +1,7 @@
 """Numbers, shares and moments as the language of now writes them (CLDR, by Babel). Digits are Latin in every language:
 they are also the keys on the buttons, and the figures in exports."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -90,6 +91,28 @@ def written(number: str) -> str:
         return _with_minus(number)
     marks = {".": get_decimal_symbol(current()), ",": get_group_symbol(current())}
     return _with_minus("".join(marks.get(char, char) for char in number))
+
+
+def typed(text: str) -> str | None:
+    """A number as people of the language of now type it, '0,9', with a point: '0.9'. Other texts stay as they are.
+
+    None where the point may part thousands there: '1.000' is a thousand to some, and one to others.
+    """
+    decimal_mark, group_mark = get_decimal_symbol(current()), get_group_symbol(current())
+    number = text.strip()
+    if group_mark == "." and re.fullmatch(r"[-+]?[1-9]\d{0,2}(\.\d{3})+", number):
+        return None
+    pointed = number.replace(decimal_mark, ".")
+    return pointed if decimal_mark not in (".", "") and is_number(pointed) else text
+
+
+def is_number(text: str) -> bool:
+    """Whether this is a number written with a point, if any."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def significant(number: float, digits: int = 2) -> str:

@@ -6,8 +6,9 @@ from typing import Any
 
 from app.accounts.principal import Principal
 from app.db.tables import Project
-from app.language import _
+from app.language import _, figures
 from app.lines import with_newlines
+from app.projects import editing
 from app.projects.form_fields import Field, Section
 from app.projects.loss_fields import loss_fields, reference_fields
 from app.projects.refilling import DEFAULT_EXPLORATION, DEFAULT_POOL_FACTOR, gate_of, refilling_of
@@ -357,6 +358,26 @@ class FormState:
     errors: dict[str, str] = field(default_factory=dict)
     general: list[str] = field(default_factory=list)
     """Errors that belong to no field of the form."""
+    stored: dict[str, str] = field(default_factory=dict)
+    """What somebody else has stored meanwhile in fields that were changed in this form, too."""
+    shown: str = ""
+    """The marks of what the form was shown with (``app.projects.editing``); empty for one that changes nothing."""
+    unread: set[str] = field(default_factory=set)
+    """Numbers that may mean this or that; they stay as they were typed."""
+
+    def text(self, item: Field) -> str:
+        """The field's value as people of the language of now would type it."""
+        value = self.values.get(item.name, "")
+        return value if item.name in self.unread else _as_typed(item, value)
+
+    def placeholder(self, item: Field) -> str:
+        """What an empty field stands for, written the same way."""
+        return _as_typed(item, item.placeholder)
+
+    def meanwhile(self, item: Field) -> str:
+        """What is stored in the field now, in words."""
+        value = self.stored[item.name]
+        return dict(item.choices).get(value, _as_typed(item, value)) or _("nothing")
 
     def add_errors(self, errors: list[FieldError]) -> None:
         """Put each error at its field, or at the longest field name that begins its own."""
@@ -371,7 +392,7 @@ class FormState:
 
     def wrong_in(self, section: Section) -> bool:
         """Whether one of the section's fields has an error, so that it must be open."""
-        return any(item.name in self.errors for item in section.fields)
+        return any(item.name in self.errors or item.name in self.stored for item in section.fields)
 
 
 def blank() -> FormState:
@@ -388,10 +409,11 @@ def of_project(project: Project) -> FormState:
     stored = {name: getattr(project, name) for name in ProjectIn.model_fields if name not in ("slug", "training")}
     stored["refilling"] = refilling_of(project.refilling).model_dump()
     stored["gate"] = gate_of(project.gate).model_dump()
-    return FormState({name: _written(value) for name, value in _flat(stored).items()} | _typed(project.training))
+    values = {name: _written(value) for name, value in _flat(stored).items()} | _shown(project.training)
+    return FormState(values, shown=editing.marks({name: values.get(name, "") for name in FIELDS}))
 
 
-def _typed(training: Mapping[str, Any]) -> dict[str, str]:
+def _shown(training: Mapping[str, Any]) -> dict[str, str]:
     """Training settings by the names of the form's fields; defaults of loss and method empty."""
     values = {name: _written(value) for name, value in _flat({"training": training}).items()}
     usual = TrainingSettings.from_dict({name: training[name] for name in ("loss", "method") if name in training})
@@ -399,6 +421,27 @@ def _typed(training: Mapping[str, Any]) -> dict[str, str]:
         if values.get(f"training.{name}") == _written(value):
             values[f"training.{name}"] = ""
     return values
+
+
+def merge(form: Mapping[str, Any], project: Project) -> tuple[FormState, dict[str, Any]]:
+    """What was typed into the form of an existing project, as ``read`` gives it; what was not changed in it is as it
+    is stored by now, and ``stored`` of the form has what somebody else has changed, too."""
+    state, shown = _typed(form), str(form.get(editing.MARKS, ""))
+    now = of_project(project)
+    touched = editing.changed(state.values, shown)
+    machines = {f"training.{name}" for name in MACHINE_SETTINGS}  # for site admins to change; others send none
+    unsent = {
+        name
+        for name, item in FIELDS.items()
+        if name not in form and (name in machines or (item.only and item.only[0] not in touched))
+    }
+    current = {name: now.values.get(name, "") for name in FIELDS}
+    merged = editing.merge(state.values, current, shown, unsent=unsent)
+    state = FormState(
+        merged.values, state.errors, stored=merged.stored, shown=now.shown if merged.stored else shown,
+        unread=state.unread,
+    )  # fmt: skip
+    return state, _arguments(state, project.training)
 
 
 def read(form: Mapping[str, Any], *, training: Mapping[str, Any] | None = None) -> tuple[FormState, dict[str, Any]]:
@@ -409,7 +452,28 @@ def read(form: Mapping[str, Any], *, training: Mapping[str, Any] | None = None) 
     Args:
         training: the stored training settings; those that the form does not show are carried over.
     """
-    typed = {name: with_newlines(str(form.get(name, ""))) for name in FIELDS}
+    state = _typed(form)
+    return state, _arguments(state, training or {})
+
+
+def _typed(form: Mapping[str, Any]) -> FormState:
+    """What was typed, numbers with a point."""
+    state = FormState({name: with_newlines(str(form.get(name, ""))) for name in FIELDS})
+    for name, text in state.values.items():
+        if FIELDS[name].kind == "number":
+            number = figures.typed(text)
+            if number is None:
+                told = _("%(number)s could be a thousand or a fraction; write it without the point", number=text)
+                state.errors[name] = told
+                state.unread.add(name)
+            else:
+                state.values[name] = number
+    return state
+
+
+def _arguments(state: FormState, training: Mapping[str, Any]) -> dict[str, Any]:
+    """What was typed as arguments of the service, which is also told what is wrong already, so that it refuses it."""
+    typed = state.values | {name: f"{state.values[name]}?" for name in state.unread}
     values: dict[str, Any] = {name: text if name in _TEXTS else _number(text) for name, text in typed.items()}
     values["sampling.stop"] = [line for line in typed["sampling.stop"].split("\n") if line]
     for name, text in typed.items():
@@ -419,7 +483,7 @@ def read(form: Mapping[str, Any], *, training: Mapping[str, Any] | None = None) 
             values[name] = text == _YES
     kept = {
         name: value
-        for name, value in (training or {}).items()
+        for name, value in training.items()
         if name in _KEPT and (typed["training.method"] in ADAPTER_METHODS or not name.startswith("lora_"))
     }
     arguments: dict[str, Any] = {"sampling": {}, "refilling": {}, "gate": {}, "training": kept | {"loss_settings": {}}}
@@ -428,13 +492,13 @@ def read(form: Mapping[str, Any], *, training: Mapping[str, Any] | None = None) 
             _put(arguments, name.split("."), value)
     for needed in ("name", "base_model", "guidelines"):
         arguments.setdefault(needed, "")
-    return FormState(typed), arguments
+    return arguments
 
 
 def of_training(settings: Mapping[str, Any]) -> FormState:
     """The form of a single round's training settings: these, to begin with."""
     shown = {item.name for section in TRAINING_SECTIONS for item in section.fields}
-    return FormState({name: value for name, value in _typed(settings).items() if name in shown})
+    return FormState({name: value for name, value in _shown(settings).items() if name in shown})
 
 
 def read_training(form: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[FormState, dict[str, Any]]:
@@ -448,6 +512,10 @@ def _put(target: dict[str, Any], path: list[str], value: Any) -> None:
     for name in path[:-1]:
         target = target[name]
     target[path[-1]] = value
+
+
+def _as_typed(item: Field, value: str) -> str:
+    return figures.written(value) if item.kind == "number" and figures.is_number(value) else value
 
 
 def _number(text: str) -> Any:

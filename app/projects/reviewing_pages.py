@@ -10,9 +10,9 @@ from starlette.responses import HTMLResponse, Response
 
 from app.accounts import access
 from app.accounts.principal import ProjectContext
-from app.language import _
+from app.language import _, listed, say
 from app.lines import with_newlines
-from app.projects import service
+from app.projects import editing, service
 from app.projects.reviewing import MAX_CRITERIA, reviewing_of
 from app.projects.validation import ProjectInvalidError
 from app.web.deps import Db, Fields, Render, see_other
@@ -39,22 +39,43 @@ _SPARE_ROWS = 2
 @router.get("")
 def show(here: Here, render: Render) -> HTMLResponse:
     """The settings as they are."""
-    values = reviewing_of(here.project.reviewing).model_dump()
-    return _page(render, here, values | {"tags": "\n".join(values["tags"])})
+    return _page(render, here, _stored(here))
 
 
 @router.post("")
 def save(here: Here, request: Request, fields: Fields, db: Db, render: Render) -> Response:
-    """Change them all, or show the form again with what is wrong."""
-    values = _typed(fields)
+    """Store what was changed in the form, or show it again with what is wrong or was changed by somebody else, too."""
+    service.hold(db, here.project)
+    shown = str(fields.get(editing.MARKS, ""))
+    merged = editing.merge(_typed(fields), _stored(here), shown)
+    values = merged.values
+    if merged.stored:
+        return _page(render, here, values, stored=merged.stored, status=409)
     wanted = values | {"tags": [line.strip() for line in values["tags"].split("\n") if line.strip()]}
     try:
         service.update_project(db, here.project, actor=here.principal.user_id, reviewing=wanted)
     except ProjectInvalidError as error:
         errors, general = _by_field(error)
-        return _page(render, here, values, errors=errors, general=general, status=422)
+        return _page(render, here, values, shown=shown, errors=errors, general=general, status=422)
     told = _("Saved. Pairs shown from now on ask for this.")
     return see_other(request, f"/p/{here.project.slug}/settings/reviewing", flash=told)
+
+
+def _stored(here: ProjectContext) -> dict[str, Any]:
+    """The settings as the form holds them."""
+    values = reviewing_of(here.project.reviewing).model_dump()
+    numbers = {name: str(values[name]) for name in ("answers", "comment_min_chars")}
+    return values | numbers | {"tags": "\n".join(values["tags"])}
+
+
+def _in_words(name: str, value: Any) -> str:
+    """A setting as people read it on the page."""
+    if name == "criteria":
+        scales = dict(CHOICES["criterion"])
+        return listed(f"{item['label']} ({say(scales[item['scale']])})" for item in value) or _("nothing")
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    return dict(CHOICES.get(name, ())).get(value, value) or _("nothing")
 
 
 def _typed(fields: FormData) -> dict[str, Any]:
@@ -105,6 +126,8 @@ def _page(
     here: ProjectContext,
     values: dict[str, Any],
     *,
+    shown: str = "",
+    stored: dict[str, Any] | None = None,
     errors: dict[str, str] | None = None,
     general: list[str] | None = None,
     status: int = 200,
@@ -115,6 +138,8 @@ def _page(
         status=status,
         project=here.project,
         values=values,
+        shown=shown or editing.marks(_stored(here)),
+        stored={name: _in_words(name, value) for name, value in (stored or {}).items()},
         criteria=[*values["criteria"], *({"key": "", "label": "", "scale": "preference"} for _ in range(spare))],
         errors=errors,
         general=general or [],

@@ -84,6 +84,11 @@ def create_project(
     return project
 
 
+def hold(db: Session, project: Project) -> None:
+    """Have the project as it is stored now; nobody else changes its settings until this transaction ends."""
+    db.refresh(project, with_for_update=True)
+
+
 def update_project(
     db: Session, project: Project, *, actor: UUID | None = None, by_site_admin: bool = False, **changes: Any
 ) -> Project:

@@ -48,9 +48,12 @@ def edit(here: Annotated[ProjectContext, access.admin()], db: Db, render: Render
 def change(
     here: Annotated[ProjectContext, access.admin()], request: Request, fields: Fields, db: Db, render: Render
 ) -> Response:
-    """Change them all, or show the form again with what is wrong."""
+    """Store what was changed in the form, or show it again with what is wrong or was changed by somebody else, too."""
     project = here.project
-    form, values = forms.read(fields, training=project.training)
+    service.hold(db, project)
+    form, values = forms.merge(fields, project)
+    if form.stored:
+        return render("projects/settings.html", status=409, **_shown(db, here, form))
     try:
         service.update_project(
             db, project, actor=here.principal.user_id, by_site_admin=here.principal.is_site_admin, **values

@@ -22,7 +22,7 @@ from app.rounds import blind
 from app.rounds.gate import judge, judge_blind
 from app.rounds.service import request_round
 from tests.factories import rows
-from tests.fixtures.portal import Caller, Portal
+from tests.fixtures.portal import Caller, Portal, marks
 
 
 @pytest.fixture
@@ -129,6 +129,66 @@ def test_the_settings_form_saves_what_it_shows(portal: Portal, ann: Caller) -> N
     refused = ann.post("/p/tone/settings", changed | {"name": ""})
     assert refused.status_code == 422
     assert stored(portal).name == "Tone"
+
+
+def test_a_second_form_writes_only_what_was_changed_in_it(portal: Portal, ann: Caller) -> None:
+    shown = marks(ann.get("/p/tone/settings").text)
+    values = forms.of_project(stored(portal)).values | {"shown": shown}
+    assert ann.post("/p/tone/settings", values | {"guidelines": "Be brief."}).status_code == 303
+    assert ann.post("/p/tone/settings", values | {"buffer_size": "30"}).status_code == 303
+    now = stored(portal)
+    assert (now.guidelines, now.buffer_size) == ("Be brief.", 30)
+
+
+def test_who_changes_what_somebody_else_has_changed_meanwhile_sees_both(portal: Portal, ann: Caller) -> None:
+    values = forms.of_project(stored(portal)).values | {"shown": marks(ann.get("/p/tone/settings").text)}
+    ann.post("/p/tone/settings", values | {"guidelines": "Be brief.", "buffer_size": "30"})
+    mine = values | {"guidelines": "Be witty.", "promotion": "gate"}
+    answer = ann.post("/p/tone/settings", mine)
+    assert answer.status_code == 409
+    assert "Somebody else has changed the same settings meanwhile." in answer.text
+    assert "Be witty.</textarea>" in answer.text
+    assert "Be brief.</p>" in answer.text
+    assert 'name="buffer_size" type="text" value="30"' in answer.text
+    assert 'value="gate" selected' in answer.text
+    assert (stored(portal).guidelines, stored(portal).promotion) == ("Be brief.", "manual")
+    assert ann.post("/p/tone/settings", mine | {"shown": marks(answer.text), "buffer_size": "30"}).status_code == 303
+    now = stored(portal)
+    assert (now.guidelines, now.promotion, now.buffer_size) == ("Be witty.", "gate", 30)
+
+
+def test_what_the_browser_hides_is_not_taken_for_a_change(portal: Portal, ann: Caller) -> None:
+    """Of a method without LoRA the form sends no rank; somebody else has changed both meanwhile."""
+    full = {"training.method": "full"} | dict.fromkeys(
+        (f"training.lora_{name}" for name in ("rank", "alpha", "dropout", "dora", "rslora")), ""
+    )
+    ann.post("/p/tone/settings", forms.of_project(stored(portal)).values | full)
+    shown = marks(ann.get("/p/tone/settings").text)
+    values = forms.of_project(stored(portal)).values | {"shown": shown}
+    ann.post("/p/tone/settings", values | {"training.method": "lora", "training.lora_rank": "32"})
+    sent = {name: value for name, value in values.items() if not name.startswith("training.lora_")}
+    assert ann.post("/p/tone/settings", sent | {"guidelines": "Be brief."}).status_code == 303
+    now = stored(portal)
+    assert (now.guidelines, now.training["method"], now.training["lora_rank"]) == ("Be brief.", "lora", 32)
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"), [("0,85", 0.85), ("0.85", 0.85), ("1", 1.0), ("1,5", None), ("1.000", None), ("1,000.5", None)]
+)
+def test_numbers_are_read_and_shown_as_the_language_writes_them(
+    portal: Portal, ann: Caller, typed: str, kept: float | None
+) -> None:
+    german = {"Accept-Language": "de"}
+    before = ann.get("/p/tone/settings", headers=german).text
+    assert 'name="refilling.similarity" type="text" value="0,9"' in before
+    values = forms.of_project(stored(portal)).values | {"refilling.similarity": typed, "shown": marks(before)}
+    answer = ann.post("/p/tone/settings", values, headers=german)
+    if kept is None:
+        assert answer.status_code == 422
+        assert f'name="refilling.similarity" type="text" value="{typed}"' in answer.text
+    else:
+        assert answer.status_code == 303
+        assert stored(portal).refilling["similarity"] == kept
 
 
 def test_the_base_model_is_fixed_once_there_is_a_version(portal: Portal, ann: Caller) -> None:

@@ -21,7 +21,7 @@ from tests.factories.rows import (
     make_user,
     make_version,
 )
-from tests.fixtures.portal import Caller, Portal
+from tests.fixtures.portal import Caller, Portal, marks
 
 
 @dataclass
@@ -226,6 +226,25 @@ def test_settings_that_cannot_be_used_come_back_with_what_is_wrong(
     assert answer.status_code == 422
     assert told in answer.text
     assert stored(portal) == before
+
+
+def test_two_forms_at_once_keep_what_each_changed_and_ask_where_both_did(portal: Portal, ann: Caller) -> None:
+    ann.post("/p/tone/settings/reviewing", FORM)
+    shown = marks(ann.get("/p/tone/settings/reviewing").text)
+    same = FORM | {"key-0": "helpful", "key-2": "halt_sich_an_fakten", "tags": "Kinder\nMore exact"}
+    ann.post("/p/tone/settings/reviewing", same | {"tags": "Shorter", "shown": shown})
+    ann.post("/p/tone/settings/reviewing", same | {"answers": "5", "shown": shown})
+    both = stored(portal)
+    assert (both["tags"], both["answers"]) == (["Shorter"], 5)
+    late = same | {"answers": "6", "label-0": "Helps a lot", "shown": shown}
+    answer = ann.post("/p/tone/settings/reviewing", late)
+    assert answer.status_code == 409
+    assert "Somebody else has changed the same settings" in answer.text
+    assert all(text in answer.text for text in ('value="6"', 'dir="auto">5<', 'value="Helps a lot"', "Shorter"))
+    assert stored(portal) == both
+    again = late | {"tags": "Shorter", "shown": marks(answer.text)}
+    assert ann.post("/p/tone/settings/reviewing", again).status_code == 303
+    assert stored(portal)["answers"] == 6
 
 
 def test_saving_the_other_settings_leaves_these_alone(
