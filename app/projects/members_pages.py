@@ -37,13 +37,13 @@ def add(
     """Add somebody who has an account."""
     try:
         user = service.person(db, email)
-        service.set_member(db, here.project, user, role, actor=here.principal.user_id)
+        service.add_member(db, here.project, user, role, actor=here.principal.user_id)
     except DomainError as error:
         return _page(
             render,
             db,
             here,
-            status=422,
+            status=error.status if isinstance(error, service.MemberAlreadyError) else 422,
             email=email,
             role=role,
             problem=listed((sentence(error.message), error.mend), " "),
@@ -53,7 +53,7 @@ def add(
         if role == "admin"
         else _("%(email)s is a reviewer of this project.", email=user.email)
     )
-    return _back(request, here, told)
+    return see_other(request, _url(here), flash=told)
 
 
 @router.post("/{user_id}/role")
@@ -61,12 +61,15 @@ def change_role(here: Here, request: Request, db: Db, user_id: UUID, role: Annot
     """Make somebody an admin or a reviewer."""
     user = queries.member(db, here.project, user_id).user
     service.set_member(db, here.project, user, role, actor=here.principal.user_id)
+    if role == "reviewer" and _leaves(here, user_id):
+        told = _("You are a reviewer of this project now.")
+        return see_other(request, f"/p/{here.project.slug}", flash=told)
     told = (
         _("%(email)s is an admin now.", email=user.email)
         if role == "admin"
         else _("%(email)s is a reviewer now.", email=user.email)
     )
-    return _back(request, here, told)
+    return see_other(request, _url(here), flash=told)
 
 
 @router.post("/{user_id}/remove")
@@ -74,7 +77,9 @@ def remove(here: Here, request: Request, db: Db, user_id: UUID) -> Response:
     """End somebody's membership."""
     user = queries.member(db, here.project, user_id).user
     service.remove_member(db, here.project, user, actor=here.principal.user_id)
-    return _back(request, here, _("%(email)s was removed. Their votes stay.", email=user.email))
+    if _leaves(here, user_id):
+        return see_other(request, "/", flash=_("You have left %(name)s. Your votes stay.", name=here.project.name))
+    return see_other(request, _url(here), flash=_("%(email)s was removed. Their votes stay.", email=user.email))
 
 
 def _page(
@@ -93,6 +98,10 @@ def _page(
     )
 
 
-def _back(request: Request, here: ProjectContext, told: str) -> Response:
-    # Somebody who has just removed themselves has nothing more to see here.
-    return see_other(request, f"/p/{here.project.slug}/members", flash=told)
+def _leaves(here: ProjectContext, user_id: UUID) -> bool:
+    """Whether somebody without that membership of theirs may see this page no more: it was their own."""
+    return user_id == here.principal.user_id and not here.principal.is_site_admin
+
+
+def _url(here: ProjectContext) -> str:
+    return f"/p/{here.project.slug}/members"

@@ -34,6 +34,13 @@ class LastAdminError(ConflictError):
     title = _("The last admin stays")
 
 
+class MemberAlreadyError(ConflictError):
+    """Somebody is to be added who takes part already; their role is not changed by that."""
+
+    code = "member_already"
+    title = _("A member already")
+
+
 class UnknownPersonError(NotFoundError):
     """No account has this address."""
 
@@ -157,6 +164,24 @@ def person(db: Session, email: str) -> User:
             mend=_("Check the spelling, or have a site admin make the account first."),
         )
     return user
+
+
+def add_member(db: Session, project: Project, user: User, role: Role, *, actor: UUID | None = None) -> Membership:
+    """Let somebody take part who does not yet.
+
+    Raises:
+        MemberAlreadyError: they do, as whatever.
+    """
+    _lock(db, project)
+    member = db.get(Membership, (project.id, user.id), populate_existing=True)
+    if member is not None:
+        told = (
+            _("this project has %(email)s already, as an admin", email=user.email)
+            if member.role == "admin"
+            else _("this project has %(email)s already, as a reviewer", email=user.email)
+        )
+        raise MemberAlreadyError(told, mend=_("Nothing was changed; the list below has a button for another role."))
+    return set_member(db, project, user, role, actor=actor)
 
 
 def set_member(db: Session, project: Project, user: User, role: Role, *, actor: UUID | None = None) -> Membership:

@@ -131,6 +131,28 @@ def test_the_settings_form_saves_what_it_shows(portal: Portal, ann: Caller) -> N
     assert stored(portal).name == "Tone"
 
 
+def test_who_is_a_member_already_keeps_their_role(portal: Portal, ann: Caller) -> None:
+    portal.user("bo@example.org")
+    ann.post("/p/tone/members", {"email": "bo@example.org", "role": "admin"})
+    again = ann.post("/p/tone/members", {"email": "bo@example.org", "role": "reviewer"})
+    assert again.status_code == 409
+    assert "This project has bo@example.org already, as an admin." in again.text
+    with portal.db() as db:
+        assert set(db.scalars(select(Membership.role))) == {"admin"}
+
+
+def test_who_makes_themselves_a_reviewer_lands_where_they_may_be(portal: Portal, ann: Caller) -> None:
+    bo = portal.user("bo@example.org")
+    ann.post("/p/tone/members", {"email": "bo@example.org", "role": "admin"})
+    browser = portal.browser(bo)
+    assert "Only another admin can make you an admin again." in browser.get("/p/tone/members").text
+    answer = browser.post(f"/p/tone/members/{bo.id}/role", {"role": "reviewer"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/p/tone")
+    assert "You are a reviewer of this project now." in browser.get("/p/tone").text
+    ann.post(f"/p/tone/members/{bo.id}/role", {"role": "admin"})
+    assert browser.post(f"/p/tone/members/{bo.id}/remove").headers["location"] == "/"
+
+
 def test_a_second_form_writes_only_what_was_changed_in_it(portal: Portal, ann: Caller) -> None:
     shown = marks(ann.get("/p/tone/settings").text)
     values = forms.of_project(stored(portal)).values | {"shown": shown}
