@@ -1,5 +1,6 @@
 """How pairs reach reviewers and how votes become preferences: two settings pages of their own."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -8,7 +9,7 @@ from starlette.responses import HTMLResponse, Response
 
 from app.accounts import access
 from app.accounts.principal import ProjectContext
-from app.language import _
+from app.language import _, figures
 from app.projects import service
 from app.projects.aggregation import OVERALL, WEIGHTED, Aggregation, aggregation_of
 from app.projects.queue import QueueSettings, queue_of
@@ -51,7 +52,9 @@ def queue(here: Here, render: Render) -> HTMLResponse:
 @router.post("/queue")
 def save_queue(here: Here, request: Request, fields: Fields, db: Db, render: Render) -> Response:
     """Change them all, or show the form again with what is wrong."""
-    values: dict[str, Any] = {name: _text(fields, name) for name in QueueSettings.model_fields if name != "own_prompts"}
+    values: dict[str, Any] = {
+        name: _typed(fields, name) for name in QueueSettings.model_fields if name != "own_prompts"
+    }
     values["own_prompts"] = bool(_text(fields, "own_prompts"))
     try:
         service.update_project(db, here.project, actor=here.principal.user_id, queue=_given(values))
@@ -71,12 +74,13 @@ def preferences(here: Here, render: Render) -> HTMLResponse:
 def save_preferences(here: Here, request: Request, fields: Fields, db: Db, render: Render) -> Response:
     """Change them all, or show the form again with what is wrong."""
     values: dict[str, Any] = {
-        name: _text(fields, name) for name in ("method", "undecided", "ties", "both_bad", "criteria", *_DAYS_AND_SHARES)
+        name: _typed(fields, name)
+        for name in ("method", "undecided", "ties", "both_bad", "criteria", *_DAYS_AND_SHARES)
     }
     values |= {name: bool(_text(fields, name)) for name in ("skill", "corrections")}
-    values["margins"] = {name: _text(fields, f"margin-{name}") for name in _MARGINS}
+    values["margins"] = {name: _typed(fields, f"margin-{name}") for name in _MARGINS}
     keys = reviewing_of(here.project.reviewing).criteria_by_key
-    values["criteria_weights"] = {key: weight for key in keys if (weight := _text(fields, f"weight-{key}"))}
+    values["criteria_weights"] = {key: weight for key in keys if (weight := _typed(fields, f"weight-{key}"))}
     wanted = _given(values) | {"margins": _given(values["margins"])}
     try:
         service.update_project(db, here.project, actor=here.principal.user_id, aggregation=wanted)
@@ -88,6 +92,25 @@ def save_preferences(here: Here, request: Request, fields: Fields, db: Db, rende
 
 def _text(fields: FormData, name: str) -> str:
     return str(fields.get(name, "")).strip()
+
+
+def _typed(fields: FormData, name: str) -> str:
+    """What was typed, a number with a point; one that may mean this or that is made none, and so refused."""
+    text = _text(fields, name)
+    number = figures.typed(text)
+    return f"{text}?" if number is None else number
+
+
+def _as_typed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as they stand in the form, numbers as the language of now writes them."""
+    return {name: _as_typed(value) if isinstance(value, Mapping) else _written(value) for name, value in values.items()}
+
+
+def _written(value: Any) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    text = f"{value:.12g}" if isinstance(value, float) else str(value)
+    return figures.written(text) if figures.is_number(text) else text
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +148,7 @@ def _queue_page(
         "projects/queue.html",
         status=status,
         project=here.project,
-        values=values,
+        values=_as_typed(values),
         errors=errors or {},
         general=general or [],
         choices=QUEUE_CHOICES,
@@ -151,7 +174,7 @@ def _preferences_page(
         "projects/aggregation.html",
         status=status,
         project=here.project,
-        values=values,
+        values=_as_typed(values),
         errors=errors or {},
         general=general or [],
         choices=AGGREGATION_CHOICES,

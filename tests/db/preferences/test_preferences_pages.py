@@ -93,5 +93,16 @@ def test_the_settings_pages_keep_what_is_right_and_say_what_is_wrong(portal: Por
         assert (project.aggregation["method"], project.aggregation["half_life_days"]) == ("majority", 30)
         assert project.aggregation["margins"]["much"] == 2
         assert (project.aggregation["window_days"], project.aggregation["replay_percent"]) == (90, 0)
+    german = {"Accept-Language": "de"}
+    margins = {"method": "majority", "margin-slightly": "0,25", "margin-much": "1.5"}
+    assert ann.post("/p/tone/settings/preferences", given | margins, headers=german).status_code == 303
+    with portal.db() as db:
+        assert db.scalars(select(Project.aggregation)).one()["margins"] == {
+            "slightly": 0.25,
+            "clearly": 0.5,
+            "much": 1.5,
+        }
+    assert 'value="0,25"' in ann.get("/p/tone/settings/preferences", headers=german).text
+    assert ann.post("/p/tone/settings/queue", {"repeat_after": "1.000"}, headers=german).status_code == 422
     page = ann.get("/p/tone/preferences")
     assert "of the last 90 days, at most 0 % of them learned before" in page.text
