@@ -18,6 +18,9 @@ def export(
         Literal["trl", "arena", "groups"],
         typer.Option("--format", help="trl: prompt, chosen, rejected. arena: battles. groups: what the trainer reads."),
     ] = "trl",
+    split: Annotated[
+        Literal["all", "train", "eval"], typer.Option(help="train leaves held-out votes out; eval is only those.")
+    ] = "all",
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where to write; standard output if not given.")
     ] = None,
@@ -32,7 +35,8 @@ def export(
             if row is None:
                 known = ", ".join(db.scalars(select(Project.slug).order_by(Project.slug))) or "none yet"
                 raise BadInputError(f"there is no project {project!r}; there are: {known}")
-            lines = (json.dumps(one, ensure_ascii=False) + "\n" for one in export_rows(db, row, format_))
+            found = export_rows(db, row, format_, split=None if split == "all" else split)
+            lines = (json.dumps(one, ensure_ascii=False) + "\n" for one in found)
             if output is None:
                 sys.stdout.writelines(lines)
                 return

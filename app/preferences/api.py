@@ -10,6 +10,7 @@ from app.accounts.principal import ProjectContext
 from app.preferences.contradictions import contradictions
 from app.preferences.download import stream
 from app.preferences.drift import drift
+from app.preferences.export import Part
 from app.preferences.schemas import ContradictionOut, ContradictionsPage, DriftOut, SummaryOut
 from app.preferences.service import preview
 from app.projects.aggregation import aggregation_of
@@ -29,13 +30,15 @@ def export(
     export_format: Annotated[
         Literal["trl", "arena", "groups"], Query(alias="format", description="Shape of the rows.")
     ] = "trl",
+    split: Annotated[Part, Query(description="`train` leaves held-out votes out, `eval` is only those.")] = "all",
 ) -> StreamingResponse:
     """Everything people chose, as JSON Lines, sent row by row.
 
     `trl`: `prompt`, `chosen`, `rejected` as conversations, ties left out. `arena`: battles as Chatbot Arena published
-    them, ties included. `groups`: what `hone train` reads, token ids included.
+    them, ties included, corrections left out. `groups`: what `hone train` reads, token ids included. Each row says of
+    its `split` whether it is held out (`eval`).
     """
-    return stream(request, here.project, export_format)
+    return stream(request, here.project, export_format, split)
 
 
 Reading = Annotated[ProjectContext, access.api_admin("export:read")]

@@ -1,13 +1,14 @@
 """Everything people said, in formats that others read: what was voted here is not locked in.
 
 ``trl``    {"prompt": [messages], "chosen": [message], "rejected": [message]}; ties have no place in it.
-``arena``  a battle a row, as LMSYS' Chatbot Arena published them; ties and "both bad" included.
+``arena``  a battle a row, as LMSYS' Chatbot Arena published them; ties and "both bad" included, corrections left out:
+           a person's edit would win every battle of a leaderboard.
 ``groups`` what Hone's own trainer reads (``hone train --data``), token ids included.
 """
 
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import select
@@ -54,7 +55,7 @@ def export_rows(
     # A battle is what one judge said of it; the other formats hold what training would read without window or replay
     # share: those are about one round, and an export leaves nothing behind.
     everything = aggregation_of(project.aggregation).model_copy(update={"window_days": None, "replay_percent": None})
-    settings = Aggregation() if export_format == "arena" else everything
+    settings = Aggregation(corrections=False) if export_format == "arena" else everything
     preferences = (item for item in collect(db, project, settings=settings).preferences if split in (None, item.split))
     if export_format == "groups":
         labels = (label for label in collect_labels(db, project, settings=settings) if split in (None, label.split))
@@ -66,7 +67,7 @@ def _trl(db: Session, _project: Project, preferences: Iterator[Preference]) -> I
     for item, messages, a, b in _joined(db, preferences):
         if item.outcome in ("a", "b"):
             chosen, rejected = (a, b) if item.outcome == "a" else (b, a)
-            yield {"prompt": messages, "chosen": [_said(chosen)], "rejected": [_said(rejected)]}
+            yield {"prompt": messages, "chosen": [_said(chosen)], "rejected": [_said(rejected)], "split": item.split}
 
 
 _WINNERS = {"a": "model_a", "b": "model_b", "tie": "tie", "both_bad": "tie (bothbad)"}
@@ -88,12 +89,16 @@ def _arena(db: Session, project: Project, preferences: Iterator[Preference]) -> 
             "anony": True,
             "language": "unknown",
             "tstamp": item.voted_at.timestamp(),
+            "split": item.split,
         }
 
 
 def _groups(db: Session, _project: Project, preferences: Iterator[Preference]) -> Iterator[dict[str, Any]]:
     return groups.groups(db, preferences)
 
+
+Part = Literal["all", "train", "eval"]
+"""What of it is exported: held-out votes are 'eval'."""
 
 FORMATS: dict[str, Callable[[Session, Project, Iterator[Preference]], Iterator[dict[str, Any]]]] = {
     "trl": _trl,

@@ -13,6 +13,7 @@ from app.insights.queries import overview
 from app.insights.refill import refill
 from app.language import _
 from app.preferences.download import stream
+from app.preferences.export import Part
 from app.projects import queries
 from app.rounds import service as rounds
 from app.web.deps import Db, Render, see_other
@@ -23,6 +24,11 @@ EXPORT_NAMES = {
     "trl": _("TRL (prompt, chosen, rejected)"),
     "arena": _("Arena battles, ties included"),
     "groups": _("Hone's trainer, token ids included"),
+}
+SPLIT_NAMES = {
+    "all": _("All of them"),
+    "train": _("Those to train on"),
+    "eval": _("Those held out, to evaluate"),
 }
 
 
@@ -57,6 +63,7 @@ def project_page(here: Annotated[ProjectContext, access.reviewer()], db: Db, ren
         hindered=hindered(db, project, here.principal.user_id),
         mine_total=judged(db, project_id=project.id, reviewer_id=here.principal.user_id),
         exports=EXPORT_NAMES,
+        splits=SPLIT_NAMES,
     )
 
 
@@ -77,6 +84,7 @@ def export(
     here: Annotated[ProjectContext, access.admin()],
     request: Request,
     format: str = "trl",  # noqa: A002 - the address
+    split: Part = "all",
 ) -> Response:
     """Everything people chose, as JSON Lines, sent row by row."""
-    return stream(request, here.project, format)
+    return stream(request, here.project, format, split)

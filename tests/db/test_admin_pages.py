@@ -468,11 +468,16 @@ def test_the_export_is_json_lines(portal: Portal, ann: Caller) -> None:
     assert answer.headers["content-disposition"] == 'attachment; filename="tone-trl.jsonl"'
     exported = [json.loads(line) for line in answer.text.splitlines()]
     assert len(exported) == 2
-    assert set(exported[0]) == {"prompt", "chosen", "rejected"}
+    assert set(exported[0]) == {"prompt", "chosen", "rejected", "split"}
+    assert ann.get("/p/tone/export?format=trl&split=train").text == answer.text
+    held_out = ann.get("/p/tone/export?format=arena&split=eval")
+    assert (held_out.text, "tone-arena-eval.jsonl" in held_out.headers["content-disposition"]) == ("", True)
+    assert ann.get("/p/tone/export?split=nope").status_code == 422
     assert ann.get("/p/tone/export?format=nope").status_code == 422
     with portal.db() as db:
         program = portal.token(db.get_one(User, ann.user_id), "export:read")
     assert program.get("/api/v1/projects/tone/export", params={"format": "trl"}).text == answer.text
+    assert program.get("/api/v1/projects/tone/export", params={"split": "eval"}).text == ""
 
 
 def test_state_changes_need_the_forms_token(portal: Portal, ann: Caller, tmp_path: Path) -> None:

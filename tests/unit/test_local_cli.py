@@ -129,11 +129,13 @@ def test_export_writes_a_line_for_each_choice_and_never_over_a_file(
     target = tmp_path / "out.jsonl"
     assert hone("export", "--project", "tone", "--format", "trl", "--output", str(target)) == 0
     lines = [json.loads(line) for line in target.read_text().splitlines()]
-    assert [set(line) for line in lines] == [{"prompt", "chosen", "rejected"}]
+    assert [set(line) for line in lines] == [{"prompt", "chosen", "rejected", "split"}]
     assert hone("export", "--project", "tone", "--output", str(target)) == 2
     assert "exists already" in capsys.readouterr().err
     assert hone("export", "--project", "tone", "--format", "arena") == 0
     assert json.loads(capsys.readouterr().out)["winner"] == "model_a"
+    assert hone("export", "--project", "tone", "--split", "eval") == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_doctor_finds_what_is_wrong_and_says_how_to_mend_it(

@@ -175,6 +175,8 @@ def test_an_edit_becomes_a_human_completion_above_both_answers(db: Session, proj
     assert said == {(a, b, "b"), (place, b, "a"), (place, a, "a")}
     assert [item["id"] for item in group["preferences"]] == [str(vote.id), f"{vote.id}.1", f"{vote.id}.2"]
     parse_group(json.loads(json.dumps(group)))
+    (battle,) = export_rows(db, project, "arena")
+    assert (battle["model_a"], battle["model_b"], battle["winner"]) == ("tone-v1", "tone-v1", "model_b")
 
 
 def test_an_edit_of_a_rankings_best_stands_above_it(db: Session, project: Project, version: Version) -> None:

@@ -228,6 +228,7 @@ def test_export_for_trl(db: Session, project: Project, version: Version) -> None
             "prompt": [{"role": "user", "content": "Hello?"}],
             "chosen": [{"role": "assistant", "content": "yes"}],
             "rejected": [{"role": "assistant", "content": "no"}],
+            "split": "train",
         }
     ]
 
@@ -250,6 +251,7 @@ def test_export_as_arena_battles(db: Session, project: Project, version: Version
         "anony": True,
         "language": "unknown",
         "tstamp": vote.created_at.timestamp(),
+        "split": "train",
     }
 
 
@@ -259,8 +261,8 @@ def test_exports_can_leave_out_what_is_held_out(db: Session, project: Project, v
     for export_format in ("trl", "arena", "groups"):
         assert len(list(export_rows(db, project, export_format))) == 2
         assert len(list(export_rows(db, project, export_format, split="train"))) == 1
-    (group,) = export_rows(db, project, "groups", split="eval")
-    assert group["split"] == "eval"
+        (held_out,) = export_rows(db, project, export_format, split="eval")
+        assert held_out["split"] == "eval"
 
 
 def test_an_unknown_format_is_refused_with_those_there_are(db: Session, project: Project) -> None:
