@@ -8,7 +8,14 @@ from app.comparisons.holding import expire_leases, extend_lease, lease_on, load_
 from app.comparisons.labels import record_label
 from app.comparisons.leasing import lease_ahead, lease_next
 from app.comparisons.qualifying import uses_feedback
-from app.comparisons.stock import Made, create_comparison, create_ranking, withdraw_comparing, withdraw_unvoted
+from app.comparisons.stock import (
+    Made,
+    create_comparison,
+    create_ranking,
+    withdraw_comparing,
+    withdraw_otherwise,
+    withdraw_unvoted,
+)
 from app.comparisons.voting import record_vote, undo_last, undo_vote
 
 __all__ = [
@@ -29,5 +36,6 @@ __all__ = [
     "undo_vote",
     "uses_feedback",
     "withdraw_comparing",
+    "withdraw_otherwise",
     "withdraw_unvoted",
 ]

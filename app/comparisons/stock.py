@@ -17,7 +17,7 @@ from app.db.base import utcnow
 from app.db.ids import blurred_id
 from app.db.tables import Comparison, ComparisonItem, ComparisonSlot, Completion, Project
 from app.language import _
-from app.projects.reviewing import MAX_ANSWERS
+from app.projects.reviewing import MAX_ANSWERS, Mode
 
 Kind = Literal["current", "previous", "candidate", "gate"]
 
@@ -244,6 +244,12 @@ _UNVOTED_OF = text(f"""
       AND NOT EXISTS (SELECT 1 FROM votes v WHERE v.comparison_id = c.id AND v.choice <> 'undone')
 """)  # noqa: S608 - composed of constants
 
+_UNVOTED_OTHERWISE = text("""
+    SELECT c.id FROM comparisons c
+    WHERE c.project_id = :project AND c.state = 'open' AND c.purpose = 'work' AND c.mode <> :mode
+      AND NOT EXISTS (SELECT 1 FROM votes v WHERE v.comparison_id = c.id AND v.choice <> 'undone')
+""")
+
 _WITHDRAW = text("""
     UPDATE comparisons c SET state = 'withdrawn', closed_at = clock_timestamp()
     WHERE c.id = ANY(:ids) AND c.state = 'open'
@@ -274,8 +280,15 @@ def withdraw_comparing(
     return _withdraw(db, list(db.execute(_UNVOTED_OF, values).scalars()))
 
 
+def withdraw_otherwise(db: Session, *, project: Project, mode: Mode) -> int:
+    """Take out of the queue what is compared in another way than ``mode`` and nobody has voted on; how many."""
+    return _withdraw(db, list(db.execute(_UNVOTED_OTHERWISE, {"project": project.id, "mode": mode}).scalars()))
+
+
 def _withdraw(db: Session, comparison_ids: list[UUID]) -> int:
     """Comparison before slots, and comparisons in one order, as everywhere in this room."""
+    if not comparison_ids:
+        return 0
     locked = select(Comparison.id).where(Comparison.id.in_(comparison_ids)).order_by(Comparison.id)
     db.execute(locked.with_for_update(key_share=True)).all()
     withdrawn = list(db.execute(_WITHDRAW, {"ids": comparison_ids}).scalars())

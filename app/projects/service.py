@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 from app.db.base import utcnow
 from app.db.tables import Membership, Project, User, Version
 from app.errors import ConflictError, NotFoundError
-from app.journal import audit
+from app.journal import audit, outbox
+from app.journal.queues import REFILL
 from app.language import _
 from app.projects import schedule
 from app.projects.aggregation import aggregation_of
@@ -140,6 +141,8 @@ def update_project(
     if "round_schedule" in changed:
         project.next_round_at = _due(project.round_schedule)
     db.flush()
+    if checked["reviewing"]["mode"] != current["reviewing"]["mode"]:
+        outbox.enqueue(db, REFILL, str(project.id))  # what waits in the queue is of the other mode
     if changed:
         _record(db, project, actor, "project.update", changed=sorted(changed))
     return project

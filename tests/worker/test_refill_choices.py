@@ -23,7 +23,20 @@ from app.comparisons.pace import buffer_target, votes_per_minute
 from app.comparisons.queries import ready_count
 from app.db.base import utcnow
 from app.db.session import transaction
-from app.db.tables import Comparison, ComparisonItem, ComparisonSlot, Completion, Project, Prompt, Round, User, Version
+from app.db.tables import (
+    Comparison,
+    ComparisonItem,
+    ComparisonSlot,
+    Completion,
+    OutboxMessage,
+    Project,
+    Prompt,
+    Round,
+    User,
+    Version,
+)
+from app.journal.queues import REFILL
+from app.projects.service import update_project
 from app.rounds import blind
 from app.settings import Settings
 from app.versions.manifest import read_digest
@@ -183,6 +196,26 @@ def test_pairs_are_formed_of_several_answers_and_the_rest_waits_for_the_prompts_
     assert refill(world.context, world.project_id) == 2
     with transaction(world.context.factory) as db:
         assert db.scalar(select(func.count()).select_from(Completion)) == 8 - spare, "the spare ones came first"
+
+
+def test_a_change_between_pairs_and_rankings_takes_the_others_out_of_the_queue(world: World) -> None:
+    prompts(world, 3)
+    set_project(world, buffer_size=3, refilling={"buffer_minutes": 0})
+    refill(world.context, world.project_id)
+    with transaction(world.context.factory) as db:
+        judged = db.scalars(select(Comparison)).first()
+        assert judged is not None
+        make_vote(db, judged, choice="a")
+        judged.state = "open"  # another vote is still asked for
+        project = db.get_one(Project, world.project_id)
+        update_project(db, project, reviewing={"mode": "ranking", "answers": 3})
+        assert db.scalars(select(OutboxMessage.task)).all()[-1] == REFILL
+    refill(world.context, world.project_id)
+    with transaction(world.context.factory) as db:
+        modes = Counter((row.mode, row.state) for row in db.execute(select(Comparison.mode, Comparison.state)))
+        assert modes["pair", "open"] == 1
+        assert modes["pair", "withdrawn"] == 2
+        assert modes["ranking", "open"] >= 2
 
 
 def test_a_ranking_project_gets_all_answers_in_one_comparison(world: World) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.comparisons.pace import measure
 from app.comparisons.queries import ready_count
+from app.comparisons.service import withdraw_otherwise
 from app.comparisons.stock import Kind
 from app.db.tables import Comparison, Completion, Project, Prompt, Round, Version
 from app.projects.refilling import DEFAULT_POOL_FACTOR, RefillSettings, refilling_of
@@ -89,6 +90,8 @@ class Plan:
 def make_plan(db: Session, lease: Lease, rng: Random, *, most: int) -> Plan | None:
     """The next wave, at most ``most`` prompts; None when nothing is missing, or there is no model or prompt.
 
+    Where the project has changed between pairs and rankings, what nobody has judged leaves the queue first.
+
     The gate's comparisons come first. Prompts that were sampled least come first, equals by chance; held-out ones take
     their turn like all others, but no strategy chooses among them: votes that measure are drawn evenly.
     """
@@ -97,6 +100,7 @@ def make_plan(db: Session, lease: Lease, rng: Random, *, most: int) -> Plan | No
     if version is None or project.archived_at is not None:
         return None
     settings, reviewing = refilling_of(project.refilling), reviewing_of(project.reviewing)
+    withdraw_otherwise(db, project=project, mode=reviewing.mode)
     ready = ready_count(db, project)
     missing = measure(db, project) - ready
     candidate = blind.open_version(db, project.id)
