@@ -108,11 +108,6 @@ def _stop_jobs(how: str = "", **_: Any) -> None:
     logger.info("%s shutdown: rounds write a checkpoint and go on in the next worker", how)
 
 
-@signals.beat_embedded_init.connect
-def _start_beat(**_: Any) -> None:
-    _end_with_parent()
-
-
 def _end_with_parent() -> None:
     """Have the kernel end this process when the worker's parent is killed; Celery would let it live on alone."""
     if sys.platform == "linux" and os.getpid() != _parent:

@@ -14,6 +14,7 @@ from app.comparisons.queries import ready_count
 from app.comparisons.service import expire_leases
 from app.db.session import transaction
 from app.db.tables import OutboxMessage, Project, Prompt, Version
+from app.journal import ticks
 from app.journal.outbox import enqueue, forget_sent, send_pending
 from app.journal.queues import REFILL
 from app.reviewers import watch
@@ -31,8 +32,10 @@ def tick(context: Context) -> None:
     """Look once.
 
     At lapsed leases, due rounds and imports, gates that can decide, rounds without a worker, low buffers, wake-ups
-    that were not sent, and what the engine serves.
+    that were not sent, and what the engine serves. That it looks is on record: `hone doctor` misses it otherwise.
     """
+    with transaction(context.factory) as db:
+        ticks.record(db)
     with transaction(context.factory) as db:
         expire_leases(db)
     with transaction(context.factory) as db:

@@ -27,18 +27,15 @@ def web_processes(wanted: int) -> int:
     return wanted or min(cores, MOST_WEB_PROCESSES)
 
 
-def worker(beat_schedule: Path | None = None) -> list[str]:
-    """The Celery worker; with a schedule file, beat runs in it (one machine only: two beats would tick twice)."""
+def worker() -> list[str]:
+    """The Celery worker."""
     # Workers need to know nothing of each other: what they share is in Postgres. That saves a second at the start.
-    command = [PYTHON, "-m", "celery", "-A", "worker.celery_app", "worker", "--loglevel", "INFO",
-               "--without-gossip", "--without-mingle"]  # fmt: skip
-    if beat_schedule is not None:
-        command += ["--beat", "--schedule", str(beat_schedule)]
-    return command
+    return [PYTHON, "-m", "celery", "-A", "worker.celery_app", "worker", "--loglevel", "INFO",
+            "--without-gossip", "--without-mingle"]  # fmt: skip
 
 
 def beat(schedule: Path) -> list[str]:
-    """Beat alone, for several workers."""
+    """Beat, which sends the ticks: a process of its own, so that whoever runs it sees it die. One for all workers."""
     return [PYTHON, "-m", "celery", "-A", "worker.celery_app", "beat", "--loglevel", "INFO",
             "--schedule", str(schedule)]  # fmt: skip
 

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.db import migrations
 from app.db.base import utcnow
 from app.db.session import make_engine
-from app.db.tables import OutboxMessage, Project, Round, Version
+from app.db.tables import OutboxMessage, Project, Round, Tick, Version
 from app.engine.places import addresses
 from app.local import net, ping, stack
 from app.local.lock import is_locked
@@ -25,6 +25,10 @@ from app.versions import manifest
 State = Literal["ok", "note", "wrong"]
 LOW_DISK_BYTES = 2 * 2**30
 OUTBOX_LATE = timedelta(minutes=2)
+LATE_TICKS = 3
+"""So many intervals without a tick are too many."""
+LEAST_TICK_SECONDS = 10.0
+"""However short the intervals are."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +104,35 @@ def _database(settings: Settings, engine: Engine) -> Iterator[Finding]:
         yield Finding("migrations", "wrong", seen, "hone migrate")
         return
     yield Finding("migrations", "ok", f"at revision {revision}")
+    yield _tick(settings, engine)
     yield _outbox(engine)
     yield from _rounds(engine)
     yield from _versions(settings, engine)
 
 
+def _tick(settings: Settings, engine: Engine) -> Finding:
+    """A tick that does not come: beat has died, or Redis or the worker, or the worker has no hand free."""
+    with engine.connect() as connection:
+        at = connection.scalar(select(Tick.at))
+    if at is None:
+        return Finding("beat", "note", "no tick yet; the first comes when the worker starts")
+    patience = timedelta(seconds=max(LATE_TICKS * settings.reconcile_seconds, LEAST_TICK_SECONDS))
+    running = stack.running(settings.data)
+    expected = max(at, datetime.fromisoformat(running.started_at)) if running is not None else at
+    silent = (utcnow() - at).total_seconds()
+    if utcnow() - expected <= patience:
+        return Finding("beat", "ok", f"last tick {max(0.0, silent):.0f} s ago")
+    return Finding(
+        "beat",
+        "wrong",
+        f"no tick for {silent:.0f} s; one should come every {settings.reconcile_seconds:g} s",
+        "start beat and the worker (`hone up`; logs/beat.log, logs/worker.log); a worker whose processes are all "
+        "busy ticks late, too",
+    )
+
+
 def _outbox(engine: Engine) -> Finding:
-    """What is due and not sent says whether a worker with beat has been at work lately."""
+    """What is due and not sent says whether the worker has reached Redis lately."""
     late = select(OutboxMessage.due_at).where(OutboxMessage.sent_at.is_(None)).order_by(OutboxMessage.due_at).limit(1)
     with engine.connect() as connection:
         oldest = connection.scalar(late)

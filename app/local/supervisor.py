@@ -1,6 +1,7 @@
 """Behind ``hone up``: one process that starts all parts on one data directory, keeps them running, and stops them.
 
-Order: lock → leftovers of a killed start → Postgres and Redis → migrations → first run → engine, worker, web → ready.
+Order: lock → leftovers of a killed start → Postgres and Redis → migrations → first run → engine, worker, beat, web →
+ready.
 What is configured (``HONE_DATABASE_URL``, ``HONE_REDIS_URL``, ``HONE_ENGINE_URL``) is used instead of started.
 """
 
@@ -38,6 +39,7 @@ READY_WARNING_SECONDS = 180.0
 WEB_STOPPING = ((signal.SIGTERM, 15.0),)
 WORKER_STOPPING = ((signal.SIGTERM, 10.0), (signal.SIGQUIT, 15.0))
 """Celery's warm stop, then its cold one; a trainer that is told to stop writes a checkpoint first."""
+BEAT_STOPPING = ((signal.SIGTERM, 5.0),)
 ENGINE_STOPPING = ((signal.SIGTERM, 10.0),)
 
 
@@ -59,6 +61,7 @@ class Supervisor:
         self.report = report
         self.demo = with_demo
         self.run = secrets.token_hex(8)
+        self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self.children = Children(report.line)
         self._stopping = 0
         self._guardian: subprocess.Popen[bytes] | None = None
@@ -165,8 +168,8 @@ class Supervisor:
             self._add_program("engine", commands.engine(settings.versions_dir, "127.0.0.1", port), ENGINE_STOPPING)
         else:
             self.report.step("engine", f"yours ({settings.engine_url})")
-        schedule = settings.data / "run" / "celerybeat-schedule"
-        self._add_program("worker", commands.worker(schedule), WORKER_STOPPING)
+        self._add_program("worker", commands.worker(), WORKER_STOPPING)
+        self._add_program("beat", commands.beat(settings.data / "run" / "celerybeat-schedule"), BEAT_STOPPING)
         processes = commands.web_processes(settings.web_processes)
         self._add_program("web", commands.web(settings.host, settings.port, processes), WEB_STOPPING)
 
@@ -233,7 +236,7 @@ class Supervisor:
             redis_url=settings.redis_url,
             engine_url=settings.engine_url,
             engine_secret=settings.engine_secret.get_secret_value(),
-            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            started_at=self.started_at,
             ready=ready,
             children=self.children.pids(),
         ).write(settings.data)

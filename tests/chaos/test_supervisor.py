@@ -121,7 +121,7 @@ def lives(pid: int) -> bool:
 def test_it_comes_up_mends_itself_and_stops_in_order(data: Path, up: Callable[[], Run]) -> None:
     run = up()
     running = run.stack()
-    assert set(running.children) == {"postgres", "redis", "engine", "worker", "web"}
+    assert set(running.children) == {"postgres", "redis", "engine", "worker", "beat", "web"}
     assert net.status_of(running.url, "/readyz") == 200
     assert net.status_of(running.engine_url, "/health") == 200
     assert "hone users create --admin" in run.said(), "nobody was told how to sign in"
@@ -142,7 +142,7 @@ def test_it_comes_up_mends_itself_and_stops_in_order(data: Path, up: Callable[[]
     healthy = hone("doctor", "--json", "--data", str(data))
     assert json.loads(healthy.stdout)["ok"], healthy.stdout
 
-    for name in ("web", "worker", "redis", "postgres", "engine"):
+    for name in ("web", "worker", "beat", "redis", "postgres", "engine"):
         os.kill(running.children[name], signal.SIGKILL)
 
     def mended() -> bool:
@@ -162,7 +162,7 @@ def test_it_comes_up_mends_itself_and_stops_in_order(data: Path, up: Callable[[]
     assert run.end(signal.SIGINT) == 0
     assert gone(data)
     stopped = [line.split()[1] for line in run.said().splitlines() if " stopped (" in line]
-    assert stopped == ["web", "worker", "engine", "redis", "postgres"]
+    assert stopped == ["web", "beat", "worker", "engine", "redis", "postgres"]
     assert stack.running(data) is None
 
 

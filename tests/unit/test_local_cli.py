@@ -15,7 +15,7 @@ from app.accounts.passwords import verify_password
 from app.cli import main
 from app.db.base import utcnow
 from app.db.session import make_session_factory, transaction
-from app.db.tables import OutboxMessage, Round
+from app.db.tables import OutboxMessage, Round, Tick
 from tests.factories import rows
 
 
@@ -151,11 +151,13 @@ def test_doctor_finds_what_is_wrong_and_says_how_to_mend_it(
         rows.make_version(db, project, number=1, state="current")
         an_hour_ago = utcnow() - timedelta(hours=1)
         db.add(OutboxMessage(task="hone.refill", due_at=an_hour_ago))
+        db.add(Tick(id=1, at=an_hour_ago))
         db.add(Round(project_id=project.id, number=1, trigger="button", created_at=an_hour_ago))
     assert hone("doctor", "--json") == 1
     report = json.loads(capsys.readouterr().out)
     wrong = {finding["part"]: finding for finding in report["findings"] if finding["state"] == "wrong"}
-    assert set(wrong) == {"wake-ups", "rounds", "versions"}
+    assert set(wrong) == {"beat", "wake-ups", "rounds", "versions"}
+    assert "no tick for 36" in wrong["beat"]["seen"]
     assert "waited for 60 min" in wrong["wake-ups"]["seen"]
     assert "tone, round 1: queued" in wrong["rounds"]["seen"]
     assert "tone, version 1" in wrong["versions"]["seen"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from app.local.commands import worker as worker_command
+from app.local import commands
 from app.local.process import spawn, stop
 from app.settings import Settings
 
@@ -47,9 +47,10 @@ def shared_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningE
 
 @dataclass(slots=True)
 class RunningWorker:
-    """A Celery worker with beat, in a process of its own."""
+    """A Celery worker, and its beat."""
 
     process: subprocess.Popen[bytes]
+    beat: subprocess.Popen[bytes]
     log: Path
 
     def wait_for(self, text: str, seconds: float = 60) -> None:
@@ -61,7 +62,8 @@ class RunningWorker:
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """kill -9, of the parent only; its children have to notice."""
+        """kill -9, of the worker's parent only; its children have to notice. No beat goes on without it."""
+        stop(self.beat, ())
         self.process.kill()
         self.process.wait()
 
@@ -84,12 +86,13 @@ def start_worker(tmp_path: Path) -> Iterator[StartWorker]:
             environment[f"HONE_{name.upper()}"] = str(getattr(settings, name))
         environment["HONE_TRAINER_COMMAND"] = json.dumps(settings.trainer_command)
         environment["HONE_ENGINE_SECRET"] = settings.engine_secret.get_secret_value()
-        command = worker_command(tmp_path / f"beat-{len(started)}")
-        with log.open("wb") as output:
-            process = spawn(command, env=os.environ | environment, output=output, cwd=ROOT)
-        started.append(RunningWorker(process, log))
+        programs = (commands.worker(), commands.beat(tmp_path / f"beat-{len(started)}"))
+        with log.open("ab") as output:
+            worker, beat = (spawn(one, env=os.environ | environment, output=output, cwd=ROOT) for one in programs)
+        started.append(RunningWorker(worker, beat, log))
         return started[-1]
 
     yield start
     for worker in started:
+        stop(worker.beat, ())
         stop(worker.process, ())

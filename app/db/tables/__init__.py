@@ -3,7 +3,7 @@
 from app.db.tables.accounts import ApiToken, ApiUsage, LoginFailure, User, UserSession
 from app.db.tables.chats import Chat, ChatAnswer, CompletionLabel
 from app.db.tables.comparisons import Assignment, Comparison, ComparisonItem, ComparisonSlot, Vote
-from app.db.tables.journal import AuditEntry, OutboxMessage
+from app.db.tables.journal import AuditEntry, OutboxMessage, Tick
 from app.db.tables.playground import PlaygroundTurn
 from app.db.tables.projects import Membership, Project
 from app.db.tables.prompts import Completion, Prompt, PromptUpload
@@ -38,6 +38,7 @@ __all__ = [
     "RoundEvent",
     "RoundExample",
     "Standing",
+    "Tick",
     "User",
     "UserSession",
     "Version",
