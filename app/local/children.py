@@ -35,6 +35,8 @@ class Child:
     started: float = 0.0
     failures: int = 0
     next_start: float = field(default=0.0)
+    unrotated: str = ""
+    """Why its log could not be rotated last time."""
 
     def start(self) -> None:
         """Start it.
@@ -84,7 +86,7 @@ class Children:
         changed = False
         now = time.monotonic()
         for child in self._children:
-            child.log.rotate()
+            self._rotate(child)
             if child.process is not None and child.process.poll() is not None:
                 self._died(child, child.process, now)
                 changed = True
@@ -104,6 +106,15 @@ class Children:
                 began = time.monotonic()
                 child.stop()
                 self._say(f"{child.name} stopped ({time.monotonic() - began:.1f} s)")
+
+    def _rotate(self, child: Child) -> None:
+        try:
+            child.log.rotate()
+            child.unrotated = ""
+        except OSError as error:
+            if str(error) != child.unrotated:  # said once, not at every look
+                self._say(f"{child.log.path} grew too large and could not be kept ({error.strerror or error})")
+            child.unrotated = str(error)
 
     def _died(self, child: Child, process: subprocess.Popen[bytes], now: float) -> None:
         status = process.returncode

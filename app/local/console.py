@@ -1,5 +1,6 @@
 """What ``hone up`` says on the terminal: one line per step, and one box with the address and the logins."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,14 +26,16 @@ class Report:
         self.line(f"Hone {version('hone')} on {data} (logs in {data / 'logs'})")
 
     def line(self, text: str) -> None:
-        """Something happened."""
-        self.console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim]  ", end="")
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        """Something happened. A terminal that has gone, or a full disk under ``hone up > FILE``, stops nothing."""
+        with contextlib.suppress(OSError):
+            self.console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim]  ", end="")
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def step(self, name: str, state: str) -> None:
         """A part reached a state."""
-        self.console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim]  [green]✓[/green] {name:<9}", end="")
-        self.console.print(state, markup=False, highlight=False, soft_wrap=True)
+        with contextlib.suppress(OSError):
+            self.console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim]  [green]✓[/green] {name:<9}", end="")
+            self.console.print(state, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def timed(self, name: str, state: str) -> Iterator[None]:

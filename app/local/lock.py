@@ -1,5 +1,6 @@
 """One process at a time works on a data directory: ``hone up``, or a command that needs its database."""
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -67,7 +68,7 @@ def is_locked(data: Path) -> bool:
     """
     try:
         descriptor = os.open(data / "run" / "lock", os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except PermissionError:
         raise LocalError(f"{data} belongs to another account: run this command as that account") from None
@@ -80,6 +81,9 @@ def is_locked(data: Path) -> bool:
     return False
 
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+PROBE_BYTES = 2**20
+"""What no start goes without: the servers' lock files, a log, a socket."""
 FOLDERS = ("run", "logs", "versions", "jobs", "reference")
 """What every data directory has, beside what the embedded servers make themselves."""
 
@@ -94,12 +98,28 @@ def prepare_data_directory(data: Path) -> None:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in FOLDERS:
             (data / name).mkdir(mode=0o700, exist_ok=True)
-        probe = data / "run" / f".writable-{os.getpid()}"
-        probe.write_bytes(b"")
-        probe.unlink()
+        require_writable(data)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise LocalError(
-            f"the data directory {data} cannot be written ({reason.lower()}): choose another with --data, "
-            "or give this account the right to write there"
-        ) from error
+        reason = (error.strerror or str(error)).lower()
+        mend = (
+            "make room there first"
+            if error.errno in NO_SPACE
+            else "choose another with --data, or give this account the right to write there"
+        )
+        raise LocalError(f"the data directory {data} cannot be written ({reason}): {mend}") from error
+
+
+def require_writable(data: Path) -> None:
+    """Write a file and remove it.
+
+    Raises:
+        OSError: it cannot be written, or there is no room for it.
+    """
+    probe = data / "run" / f".writable-{os.getpid()}"
+    try:
+        with probe.open("wb") as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())  # some file systems find out only here
+    finally:
+        probe.unlink(missing_ok=True)

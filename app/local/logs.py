@@ -20,7 +20,11 @@ class ChildLog:
         return self.path.open("ab", buffering=0)
 
     def rotate(self) -> None:
-        """Copy and truncate when it has grown too large. Lines written in between (microseconds) are lost."""
+        """Copy and truncate when it has grown too large. Lines written in between (microseconds) are lost.
+
+        Raises:
+            OSError: there was no room for the copy. The log is truncated all the same: that makes room.
+        """
         try:
             if self.path.stat().st_size < self.largest_bytes:
                 return
@@ -30,9 +34,15 @@ class ChildLog:
             older = self._numbered(number)
             if older.exists():
                 older.replace(self._numbered(number + 1))
-        shutil.copyfile(self.path, self._numbered(1))
-        with self.path.open("r+b") as file:
-            file.truncate(0)
+        copy = self._numbered(1)
+        try:
+            shutil.copyfile(self.path, copy)
+        except OSError:
+            copy.unlink(missing_ok=True)
+            raise
+        finally:
+            with self.path.open("r+b") as file:
+                file.truncate(0)
 
     def tail(self, lines: int = 8, most_bytes: int = 8192) -> str:
         """The last lines, for an error message."""

@@ -25,11 +25,20 @@ class Stack:
     """Process ids by name, of those that this stack started itself."""
 
     def write(self, data: Path) -> None:
-        """Replace the file in one step."""
-        folder = data / "run"
-        with tempfile.NamedTemporaryFile("w", dir=folder, prefix="stack-", delete=False) as file:  # 0600 by itself
-            json.dump(asdict(self), file, indent=2)
-        Path(file.name).replace(path(data))
+        """Replace the file in one step.
+
+        Raises:
+            OSError: it cannot be written; the old one stays.
+        """
+        descriptor, name = tempfile.mkstemp(dir=data / "run", prefix="stack-")  # 0600 by itself
+        staged = Path(name)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(asdict(self), file, indent=2)
+            staged.replace(path(data))
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
 
 
 def path(data: Path) -> Path:

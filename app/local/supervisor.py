@@ -26,8 +26,9 @@ from app.local import commands, demo, first_run, net, ping, stack
 from app.local.children import Child, Children, Starter
 from app.local.console import Report
 from app.local.errors import StackError
-from app.local.lock import DataLock
+from app.local.lock import DataLock, is_locked
 from app.local.logs import ChildLog
+from app.local.names import unknown_settings
 from app.local.postgres import STOPPING as POSTGRES_STOPPING
 from app.local.postgres import EmbeddedPostgres
 from app.local.process import RUN_MARK, STACK_MARK, spawn, sweep
@@ -64,6 +65,8 @@ class Supervisor:
         self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self.children = Children(report.line)
         self._stopping = 0
+        self._stack_unwritten = False
+        self._redis_answers = True
         self._guardian: subprocess.Popen[bytes] | None = None
         self._engine: Engine | None = None
 
@@ -73,9 +76,10 @@ class Supervisor:
         Raises:
             LocalError: something is in the way; nothing is left running.
         """
-        with DataLock(self.settings.data, "hone up"):
+        if not is_locked(self.settings.data):  # else the lock says who works there: more than a taken port does
             port = net.require_free_port(self.settings.host, self.settings.port)
             self.settings = self.settings.model_copy(update={"port": port})
+        with DataLock(self.settings.data, "hone up"):
             for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 if signal.getsignal(signum) is not signal.SIG_IGN:  # as nohup has it
                     signal.signal(signum, self._on_signal)
@@ -84,6 +88,8 @@ class Supervisor:
                 self._watch()
             except StopRequested:
                 self.report.line("stopping: everything is kept")
+            except OSError as error:
+                raise StackError(f"{self.settings.data}: {error}; mend that and start again") from error
             finally:
                 self._stopping = max(self._stopping, 1)
                 self._stop()
@@ -113,6 +119,8 @@ class Supervisor:
             start_new_session=True,
         )
         self.report.start(data)
+        for line in unknown_settings(os.environ):
+            self.report.line(line)
         self._start_servers()
         self._engine = make_engine(self.settings)
         with self.report.timed("database", "at the newest revision"):
@@ -140,7 +148,13 @@ class Supervisor:
                 self._add("postgres", start_postgres, POSTGRES_STOPPING)
             self.settings = self.settings.model_copy(update={"database_url": postgres.url()})
         if self.settings.redis_url:
-            self.report.step("Redis", "yours (HONE_REDIS_URL)")
+            problem = ping.redis_problem(self.settings.redis_url)
+            if problem:
+                self._redis_answers = False
+                self.report.line(f"the Redis of HONE_REDIS_URL does not answer ({problem}); rounds and new pairs wait "
+                                 "until it does, voting does not")  # fmt: skip
+            else:
+                self.report.step("Redis", "yours (HONE_REDIS_URL)")
         else:
             redis = EmbeddedRedis(data)
 
@@ -201,7 +215,9 @@ class Supervisor:
             "web": lambda: net.status_of(local_url(self.settings), "/readyz") == 200,
             "worker": lambda: _worker_answers(self.settings),
         }
-        if self.demo:
+        if not self._redis_answers:
+            del waits["worker"]
+        elif self.demo:
             waits["pairs"] = lambda: demo.ready_pairs(engine) > 0
         if "engine" not in self.children.pids() and not waits["engine"]():
             del waits["engine"]
@@ -224,12 +240,24 @@ class Supervisor:
             time.sleep(0.5)
 
     def _tend(self) -> None:
-        if self.children.tend():
+        if self.children.tend() or self._stack_unwritten:
             self._write_stack(ready=self.children.was_ready)
 
     def _write_stack(self, *, ready: bool) -> None:
+        """Tell other commands how things are; when that cannot be written, say so once and try again later."""
+        try:
+            self._stack(ready=ready).write(self.settings.data)
+        except OSError as error:
+            if not self._stack_unwritten:
+                self.report.line(f"{stack.path(self.settings.data)} cannot be written ({error.strerror or error}): "
+                                 "`hone doctor` shows what was before")  # fmt: skip
+            self._stack_unwritten = True
+        else:
+            self._stack_unwritten = False
+
+    def _stack(self, *, ready: bool) -> stack.Stack:
         settings = self.settings
-        stack.Stack(
+        return stack.Stack(
             pid=os.getpid(),
             url=local_url(settings),
             database_url=settings.database_url,
@@ -239,7 +267,7 @@ class Supervisor:
             started_at=self.started_at,
             ready=ready,
             children=self.children.pids(),
-        ).write(settings.data)
+        )
 
     # -- stopping ---------------------------------------------------------------------------------------------
 
