@@ -40,11 +40,11 @@ def settings_with(**given: Any) -> Settings:
 
 
 @contextmanager
-def attached(data: Path | None, purpose: str) -> Iterator[Settings]:
+def attached(data: Path | None, purpose: str, *, may_create: bool = False) -> Iterator[Settings]:
     """Settings whose database answers: see ``app.local.attach``."""
     from app.local.attach import attach
 
-    with attach(settings_with(data=data), purpose) as settings:
+    with attach(settings_with(data=data), purpose, may_create=may_create) as settings:
         yield settings
 
 

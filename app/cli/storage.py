@@ -17,7 +17,7 @@ def migrate(data: DataOption = None) -> None:
     from app.db.session import make_engine
     from app.local.lock import prepare_data_directory
 
-    with attached(data, "hone migrate") as settings:
+    with attached(data, "hone migrate", may_create=True) as settings:
         prepare_data_directory(settings.data)
         engine = make_engine(settings)
         try:
@@ -54,7 +54,7 @@ def restore(
     from app.local.backup import restore as restore_backup
     from app.local.errors import LocalError
 
-    with attached(data, "hone restore") as settings:
+    with attached(data, "hone restore", may_create=True) as settings:
         if stack.running(settings.data) is not None:
             raise LocalError(f"`hone up` is running on {settings.data}: stop it first, then restore")
         listing = restore_backup(settings, file, force=force)

@@ -11,11 +11,12 @@ from app.local import stack
 from app.local.errors import LocalError
 from app.local.lock import DataLock, is_locked
 from app.local.postgres import EmbeddedPostgres
+from app.local.postgres_files import has_database
 from app.settings import Settings
 
 
 @contextmanager
-def attach(settings: Settings, purpose: str) -> Iterator[Settings]:
+def attach(settings: Settings, purpose: str, *, may_create: bool = False) -> Iterator[Settings]:
     """Settings with a database that answers.
 
     Where HONE_DATABASE_URL is set, that one: what was asked for outright comes first. Else the stack that runs on the
@@ -24,6 +25,8 @@ def attach(settings: Settings, purpose: str) -> Iterator[Settings]:
 
     Args:
         purpose: the command's name, for whoever finds the data directory locked.
+        may_create: make a new installation where there is none. Not for commands that look at one, or add to it: a
+            mistyped directory would become an empty installation, and its backup an empty backup.
 
     Raises:
         LocalError: none of these is to be had.
@@ -35,6 +38,11 @@ def attach(settings: Settings, purpose: str) -> Iterator[Settings]:
     if is_locked(settings.data):
         yield _of_running_stack(settings)
         return
+    if not may_create and not has_database(settings.data):
+        raise LocalError(
+            f"there is no installation in {settings.data}: name its directory with --data, or make one there with "
+            f"`hone up --data {settings.data}`"
+        )
     with DataLock(settings.data, purpose):
         postgres = EmbeddedPostgres(settings.data)
         try:

@@ -20,6 +20,9 @@ from app.local.archive import DUMP, BackupError, Listing
 from app.local.postgres_files import programs
 from app.settings import Settings
 
+HOLDING = ("users", "projects")
+"""Tables of which one has a row in every installation that is in use."""
+
 
 def back_up(settings: Settings, target: Path) -> Listing:
     """Write a backup of a database that answers, running or not, to ``target``.
@@ -28,7 +31,8 @@ def back_up(settings: Settings, target: Path) -> Listing:
     hold all that it names.
 
     Raises:
-        BackupError: there is a file already, or it cannot be written, or the database is not migrated.
+        BackupError: there is a file already, or it cannot be written, or there is nothing in the database, or its
+            versions are not where ``settings`` say.
     """
     target = target.absolute()
     if target.exists():
@@ -36,10 +40,11 @@ def back_up(settings: Settings, target: Path) -> Listing:
     engine = make_engine(settings)
     try:
         revision = migrations.current(engine)
+        if revision is None:
+            raise BackupError("the database is empty: there is nothing to back up")
+        _require_contents(engine, settings)
     finally:
         engine.dispose()
-    if revision is None:
-        raise BackupError("the database is empty: there is nothing to back up")
     listing = Listing(datetime.now(UTC).isoformat(timespec="seconds"), version("hone"), revision)
     try:
         with tempfile.TemporaryDirectory(prefix=".hone-backup-", dir=target.parent) as folder:
@@ -77,9 +82,21 @@ def restore(settings: Settings, source: Path, *, force: bool) -> Listing:
         engine.dispose()
 
 
+def _require_contents(engine: Engine, settings: Settings) -> None:
+    """A backup of nothing, or without the models, is found out on the day it is needed: refuse it today."""
+    with engine.connect() as connection:
+        if not any(connection.scalar(text(f"select exists(select from {table})")) for table in HOLDING):  # noqa: S608 - two names of ours
+            raise BackupError("the database holds neither users nor projects: there is nothing to back up; is it the "
+                              "right --data directory, or HONE_DATABASE_URL?")  # fmt: skip
+        versions = connection.scalars(text("select id from versions")).all()
+    if versions and not any((settings.versions_dir / str(id_)).is_dir() for id_ in versions):
+        raise BackupError(f"the database names {len(versions)} versions, and {settings.versions_dir} holds none of "
+                          "them: name the data directory they are in with --data")  # fmt: skip
+
+
 def _require_empty(engine: Engine, settings: Settings) -> None:
     with engine.connect() as connection:
-        for table in ("users", "projects"):
+        for table in HOLDING:
             if inspect(connection).has_table(table) and connection.scalar(text(f"select exists(select from {table})")):  # noqa: S608 - two names of ours
                 raise BackupError(f"the database holds {table} already: restore into a new --data directory, or give "
                                   "--force to replace what is there")  # fmt: skip

@@ -63,6 +63,11 @@ def place_for(data: Path, *, system_home: Path = SYSTEM_HOME) -> Place:
     return place
 
 
+def has_database(data: Path) -> bool:
+    """Whether an embedded server was ever made for ``data``."""
+    return any((data / "postgres" / name).exists() for name in ("data", "instance"))
+
+
 def programs() -> Path:
     """The folder of PostgreSQL 18's programs as the wheel ships them.
 

@@ -50,7 +50,7 @@ def running_stack(data: Path, **changes: object) -> Stack:
 
 
 def test_the_embedded_database_is_started_migrated_and_stopped(data: Path) -> None:
-    with attach(Settings(data=data), "hone test") as settings:
+    with attach(Settings(data=data), "hone test", may_create=True) as settings:
         assert is_locked(data)
         engine = create_engine(settings.database_url)
         assert migrations.current(engine) == migrations.head()
@@ -94,5 +94,12 @@ def test_a_stack_that_is_still_starting_or_a_file_left_by_a_killed_one(data: Pat
         with attach(Settings(data=data), "hone test"):
             pass
     running_stack(data)
-    with attach(Settings(data=data), "hone test") as settings:
+    with attach(Settings(data=data), "hone test", may_create=True) as settings:
         assert settings.database_url != "postgresql://stack/hone"
+
+
+def test_a_mistyped_directory_does_not_become_an_installation(data: Path) -> None:
+    with pytest.raises(LocalError, match=rf"there is no installation in {data}: name its directory"):  # noqa: SIM117
+        with attach(Settings(data=data), "hone test"):
+            pass
+    assert not data.exists()

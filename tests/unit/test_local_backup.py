@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, text
 
 from app.db import migrations
+from app.db.session import make_session_factory, transaction
 from app.local import backup
 from app.local.archive import BackupError
 from app.settings import Settings
+from tests.factories import rows
 
 
 @pytest.fixture
@@ -145,6 +147,21 @@ def test_a_newer_hones_backup_is_refused(target: Settings, file: Path) -> None:
         listing = json.loads(stream.read()) | {"revision": "9999", "hone": "9.9"}
     with pytest.raises(BackupError, match=r"made by Hone 9.9 .* update Hone first"):
         backup.restore(target, rewritten(file, "backup.json", json.dumps(listing).encode()), force=False)
+
+
+def test_a_backup_of_nothing_is_refused(source: Settings, tmp_path: Path) -> None:
+    run(source, "delete from users")
+    with pytest.raises(BackupError, match="neither users nor projects"):
+        backup.back_up(source, tmp_path / "empty.tar.gz")
+    assert not (tmp_path / "empty.tar.gz").exists()
+
+
+def test_a_backup_without_the_models_is_refused(fresh_engine: Engine, tmp_path: Path) -> None:
+    with transaction(make_session_factory(fresh_engine)) as db:
+        rows.make_version(db, rows.make_project(db), number=1, state="current")
+    url = fresh_engine.url.render_as_string(hide_password=False)
+    with pytest.raises(BackupError, match=r"names 1 versions, and .*versions holds none of them"):
+        backup.back_up(Settings(data=tmp_path / "typo", database_url=url), tmp_path / "half.tar.gz")
 
 
 def broken_files(file: Path) -> Iterator[tuple[str, bytes, str]]:

@@ -48,7 +48,7 @@ def hone(*arguments: str) -> int:
         (["token", "create", "--user", "who@example.org", "--scope", "chat"], "no account has the address"),
         (["export", "--project", "nope"], "there is no project 'nope'"),
         (["export", "--project", "nope", "--format", "csv"], "trl"),
-        (["backup", "/proc/hone.tar.gz"], "cannot be written"),
+        (["backup", "/proc/hone.tar.gz"], "neither users nor projects"),
         (["restore", "/no/such/file"], "cannot be read"),
     ],
 )
