@@ -1,5 +1,6 @@
 """``hone doctor``: looks at every part of an installation, says what is wrong and how to mend it; changes nothing."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from app.db.session import make_engine
 from app.db.tables import OutboxMessage, Project, Round, Tick, Version
 from app.engine.places import addresses
 from app.local import net, ping, stack
-from app.local.lock import is_locked
+from app.local.lock import holder, is_locked, require_writable
+from app.local.names import unknown_settings
 from app.local.postgres_files import abandoned
 from app.settings import Settings
 from app.versions import manifest
@@ -41,14 +43,17 @@ class Finding:
     mend: str = ""
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
+def examine(settings: Settings, *, expect_running: bool = False) -> Iterator[Finding]:
     """Every finding, in the order in which the parts depend on each other.
 
     Args:
         settings: with a database URL, where there is a database to ask.
+        expect_running: no ``hone up`` on the data directory is wrong.
     """
+    for line in unknown_settings(os.environ):
+        yield Finding("settings", "note", line)
     yield from _data_directory(settings)
-    yield _stack(settings)
+    yield _stack(settings, expect_running=expect_running)
     engine = make_engine(settings) if settings.database_url else None
     if engine is None:
         yield Finding("postgres", "note", "not running", "`hone up` starts it")
@@ -66,27 +71,50 @@ def _data_directory(settings: Settings) -> Iterator[Finding]:
     if not data.is_dir():
         yield Finding("data", "wrong", f"{data} does not exist", "`hone up` makes it; or name another with --data")
         return
-    yield Finding("data", "ok", str(data))
+    try:
+        require_writable(data)
+        yield Finding("data", "ok", str(data))
+    except OSError as error:
+        seen = f"{data} cannot be written ({(error.strerror or str(error)).lower()})"
+        yield Finding("data", "wrong", seen, "make room, mount it for writing, or run Hone as its owner")
     free = shutil.disk_usage(data).free
     seen = f"{free / 2**30:.1f} GiB free"
     if free < LOW_DISK_BYTES:
         yield Finding("disk", "wrong", seen, "make room: a round needs space for a checkpoint and a version")
     else:
         yield Finding("disk", "ok", seen)
-    for home in abandoned():
-        seen = f"{home} is the database of a data directory that is gone"
-        yield Finding("leftover", "note", seen, f"if nobody wants it back: rm -r {home}")
+    gone = abandoned()
+    if gone:
+        seen = ", ".join(f"{home} (of {owner})" for home, owner in gone.items())
+        yield Finding(
+            "leftover",
+            "note",
+            f"databases of data directories that are gone, or not mounted: {seen}",
+            f"only if nobody wants them back: rm -r {' '.join(map(str, gone))}",
+        )
 
 
-def _stack(settings: Settings) -> Finding:
-    running = stack.running(settings.data)
+def _stack(settings: Settings, *, expect_running: bool) -> Finding:
+    data = settings.data
+    start = f"hone up --data {data}"
+    absent: State = "wrong" if expect_running else "note"
+    running = stack.running(data)
     if running is not None:
-        return Finding("stack", "ok", f"`hone up` (pid {running.pid}) on {running.url} since {running.started_at}")
-    if is_locked(settings.data):
-        return Finding("stack", "note", "another command works on the data directory, or `hone up` is starting")
+        seen = f"`hone up` (pid {running.pid}) on {running.url} since {running.started_at}"
+        return Finding("stack", "ok", seen if running.ready else f"{seen}, not ready yet")
+    if is_locked(data):
+        by = holder(data)
+        if by.startswith("`hone up`"):
+            return Finding("stack", "note", f"{by} is starting or stopping")
+        return Finding("stack", absent, f"not running; {by} works on the data directory", f"when that is done: {start}")
+    left = stack.left_behind(data)
+    if left is not None:
+        seen = f"not running: `hone up` (pid {left.pid}, since {left.started_at}) ended without being told to"
+        return Finding("stack", "wrong", seen, f"{start} (nothing that was saved is lost)")
     if settings.database_url:
-        return Finding("stack", "note", "no `hone up` on this data directory; looking at the configured servers")
-    return Finding("stack", "note", "not running", f"hone up --data {settings.data}")
+        seen = "no `hone up` on this data directory; looking at the configured servers"
+        return Finding("stack", absent, seen, start if expect_running else "")
+    return Finding("stack", absent, "not running", start)
 
 
 def _database(settings: Settings, engine: Engine) -> Iterator[Finding]:
@@ -175,7 +203,7 @@ def _versions(settings: Settings, engine: Engine) -> Iterator[Finding]:
         rows = connection.execute(current).all()
     for row in rows:
         name = f"{row.slug}, version {row.number}"
-        mend = "restore it from a backup (`hone restore`), or roll back to another version"
+        mend = "put it back with `hone restore BACKUP --versions-only`, or roll back to another version"
         try:
             digest = manifest.verify(settings.versions_dir / str(row.id))
         except (manifest.ManifestError, OSError) as error:
@@ -190,13 +218,16 @@ def _versions(settings: Settings, engine: Engine) -> Iterator[Finding]:
 def _redis(settings: Settings) -> Finding:
     if not settings.redis_url:
         return Finding("redis", "note", "not running", "`hone up` starts it")
-    url = settings.redis_url.replace("redis+socket://", "unix://")
+    problem = ping.redis_problem(settings.redis_url)
+    if problem:
+        return Finding("redis", "wrong", f"does not answer ({problem})", "start it, or check HONE_REDIS_URL")
     try:
-        with redis.Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3) as client:
+        with ping.client(settings.redis_url) as client:
             policy = client.config_get("maxmemory-policy").get("maxmemory-policy")
             durable = client.config_get("appendonly").get("appendonly")
-    except (redis.RedisError, ValueError) as error:
-        return Finding("redis", "wrong", f"does not answer ({error})", "start it, or check HONE_REDIS_URL")
+    except redis.RedisError as error:  # hosted ones refuse CONFIG
+        seen = f"answers; its settings cannot be read ({error})"
+        return Finding("redis", "note", seen, "see to it that it has maxmemory-policy noeviction and appendonly yes")
     if policy != "noeviction" or durable != "yes":
         seen = f"maxmemory-policy {policy}, appendonly {durable}"
         return Finding("redis", "note", seen, "set noeviction and appendonly yes, or wake-ups may arrive late")

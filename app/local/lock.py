@@ -33,11 +33,10 @@ class DataLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(descriptor, 500).decode(errors="replace").strip() or "another process"
             os.close(descriptor)
+            data = self.path.parent.parent
             raise LockedError(
-                f"{self.path.parent.parent} is in use by {holder}: stop that first, or choose another directory "
-                "with --data"
+                f"{data} is in use by {holder(data)}: stop that first, or choose another directory with --data"
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"`{self.purpose}` (pid {os.getpid()})\n".encode(), 0)
@@ -58,6 +57,11 @@ class DataLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def holder(data: Path) -> str:
+    """Who holds the lock of a locked data directory: "`hone up` (pid 7)"."""
+    return (data / "run" / "lock").read_text(errors="replace").strip() or "another process"
 
 
 def is_locked(data: Path) -> bool:
@@ -115,7 +119,8 @@ def require_writable(data: Path) -> None:
     Raises:
         OSError: it cannot be written, or there is no room for it.
     """
-    probe = data / "run" / f".writable-{os.getpid()}"
+    folder = data / "run" if (data / "run").is_dir() else data
+    probe = folder / f".writable-{os.getpid()}"
     try:
         with probe.open("wb") as file:
             file.write(bytes(PROBE_BYTES))

@@ -201,7 +201,8 @@ def remove_files(data: Path, *, system_home: Path = SYSTEM_HOME) -> None:
         shutil.rmtree(home)
 
 
-def abandoned(*, system_home: Path = SYSTEM_HOME) -> list[Path]:
-    """Root's clusters whose data directory is gone: its removal does not reach them."""
+def abandoned(*, system_home: Path = SYSTEM_HOME) -> dict[Path, Path]:
+    """Root's clusters whose data directory is not there, with that directory: its removal does not reach them."""
     homes = sorted(system_home.glob("*/owner")) if os.geteuid() == 0 else []
-    return [owner.parent for owner in homes if not Path(owner.read_text().strip()).exists()]
+    owned = {owner.parent: Path(owner.read_text().strip()) for owner in homes}
+    return {home: data for home, data in owned.items() if not data.exists()}

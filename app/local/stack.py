@@ -53,13 +53,25 @@ def remove(data: Path) -> None:
 
 def running(data: Path) -> Stack | None:
     """The stack that runs on this data directory, if one does. A file left by a killed one does not count."""
-    if not is_locked(data):
+    stack = _read(data)
+    if stack is None or not is_locked(data):
         return None
     try:
-        stack = Stack(**json.loads(path(data).read_text()))
         os.kill(stack.pid, 0)
-    except (FileNotFoundError, ValueError, TypeError, ProcessLookupError):
+    except ProcessLookupError:
         return None
     except PermissionError:  # it lives, under another account
         pass
     return stack
+
+
+def left_behind(data: Path) -> Stack | None:
+    """What the last ``hone up`` said, where it ended without being asked to: one that stops removes its file."""
+    return None if is_locked(data) else _read(data)
+
+
+def _read(data: Path) -> Stack | None:
+    try:
+        return Stack(**json.loads(path(data).read_text()))
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+        return None

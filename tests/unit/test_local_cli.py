@@ -1,13 +1,16 @@
 """The command: every bad input is one line that says what to do, with status 2; what it makes is really there."""
 
+import errno
 import io
 import json
+import os
 import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import redis
 from sqlalchemy import Engine, text
 
 from app.accounts.keys import digest
@@ -16,6 +19,9 @@ from app.cli import main
 from app.db.base import utcnow
 from app.db.session import make_session_factory, transaction
 from app.db.tables import OutboxMessage, Round, Tick
+from app.local import doctor, lock
+from app.local.lock import DataLock
+from app.local.stack import Stack
 from tests.factories import rows
 
 
@@ -166,6 +172,74 @@ def test_doctor_finds_what_is_wrong_and_says_how_to_mend_it(
         connection.execute(text("update alembic_version set version_num = '0001'"))
     assert hone("doctor") == 1
     assert "hone migrate" in capsys.readouterr().out
+
+
+def part(capsys: pytest.CaptureFixture[str], name: str) -> dict[str, str]:
+    """What the last `hone doctor --json` found out about a part."""
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    return next(finding for finding in findings if finding["part"] == name)
+
+
+def test_doctor_tells_a_stop_from_a_death(configured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock.prepare_data_directory(configured)
+    assert hone("doctor", "--json") == 0
+    assert part(capsys, "stack")["state"] == "note"
+    assert hone("doctor", "--json", "--expect-running") == 1
+    assert part(capsys, "stack")["state"] == "wrong"
+    with DataLock(configured, "hone backup"):
+        assert hone("doctor", "--json", "--expect-running") == 1
+        assert "`hone backup`" in part(capsys, "stack")["seen"]
+    with DataLock(configured, "hone up"):
+        assert hone("doctor", "--json", "--expect-running") == 0
+        assert "is starting or stopping" in part(capsys, "stack")["seen"]
+    Stack(4711, "", "", "", "", "", "2026-11-23T10:00:00+00:00", ready=True).write(configured)
+    assert hone("doctor", "--json") == 1
+    left = part(capsys, "stack")
+    assert left["state"] == "wrong"
+    assert "(pid 4711, since 2026-11-23T10:00:00+00:00) ended without being told to" in left["seen"]
+
+
+def test_doctor_sees_a_directory_that_cannot_be_written(
+    configured: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    lock.prepare_data_directory(configured)
+    monkeypatch.setattr(lock.os, "fsync", read_only)
+    assert hone("doctor", "--json") == 1
+    assert "cannot be written (read-only file system)" in part(capsys, "data")["seen"]
+    assert not list((configured / "run").iterdir())
+
+
+def test_doctor_takes_a_redis_that_does_not_show_its_settings(
+    configured: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: object) -> None:
+        raise redis.ResponseError("unknown command 'CONFIG'")
+
+    configured.mkdir()
+    monkeypatch.setenv("HONE_REDIS_URL", redis_url)
+    monkeypatch.setattr(redis.Redis, "config_get", refused)
+    hone("doctor", "--json")
+    found = part(capsys, "redis")
+    assert (found["state"], "unknown command" in found["seen"]) == ("note", True)
+
+
+def test_doctor_names_the_nearest_setting_and_cuts_no_line(
+    configured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    monkeypatch.setenv("HONE_DATA", str(long))
+    monkeypatch.setenv("HONE_SECURE_COOKIE", "true")
+    monkeypatch.setattr(doctor, "abandoned", lambda: {Path("/var/lib/hone/a"): Path("/mnt/a"), Path("/b"): Path("/c")})
+    assert hone("doctor") == 0
+    said = capsys.readouterr().out
+    assert str(long) in said
+    assert "HONE_SECURE_COOKIE is no setting and is ignored: did you mean HONE_SECURE_COOKIES?" in said
+    assert "gone, or not mounted: /var/lib/hone/a (of /mnt/a), /b (of /c)" in said
+    assert "rm -r /var/lib/hone/a /b" in said
 
 
 def test_help_says_what_hone_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -227,7 +227,7 @@ def test_a_cluster_whose_data_directory_is_gone_is_named(folder: Path, server: E
     for name, owner in (("kept", server.data), ("gone", folder / "no-such-directory")):
         (system / name).mkdir(parents=True)
         (system / name / "owner").write_text(f"{owner}\n")
-    assert postgres_files.abandoned(system_home=system) == [system / "gone"]
+    assert postgres_files.abandoned(system_home=system) == {system / "gone": folder / "no-such-directory"}
 
 
 def test_a_long_path_gets_a_short_private_socket_folder(folder: Path) -> None:
