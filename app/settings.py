@@ -1,10 +1,14 @@
 """Hone's settings: one typed object, read from the environment (``HONE_*``) once and passed down."""
 
+import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 
 class Settings(BaseSettings):
@@ -46,9 +50,10 @@ class Settings(BaseSettings):
     secure_cookies: bool = Field(
         default=False, description="Set when served over TLS: cookies become `__Host-` and Secure, HSTS is sent."
     )
-    trusted_origins: list[str] = Field(
+    trusted_origins: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
-        description="Origins, beside the request's own, that may post forms (JSON list), for example behind a proxy.",
+        description="Origins, beside the request's own, that may post forms, with commas between them (or as a JSON "
+        "list), for example behind a proxy.",
     )
     session_days: int = Field(default=14, ge=1, description="Days a sign-in lasts without use.")
     max_body_bytes: int = Field(default=32 * 2**20, ge=1024, description="Largest request body, bytes.")
@@ -70,7 +75,7 @@ class Settings(BaseSettings):
     admin_email: str = Field(default="", description="First admin, created when there is no user yet.")
     admin_password: SecretStr = Field(default=SecretStr(""), description="That admin's password.")
 
-    trainer_command: list[str] = Field(
+    trainer_command: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="What starts the trainer, as a JSON list; empty: this Python with `-m worker.trainer`.",
     )
@@ -87,6 +92,50 @@ class Settings(BaseSettings):
         default=10.0, gt=0, le=60, description="How often beat looks in Postgres for work that is due."
     )
     log_format: Literal["text", "json"] = Field(default="text", description="Shape of the log lines.")
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgres(cls, value: str) -> str:
+        if value:
+            try:
+                scheme = make_url(value).drivername
+            except (ArgumentError, ValueError):
+                scheme = ""
+            if scheme not in {"postgresql", "postgres", "postgresql+psycopg"}:
+                raise ValueError("no address of a Postgres; give it as postgresql://user:password@host:5432/name")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, value: str) -> str:
+        if value and not _is_address(value, {"redis", "rediss", "redis+socket"}):
+            raise ValueError("no address of a Redis; give it as redis://:password@host:6379/0, or redis+socket:///path")
+        return value
+
+    @field_validator("engine_url")
+    @classmethod
+    def _is_engine(cls, value: str) -> str:
+        for url in filter(None, map(str.strip, value.split(","))):
+            if not _is_address(url, {"http", "https"}) or not urlsplit(url).hostname:
+                raise ValueError("no address of an engine; give it as http://host:8100")
+        return value
+
+    @field_validator("trusted_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        listed = _json_list(value) if value.lstrip().startswith("[") else value.split(",")
+        origins = [origin.strip() for origin in listed if origin.strip()]
+        for origin in origins:
+            if not _is_address(origin, {"http", "https"}):
+                raise ValueError(f"{origin!r} is no origin; give it as https://hone.example.org")
+        return origins
+
+    @field_validator("trainer_command", mode="before")
+    @classmethod
+    def _command(cls, value: Any) -> Any:
+        return _json_list(value) if isinstance(value, str) else value
 
     @property
     def versions_dir(self) -> Path:
@@ -110,3 +159,25 @@ class Settings(BaseSettings):
             if self.database_url.startswith(prefix):
                 return "postgresql+psycopg://" + self.database_url.removeprefix(prefix)
         return self.database_url
+
+
+def _is_address(value: str, schemes: set[str]) -> bool:
+    """Whether it is a URL of one of ``schemes`` whose port, if it has one, is a number."""
+    try:
+        parts = urlsplit(value)
+        parts.port  # noqa: B018 - raises when it is none
+    except ValueError:
+        return False
+    return parts.scheme in schemes and bool(parts.netloc or parts.path)
+
+
+def _json_list(value: str) -> list[str]:
+    if not value.strip():
+        return []
+    try:
+        found = json.loads(value)
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(part, str) for part in found):
+        raise ValueError('no JSON list of texts; give it as ["python", "-m", "name"]')
+    return found

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from sqlalchemy.exc import OperationalError
 from typer.core import TyperGroup
 
@@ -14,6 +15,8 @@ from app.errors import DomainError
 from app.local.errors import LocalError, StackError
 
 BAD_INPUT = 2
+OPTIONS = frozenset({"data", "host", "port"})
+"""Settings that an option of the command line gives, too."""
 
 app = typer.Typer(
     name="hone",
@@ -62,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fail("stopped", 130)
     except ValidationError as error:
         fail(settings_line(error), BAD_INPUT)
+    except SettingsError as error:
+        fail(first_line(error), BAD_INPUT)
     except StackError as error:
         fail(str(error), 1)
     except (LocalError, BadInputError) as error:
@@ -82,8 +87,11 @@ def usage_line(error: typer.TyperException) -> str:
 def settings_line(error: ValidationError) -> str:
     """A setting with a value that means nothing, by the name of its environment variable."""
     first = error.errors()[0]
-    name = "_".join(str(part) for part in first["loc"])
-    return f"HONE_{name.upper()} (or --{name}): {first['msg'].lower()}, not {first.get('input')!r}"
+    name = str(first["loc"][0])
+    shown = f"HONE_{name.upper()}" + (f" (or --{name})" if name in OPTIONS else "")
+    if first["type"] == "value_error":  # ours; what was given may hold a password
+        return f"{shown}: {first['ctx']['error']}"
+    return f"{shown}: {first['msg'].lower()}, not {first.get('input')!r}"
 
 
 def first_line(error: object) -> str:

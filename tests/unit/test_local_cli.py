@@ -22,6 +22,7 @@ from app.db.tables import OutboxMessage, Round, Tick
 from app.local import doctor, lock
 from app.local.lock import DataLock
 from app.local.stack import Stack
+from app.settings import Settings
 from tests.factories import rows
 
 
@@ -142,6 +143,48 @@ def test_export_writes_a_line_for_each_choice_and_never_over_a_file(
     assert json.loads(capsys.readouterr().out)["winner"] == "model_a"
     assert hone("export", "--project", "tone", "--split", "eval") == 0
     assert capsys.readouterr().out == ""
+
+
+SECRET = "pa55word"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("HONE_DATABASE_URL", f"postgres//:{SECRET}@bad", "postgresql://user:password@host:5432/name"),
+        ("HONE_DATABASE_URL", f"mysql://x:{SECRET}@y", "postgresql://"),
+        ("HONE_DATABASE_URL", f"postgresql://u:{SECRET}@host:port/hone", "postgresql://"),
+        ("HONE_REDIS_URL", f"redsi://:{SECRET}@x", "redis://"),
+        ("HONE_REDIS_URL", f"redis://:{SECRET}@x:port/0", "redis://"),
+        ("HONE_ENGINE_URL", "http://one:8100,two:8100", "http://host:8100"),
+        ("HONE_TRUSTED_ORIGINS", "hone.example.org", "https://hone.example.org"),
+        ("HONE_TRUSTED_ORIGINS", "[https://hone.example.org]", "JSON list"),
+        ("HONE_TRAINER_COMMAND", "python -m x", "JSON list"),
+        ("HONE_SECURE_COOKIES", "sure", "boolean"),
+    ],
+)
+def test_a_setting_that_means_nothing_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert hone("doctor") == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"hone: {name}: ")
+    assert says in said
+    assert said.count("\n") == 1
+    assert SECRET not in said, "a password is in a log now"
+
+
+def test_lists_in_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HONE_TRUSTED_ORIGINS", "https://hone.example.org, https://b.example.org:8443")
+    monkeypatch.setenv("HONE_TRAINER_COMMAND", '["python", "-m", "x"]')
+    settings = Settings()
+    assert settings.trusted_origins == ["https://hone.example.org", "https://b.example.org:8443"]
+    assert settings.trainer_command == ["python", "-m", "x"]
+    monkeypatch.setenv("HONE_TRUSTED_ORIGINS", '["https://hone.example.org"]')
+    monkeypatch.setenv("HONE_TRAINER_COMMAND", "")
+    assert Settings().trusted_origins == ["https://hone.example.org"]
+    assert Settings().trainer_command == []
 
 
 def test_doctor_finds_what_is_wrong_and_says_how_to_mend_it(
