@@ -47,6 +47,7 @@ def make_engine(
         max_overflow=settings.database_pool_size,
         pool_timeout=PLACE_SECONDS,
         json_serializer=lambda value: json.dumps(value, ensure_ascii=False),
+        hide_parameters=True,  # errors reach the log, and parameters are what people wrote
         connect_args={"connect_timeout": 5, "application_name": "hone"},
     )
     event.listen(engine, "do_connect", _connect)
