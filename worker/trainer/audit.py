@@ -79,9 +79,9 @@ def data_findings(
         _too_long(groups, max_length),
         _leak(groups),
         _vocabulary(groups, vocabulary),
-        _bos(groups, tokenizer),
+        _bos(groups, tokenizer, eos_ids),
         *_ends(groups, eos_ids),
-        _decoded(groups, tokenizer),
+        _decoded(groups, tokenizer, eos_ids),
         *_pair_findings(examples),
     ]
 
@@ -135,18 +135,23 @@ def _vocabulary(groups: Sequence[Group], vocabulary: int) -> Finding:
     return Finding("highest token id", f"{highest}, but the model has {vocabulary}", "refuse", note)
 
 
-def _bos(groups: Sequence[Group], tokenizer: Any) -> Finding:
-    """Whether prompts begin with as many BOS as the tokenizer itself would put, and never two."""
+def _bos(groups: Sequence[Group], tokenizer: Any, eos_ids: frozenset[int]) -> Finding:
+    """Whether prompts begin with as many BOS as the tokenizer itself would put, and never two.
+
+    And that no completion begins with one; where BOS ends answers, too (as GPT-2's), an empty answer does.
+    """
     bos = tokenizer.bos_token_id
     if bos is None:
         return Finding("BOS", "none in this tokenizer")
-    probe = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "x"}], tokenize=True, add_generation_prompt=True, return_dict=False
-    )
-    expected = {_leading(probe, bos), _leading(tokenizer("x")["input_ids"], bos)}
+    expected = {_leading(tokenizer("x")["input_ids"], bos)}
+    if tokenizer.chat_template:
+        probe = tokenizer.apply_chat_template(
+            [{"role": "user", "content": "x"}], tokenize=True, add_generation_prompt=True, return_dict=False
+        )
+        expected.add(_leading(probe, bos))
     found = Counter(_leading(group.prompt_ids, bos) for group in groups)
     wrong = sum(count for leading, count in found.items() if leading > 1 or leading not in expected)
-    inside = sum(completion.ids[0] == bos for group in groups for completion in group.completions)
+    inside = 0 if bos in eos_ids else sum(completion.ids[0] == bos for completion in _completions(groups))
     if wrong or inside:
         value = f"{wrong} prompts begin with {sorted(found)} BOS, {inside} completions with one"
         note = f"prompts begin with {' or '.join(map(str, sorted(expected)))}; tokenise the rendered template once"
@@ -183,22 +188,27 @@ def _ends(groups: Sequence[Group], eos_ids: frozenset[int]) -> list[Finding]:
     return [*found, Finding("cut off by length", f"{cut} of {len(completions)} completions", level, note)]
 
 
-def _decoded(groups: Sequence[Group], tokenizer: Any) -> Finding:
+def _decoded(groups: Sequence[Group], tokenizer: Any, eos_ids: frozenset[int]) -> Finding:
     """Whether ids decode to the text people saw; text of a 'stop' may lack the stop string."""
     completions = [c for c in _completions(groups) if c.text is not None]
     sample = completions[:: max(1, len(completions) // DECODE_SAMPLE)]
-    wrong = 0
-    for completion in sample:
-        text = (completion.text or "").strip()
-        decoded = tokenizer.decode(completion.ids, skip_special_tokens=True).strip()
-        same = decoded.startswith(text) if completion.end == "stop" else decoded == text
-        if not same and tokenizer.decode(completion.ids).strip() != text:
-            wrong += 1
+    wrong = sum(not _reads_as_seen(completion, tokenizer, eos_ids) for completion in sample)
     value = f"{len(sample) - wrong} of {len(sample)} as people saw them"
     if wrong > DECODE_MISMATCH_SHARE * len(sample):
         note = "the ids and the text disagree: another tokenizer, or text that was tokenised again; keep sampled ids"
         return Finding("ids decode to text", value, "refuse", note)
     return Finding("ids decode to text", value, *(("warn", "a few differ") if wrong else ()))
+
+
+def _reads_as_seen(completion: Completion, tokenizer: Any, eos_ids: frozenset[int]) -> bool:
+    """Special tokens (a think tag, an end token that was typed) may have been seen or not."""
+    text, ids = (completion.text or "").strip(), completion.ids
+    inner = ids[:-1] if ids[-1] in eos_ids else ids
+    decoded = [
+        tokenizer.decode(some, skip_special_tokens=skip, clean_up_tokenization_spaces=False).strip()
+        for some, skip in ((ids, True), (inner, False), (ids, False))
+    ]
+    return any(seen.startswith(text) if completion.end == "stop" else seen == text for seen in decoded)
 
 
 def _pair_findings(examples: Examples) -> list[Finding]:

@@ -1,5 +1,6 @@
 """The audit refuses what would train wrong, counts what people should know, and says how to mend it."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -16,13 +17,13 @@ EOS = 2
 Groups = list[dict[str, Any]]
 
 
-def findings(groups: Groups, *, loss: str = "sigmoid", max_length: int = 256) -> dict[str, Finding]:
-    """The data findings by name."""
+def findings(groups: Groups, *, loss: str = "sigmoid", max_length: int = 256, made: Any = None) -> dict[str, Finding]:
+    """The data findings by name; ``made`` is the tokenizer."""
     parsed = [parse_group(item) for item in groups]
     found = data_findings(
         parsed,
         select(parsed, loss, max_length),
-        tokenizer(),
+        made or tokenizer(),
         eos_ids=frozenset({EOS}),
         vocabulary=384,
         max_length=max_length,
@@ -192,3 +193,31 @@ def test_stop_string_may_be_missing_from_the_text() -> None:
     answer = completion("s", "tea boat rain", end="stop")
     groups[0]["completions"][0] = answer | {"text": "tea boat"}
     assert findings(groups)["ids decode to text"].level == "ok"
+
+
+@pytest.mark.parametrize("text", ["<|user|> tea", "tea <|user|>", "tea<|eos|>", "tea"])
+def test_text_may_hold_special_tokens(text: str) -> None:
+    """A think tag that is one, or the end token itself; the end token that was put behind it is not part of it."""
+    groups = make_groups(2, 0)
+    groups[0]["completions"][0] = completion("s", text.removesuffix("<|eos|>")) | {"text": text}
+    assert findings(groups)["ids decode to text"].value == "4 of 4 as people saw them"
+
+
+def test_where_bos_ends_answers_an_empty_one_begins_with_it() -> None:
+    made = copy.deepcopy(tokenizer())
+    made.bos_token = "<|eos|>"
+    groups = make_groups(2, 0)
+    for item in groups:
+        item["prompt_ids"][0] = EOS
+    groups[0]["completions"][0] = completion("empty", "")
+    assert findings(groups, made=made)["BOS"].level == "ok"
+
+
+def test_a_tokenizer_without_a_template_says_by_itself_how_prompts_begin() -> None:
+    made = copy.deepcopy(tokenizer())
+    made.chat_template = None
+    groups = make_groups(2, 0)
+    for item in groups:
+        del item["prompt_ids"][0]
+    assert findings(groups, made=made)["BOS"].level == "ok"
+    assert findings(make_groups(2, 0), made=made)["BOS"].level == "refuse"
