@@ -47,8 +47,8 @@ class ModelError(Exception):
     """A model cannot be loaded or imported. The message says what is missing and what to do."""
 
 
-def load_tokenizer(directory: Path) -> "PreTrainedTokenizerBase":
-    """The tokenizer of a version, chat template included.
+def load_tokenizer(directory: Path, *, converses: bool = True) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a version, chat template included; without one where nobody ``converses``.
 
     Raises:
         ModelError: it cannot be read, or has no chat template.
@@ -59,7 +59,7 @@ def load_tokenizer(directory: Path) -> "PreTrainedTokenizerBase":
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(f"{directory}: its tokenizer cannot be loaded: {error}") from error
-    if not tokenizer.chat_template:
+    if converses and not tokenizer.chat_template:
         raise ModelError(f"{directory}: its tokenizer has no chat template; add chat_template.jinja")
     return tokenizer
 
@@ -143,11 +143,12 @@ def libraries() -> dict[str, str]:
     return {name: installed_version(name) for name in LIBRARIES}
 
 
-def import_base(source: str | Path, staged: Path) -> VersionInfo:
+def import_base(source: str | Path, staged: Path, *, converses: bool = True) -> VersionInfo:
     """Make the full version directory ``staged`` (manifest included) of a local model directory or a hub id.
 
     Only configuration, tokenizer, chat template and safetensors are taken. A model that does not say in its
-    generation config which tokens end an answer gets that from its config or tokenizer, written down.
+    generation config which tokens end an answer gets that from its config or tokenizer, written down. A model that
+    never ``converses`` needs no chat template.
 
     Raises:
         ModelError: nothing there, or no safetensors, tokenizer, chat template, or no architecture we know.
@@ -155,7 +156,7 @@ def import_base(source: str | Path, staged: Path) -> VersionInfo:
     """
     local = Path(source)
     if local.is_dir():
-        return _import_directory(local, staged, source_of(local))
+        return _import_directory(local, staged, source_of(local), converses=converses)
     if isinstance(source, Path) or len(local.parts) != 2 or local.is_absolute():
         raise ModelError(f"{source}: no such directory, and not a hub id like 'owner/name'")
     import huggingface_hub
@@ -166,7 +167,8 @@ def import_base(source: str | Path, staged: Path) -> VersionInfo:
     with TemporaryDirectory(dir=staged.parent, prefix=".download-") as folder:
         with _fetching(str(source)):
             huggingface_hub.snapshot_download(str(source), revision=revision, local_dir=folder, **options)
-        return _import_directory(Path(folder), staged, source_of(str(source)) | {"revision": revision})
+        made_of = source_of(str(source)) | {"revision": revision}
+        return _import_directory(Path(folder), staged, made_of, converses=converses)
 
 
 def hub_revision(name: str) -> str | None:
@@ -202,7 +204,7 @@ def source_of(source: str | Path) -> dict[str, Any]:
     return {"path": str(directory.resolve()), "files": facts}
 
 
-def _import_directory(source: Path, staged: Path, made_of: dict[str, Any]) -> VersionInfo:
+def _import_directory(source: Path, staged: Path, made_of: dict[str, Any], *, converses: bool) -> VersionInfo:
     if (source / MANIFEST_FILE).is_file():
         verify(source)
     config = _architecture(source)
@@ -213,7 +215,7 @@ def _import_directory(source: Path, staged: Path, made_of: dict[str, Any]) -> Ve
     staged.mkdir(parents=True, exist_ok=True)
     for name in names:
         shutil.copyfile(source / name, staged / name)
-    tokenizer = load_tokenizer(staged)
+    tokenizer = load_tokenizer(staged, converses=converses)
     _write_generation_config(source, staged, config, tokenizer.eos_token_id)
     context = _context_length(source, config)
     info = VersionInfo(kind="full", context_length=context, source=made_of, libraries=libraries())

@@ -134,3 +134,30 @@ def tokenizer() -> Any:
     )
     made.chat_template = CHAT_TEMPLATE
     return made
+
+
+@cache
+def spaced_tokenizer() -> Any:
+    """As Llama 2's and Mistral's: every text is given a space in front, written ▁, and no text is split into words."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    rng = random.Random(0)
+    sentences = [" ".join(rng.choices(WORDS, k=12)) + "." for _ in range(200)] + ["Q: 2+2= yes no 4 5 A:"] * 5
+    bpe = Tokenizer(models.BPE(byte_fallback=True))
+    bpe.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    bpe.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, special_tokens=list(SPECIAL_TOKENS), max_token_length=8, show_progress=False
+    )
+    bpe.train_from_iterator(sentences, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        bos_token="<|bos|>",
+        eos_token="<|eos|>",
+        pad_token="<|pad|>",
+        model_max_length=CONTEXT_LENGTH,
+        clean_up_tokenization_spaces=False,
+    )

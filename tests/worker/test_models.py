@@ -122,3 +122,9 @@ def test_tokenizer_without_template_is_refused(tmp_path: Path) -> None:
     (version / "chat_template.jinja").unlink()
     with pytest.raises(ModelError, match=r"add chat_template\.jinja"):
         load_tokenizer(version)
+    assert not load_tokenizer(version, converses=False).chat_template
+
+
+def test_a_model_that_never_converses_needs_no_template(model: Path, tmp_path: Path) -> None:
+    (model / "chat_template.jinja").unlink()
+    assert import_base(model, tmp_path / "staged", converses=False).kind == "full"

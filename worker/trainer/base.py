@@ -39,7 +39,7 @@ def base_of(model: str, directory: Path, job: Path) -> Path:
     shutil.rmtree(staged, ignore_errors=True)
     twin = _twin(wanted, directory)
     if twin is None:
-        import_base(Path(model) if Path(model).is_dir() else model, staged)
+        import_base(Path(model) if Path(model).is_dir() else model, staged, converses=False)
     else:
         _link(twin, staged)
     if directory.exists():

@@ -7,11 +7,12 @@ import typer
 from rich.console import Console
 
 from app.rounds.spec import ExitCode, SpecError, TrainingSettings
+from worker.trainer.dataset import DEFAULT_EVAL_FRACTION
 from worker.trainer.errors import RefusedError, TrainerError, explain
 from worker.trainer.lifetime import Stop
 from worker.trainer.memory import heap, set_environment
 from worker.trainer.options import loss_settings, read_configuration, targets, with_settings
-from worker.trainer.standalone import DEFAULT_EVAL_FRACTION, Request, train_file
+from worker.trainer.standalone import Request, train_file
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

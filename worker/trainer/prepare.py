@@ -25,6 +25,7 @@ from worker.trainer.objective import Objective
 from worker.trainer.order import steps
 from worker.trainer.packing import Unit
 from worker.trainer.policy import Policy, attention_for, load_start, make_trainable
+from worker.trainer.reading import read_findings
 from worker.trainer.reference import ReferenceStore, completion_keys, compute, missing_plans
 from worker.trainer.report import Report
 from worker.trainer.selfcheck import choose_path
@@ -74,7 +75,7 @@ def prepare(directory: Path, report: Report, crew: Crew = ALONE) -> Prepared:
     policy, forward = _load(spec, info, crew)
     audit = Audit()
     try:
-        audit.add(_data(groups, examples, policy, max_length))
+        audit.add([*read_findings(directory), *_data(groups, examples, policy, max_length)])
         path, finding = choose_path(forward, examples.all)
         audit.add([finding])
     except RefusedError:
@@ -92,7 +93,9 @@ def _check_vocabulary(spec: Spec) -> None:
     """Refuse a reference to which the start's token ids are other texts: its log-probs would be of those."""
     if spec.reference.digest == spec.start.digest:
         return
-    start, reference = (load_tokenizer(Path(ref.path)).get_vocab() for ref in (spec.start, spec.reference))
+    start, reference = (
+        load_tokenizer(Path(ref.path), converses=False).get_vocab() for ref in (spec.start, spec.reference)
+    )
     others = start.items() ^ reference.items()
     if others:
         token, number = min(others, key=lambda item: (item[1], item[0]))
@@ -200,7 +203,7 @@ def _work(prepared: Prepared, missing: Sequence[int]) -> int:
 
 
 def _data(groups: Sequence[Group], examples: Examples, policy: Policy, max_length: int) -> Any:
-    tokenizer = load_tokenizer(policy.start)
+    tokenizer = load_tokenizer(policy.start, converses=False)
     eos = policy.model.generation_config.eos_token_id
     ids = [tokenizer.eos_token_id] if eos is None else eos if isinstance(eos, list) else [eos]
     return data_findings(

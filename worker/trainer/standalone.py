@@ -21,7 +21,6 @@ from worker.trainer.lifetime import Stop, lock
 from worker.trainer.metrics import Listener
 
 ATTEMPT = "cli"
-DEFAULT_EVAL_FRACTION = 0.1
 _FOLLOW_SECONDS = 0.5
 
 
@@ -34,7 +33,7 @@ class Request:
     output: Path
     reference: Path | None
     settings: TrainingSettings
-    eval_fraction: float
+    eval_fraction: float | None = None
     report_to: list[str] = field(default_factory=list)
     dry_run: bool = False
 
@@ -173,15 +172,17 @@ def _reference(directory: Path) -> ModelRef:
     return ModelRef(str(directory.resolve()), verify(directory))
 
 
-def _write_groups(job: Path, data: Path, start: Path, eval_fraction: float) -> None:
+def _write_groups(job: Path, data: Path, start: Path, eval_fraction: float | None) -> None:
     from transformers import GenerationConfig
 
     from worker.trainer.data import group_to_dict
     from worker.trainer.dataset import load_groups
+    from worker.trainer.reading import write_findings
 
-    tokenizer = load_tokenizer(start)
+    tokenizer = load_tokenizer(start, converses=False)
     eos = GenerationConfig.from_pretrained(start, local_files_only=True).eos_token_id
     eos_ids = frozenset(eos if isinstance(eos, list) else [tokenizer.eos_token_id if eos is None else eos])
-    groups = load_groups(data, tokenizer, eos_ids, eval_fraction)
+    groups, findings = load_groups(data, tokenizer, eos_ids, eval_fraction)
+    write_findings(job, findings)
     lines = [json.dumps(group_to_dict(group)) + "\n" for group in groups]
     (job / GROUPS_FILE).write_text("".join(lines), encoding="utf-8")

@@ -34,7 +34,7 @@ def write(file: Path, rows: list[Any]) -> Path:
 
 
 def read(file: Path, eval_fraction: float = 0.0) -> list[Group]:
-    return load_groups(file, tokenizer(), frozenset({EOS}), eval_fraction)
+    return load_groups(file, tokenizer(), frozenset({EOS}), eval_fraction)[0]
 
 
 def test_conversation_is_the_chat_template(tmp_path: Path) -> None:
@@ -56,9 +56,9 @@ def test_rows_of_one_prompt_are_one_group_with_each_answer_once(tmp_path: Path) 
 
 
 def test_plain_text_ends_with_the_end_token(tmp_path: Path) -> None:
-    row = {"prompt": "tea ", "chosen": "boat", "rejected": "rain", "margin": 0.5, "weight": 2}
+    row = {"prompt": "tea", "chosen": " boat", "rejected": " rain", "margin": 0.5, "weight": 2}
     (group,) = read(write(tmp_path / "a.jsonl", [row]))
-    assert group.prompt_ids == tokenizer()("tea ")["input_ids"]
+    assert group.prompt_ids == tokenizer()("tea")["input_ids"]
     assert all(c.ids[-1] == EOS for c in group.completions)
     assert (group.preferences[0].margin, group.preferences[0].weight) == (0.5, 2.0)
 
@@ -160,6 +160,20 @@ def test_held_out_prompts_are_chosen_by_their_hash(tmp_path: Path) -> None:
             r"check the roles \(user, gpt\)",
         ),
         ({"prompt": "tea", "chosen": "boat", "rejected": 3}, "rejected is int"),
+        ({"prompt": "tea", "chosen": "boat", "rejected": "rain", "prompt_ids": [5]}, "rows that TRL has tokenised"),
+        ({"prompt": "tea", "chosen": "boat", "rejected": "rain", "images": ["a.png"]}, "images is not read"),
+        ({"prompt": "tea", "chosen": "boat", "rejected": "rain", "tools": [{}]}, "tools is for the chat template"),
+        (talk("tea", "boat", "rain") | {"tools": "lookup"}, "tools is a text that is not JSON"),
+        (talk("tea", "boat", "rain") | {"tools": [1]}, "is no list of JSON schemas"),
+        (talk("tea", "boat", "rain") | {"chat_template_kwargs": [1]}, "chat_template_kwargs .* is no object"),
+        (
+            talk("tea", "boat", "rain") | {"chat_template_kwargs": {"tokenize": False}},
+            "chat_template_kwargs names tokenize, which is the tokenizer's",
+        ),
+        (
+            talk("tea", "boat", "rain") | {"chosen": [{"role": "assistant", "tool_calls": [{"name": "lookup"}]}]},
+            "chosen has tool_calls, which the chat template does not render",
+        ),
         ({"prompt": "tea", "chosen": "boat", "rejected": "boat"}, "the same tokens"),
         ({"prompt": "tea", "chosen": "boat", "rejected": "rain", "weight": -1}, "weight -1 is negative"),
         ({"prompt": "tea", "chosen": "boat", "rejected": "rain", "margin": "much"}, "margin 'much'"),
@@ -189,10 +203,14 @@ UNREADABLE = [
         "line 2: byte 0xe9 in column 16 is not",
     ),
     ("wide.jsonl", ROW.encode("utf-16"), "line 1: byte 0xff in column 1 is not UTF-8; save the file as UTF-8"),
+    ("packed.jsonl", gzip.compress(ROW.encode()), "line 1: byte 0x8b in column 2 is not UTF-8; .* also .gz"),
+    ("torn.jsonl.gz", gzip.compress(ROW.encode())[:-9], "torn.jsonl.gz cannot be unpacked: .*; pack it again"),
+    ("plain.jsonl.gz", ROW.encode(), "plain.jsonl.gz cannot be unpacked: Not a gzipped file"),
+    ("rows.csv", b"prompt,chosen,rejected\n", r"line 1: not JSON: .*; JSON lines \(.*\) and Parquet \(.parquet\) are"),
     (
-        "packed.jsonl.gz",
-        gzip.compress(ROW.encode()),
-        "line 1: byte 0x8b in column 2 is not UTF-8; .* without compression",
+        "twice.jsonl",
+        b'{"prompt": "a", "chosen": "b", "rejected": "c", "chosen": "d"}',
+        "line 1: the key 'chosen' stands",
     ),
 ]
 
@@ -217,5 +235,7 @@ def test_files_as_other_systems_write_them(tmp_path: Path) -> None:
     for name, content in (("bom", b"\xef\xbb\xbf" + ROW.encode()), ("crlf", ROW.encode() + b"\r\n\r\n")):
         (tmp_path / name).write_bytes(content)
         assert read(tmp_path / name) == expected
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(ROW.encode()))
+    assert read(tmp_path / "a.jsonl.gz") == expected
     parquet.write_table(pa.Table.from_pylist([talk("tea", "boat", "rain")]), tmp_path / "a.PARQUET")
     assert read(tmp_path / "a.PARQUET") == expected
