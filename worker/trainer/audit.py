@@ -111,12 +111,13 @@ def _nothing(examples: Examples) -> str:
 
 
 def _too_long(groups: Sequence[Group], max_length: int) -> Finding:
-    count = sum(group.length > max_length for group in groups)
     longest = max(group.length for group in groups)
-    if not count:
+    if longest <= max_length:
         return Finding("longest prompt + completion", f"{longest} of {max_length} tokens")
-    note = "left out rather than cut: shorten max_tokens of sampling, or raise max_length up to the context"
-    return Finding("groups too long", f"{count} of {len(groups)} above {max_length} tokens", "warn", note)
+    count = sum(len(g.prompt_ids) + len(c.ids) > max_length for g in groups for c in g.completions)
+    note = "left out with their judgements, never cut: shorten max_tokens of sampling, or raise max_length"
+    value = f"{count} of {len(_completions(groups))} above {max_length} tokens with their prompt"
+    return Finding("completions too long", value, "warn", note)
 
 
 def _leak(groups: Sequence[Group]) -> Finding:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from app.rounds.spec import LOSSES
 from worker.trainer.data import Group
@@ -58,20 +58,40 @@ class Examples:
 
 
 def select(groups: Sequence[Group], loss: str, max_length: int, margin_scale: float = 1.0) -> Examples:
-    """What ``loss`` learns from, of groups whose every completion fits into ``max_length`` tokens.
+    """What ``loss`` learns from, of completions that fit into ``max_length`` tokens together with their prompt.
 
-    Left out and counted: signals that the loss does not read, weight 0, identical completions, too long groups.
+    Left out and counted: signals that the loss does not read, weight 0, identical completions, and judgements of which
+    a completion is too long.
     """
     made = Examples()
-    for group in groups:
-        if group.length > max_length:
-            made.unused["too long"] += len(group.preferences) + len(group.labels) + len(group.rankings)
-            continue
+    for whole in groups:
+        group = _fitting(whole, max_length, made.unused)
         found = read(group, LOSSES[loss], margin_scale, made.used, made.unused)
         example = _example(group, LOSSES[loss].shape, found)
         if example.size:
             (made.train if group.split == "train" else made.eval).append(example)
     return made
+
+
+def _fitting(group: Group, max_length: int, unused: Counter[str]) -> Group:
+    """The group with those judgements alone whose completions all fit; its completions keep their indices."""
+    if group.length <= max_length:
+        return group
+    room = max_length - len(group.prompt_ids)
+    long = {index for index, completion in enumerate(group.completions) if len(completion.ids) > room}
+    kept = replace(
+        group,
+        preferences=[item for item in group.preferences if long.isdisjoint((item.a, item.b))],
+        labels=[item for item in group.labels if item.completion not in long],
+        rankings=[item for item in group.rankings if all(long.isdisjoint(tier) for tier in item.tiers)],
+    )
+    if left_out := _judgements(group) - _judgements(kept):
+        unused["too long"] += left_out
+    return kept
+
+
+def _judgements(group: Group) -> int:
+    return len(group.preferences) + len(group.labels) + len(group.rankings)
 
 
 def _example(group: Group, shape: str, found: Judgements) -> Example:

@@ -99,14 +99,27 @@ def test_refusal_names_everything_at_once() -> None:
     assert audit.table().splitlines()[0].startswith("x one")
 
 
-def test_groups_too_long_are_left_out_with_how_many() -> None:
+def test_completions_too_long_are_left_out_with_their_judgements() -> None:
+    """Those of one prompt that fit are learned from: one long answer takes nothing else with it."""
     groups = make_groups(6, 0)
     for item in groups[:2]:
         item["prompt_ids"] += [50] * 60
+    long = completion("long", "tea " * 60)
+    first, last = groups[2], groups[3]
+    first["completions"].append(long)
+    first["preferences"] += [preference("x", 0, 2, "a"), preference("y", 2, 1, "a")]
+    first["rankings"] = [{"tiers": [[0], [1]]}, {"tiers": [[0], [1, 2]]}]
+    first["labels"] = [{"completion": 2, "desirable": False}]
+    last["completions"].insert(0, long)
+    last["preferences"] = [preference("z", 2, 1, "a")]
     found = findings(groups, max_length=40)
-    assert found["groups too long"].value == "2 of 6 above 40 tokens"
-    assert found["left out: too long"].value == "2"
-    assert found["preferences to train on"].value == "4 in 4 groups"
+    assert found["completions too long"].value == "6 of 14 above 40 tokens with their prompt"
+    assert found["left out: too long"].value == "6"
+    assert found["learned from: choice"].value == "4"
+    assert found["preferences to train on"].value == "5 in 4 groups"
+    example = select([parse_group(last)], "sigmoid", 40).train[0]
+    assert [len(ids) for ids in example.unit.completions] == [len(c["ids"]) for c in last["completions"][1:]]
+    assert (example.pairs[0].chosen, example.pairs[0].rejected) == (1, 0)
 
 
 def test_nothing_to_train_on_says_why() -> None:
