@@ -93,17 +93,22 @@ def written(number: str) -> str:
     return _with_minus("".join(marks.get(char, char) for char in number))
 
 
+def in_field(number: str) -> str:
+    """The same for a field to be typed in: with the minus sign that keyboards have."""
+    return written(number).replace(_MINUS, "-")
+
+
 def typed(text: str) -> str | None:
     """A number as people of the language of now type it, '0,9', with a point: '0.9'. Other texts stay as they are.
 
     None where the point may part thousands there: '1.000' is a thousand to some, and one to others.
     """
     decimal_mark, group_mark = get_decimal_symbol(current()), get_group_symbol(current())
-    number = text.strip()
+    number = text.strip().replace(_MINUS, "-")
     if group_mark == "." and re.fullmatch(r"[-+]?[1-9]\d{0,2}(\.\d{3})+", number):
         return None
-    pointed = number.replace(decimal_mark, ".")
-    return pointed if decimal_mark not in (".", "") and is_number(pointed) else text
+    pointed = number.replace(decimal_mark or ".", ".")
+    return pointed if is_number(pointed) else text
 
 
 def is_number(text: str) -> bool:

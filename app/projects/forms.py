@@ -515,7 +515,7 @@ def _put(target: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _as_typed(item: Field, value: str) -> str:
-    return figures.written(value) if item.kind == "number" and figures.is_number(value) else value
+    return figures.in_field(value) if item.kind == "number" and figures.is_number(value) else value
 
 
 def _number(text: str) -> Any:

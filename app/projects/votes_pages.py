@@ -110,7 +110,7 @@ def _written(value: Any) -> Any:
     if value is None or isinstance(value, bool):
         return value
     text = f"{value:.12g}" if isinstance(value, float) else str(value)
-    return figures.written(text) if figures.is_number(text) else text
+    return figures.in_field(text) if figures.is_number(text) else text
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
