@@ -14,7 +14,7 @@ _Z95 = 1.959964
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share of some pairs, with a 95 % interval (Wilson)."""
+    """A share of some preferences, with a 95 % interval (Wilson)."""
 
     value: float
     low: float
@@ -43,15 +43,15 @@ class VersionFigures:
     """What the list of versions shows; None where it was not measured."""
 
     accuracy: Share | None
-    """Held-out votes that the version agrees with, by its log-ratios."""
+    """Held-out preferences that the version agrees with, by its log-ratios."""
     margin: float | None
-    """Mean log-ratio of chosen minus rejected answers over held-out votes, nats."""
+    """Mean log-ratio of chosen minus rejected answers over held-out preferences, nats."""
     kl: float | None
     """Estimate of KL(reference ‖ version) per held-out answer, nats."""
     length_delta: float | None
-    """Tokens that chosen answers are longer than rejected ones in the votes it learned from."""
+    """Tokens that chosen answers are longer than rejected ones in all that it learned from."""
     preferences: int | None
-    """Preferences it was trained on."""
+    """Preferences it was trained on: mostly one a vote; a corrected answer makes further ones."""
     alarm: str | None
     """The trainer's warning of likelihood displacement."""
     gate: Gate | None
@@ -62,14 +62,13 @@ def figures(version: Version) -> VersionFigures:
     metrics = version.metrics
     train, held_out = _part(metrics, "train"), _part(_part(metrics, "eval"), "end")
     accuracy, pairs = _number(held_out, "accuracy"), _number(held_out, "pairs")
-    chosen, rejected = _number(train, "chosen_tokens"), _number(train, "rejected_tokens")
     preferences = _number(train, "preferences")
     alarm = metrics.get("displacement_alarm")
     return VersionFigures(
         accuracy=wilson(accuracy, int(pairs)) if accuracy is not None and pairs else None,
         margin=_number(held_out, "margin"),
         kl=_number(held_out, "kl"),
-        length_delta=chosen - rejected if chosen is not None and rejected is not None else None,
+        length_delta=_number(_part(metrics, "lengths"), "length_delta"),
         preferences=int(preferences) if preferences is not None else None,
         alarm=alarm if isinstance(alarm, str) else None,
         gate=_gate(_part(metrics, "gate")),
@@ -94,7 +93,7 @@ def _gate(seen: Mapping[str, Any]) -> Gate | None:
         agrees = Check(False, _("There are no votes on held-out prompts to judge it by."))
     else:
         told = _(
-            "It agrees with %(accuracy)s of %(pairs)s held-out votes; at least %(least)s are asked for.",
+            "It agrees with %(accuracy)s of %(pairs)s held-out preferences; at least %(least)s are asked for.",
             accuracy=Percent(accuracy),
             pairs=Figure(round(pairs)),
             least=Percent(least),

@@ -106,8 +106,13 @@ def _prompts(db: Session, project: Project, ann: User) -> UUID:
 def _versions(db: Session, project: Project) -> tuple[Version, Version, Version]:
     def figures(accuracy: float, margin: float, kl: float, votes: int) -> dict[str, object]:
         held_out = {"step": 12, "accuracy": accuracy, "pairs": 23, "margin": margin, "kl": kl, "loss": 0.6}
-        train = {"preferences": votes, "chosen_tokens": 61.2, "rejected_tokens": 55.8}
-        return {"train": train, "eval": {"start": held_out, "end": held_out}, "displacement_alarm": None}
+        lengths = {"chosen_tokens": 61.2, "rejected_tokens": 55.8, "length_delta": 5.4}
+        return {
+            "train": {"preferences": votes},
+            "lengths": lengths,
+            "eval": {"start": held_out, "end": held_out},
+            "displacement_alarm": None,
+        }
 
     day = timedelta(days=1)
     now = utcnow()

@@ -87,8 +87,8 @@ def data_findings(
 
 
 def _counts(examples: Examples) -> list[Finding]:
-    train = sum(example.size for example in examples.train)
-    held_out = sum(example.size for example in examples.eval)
+    train = sum(example.preferences for example in examples.train)
+    held_out = sum(example.preferences for example in examples.eval)
     found = [
         Finding(
             "preferences to train on",

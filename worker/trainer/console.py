@@ -51,7 +51,7 @@ def describe(event: Event) -> str:
         case "train":
             return f"step {event['step']}/{event['steps']}  {_figures(event, _TRAIN)}"
         case "eval":
-            return f"held out after step {event['step']}: {_figures(event, _EVAL)}  ({event['pairs']} judgements)"
+            return f"held out after step {event['step']}: {_figures(event, _EVAL)}  ({event['judgements']} judgements)"
     return _LINES.get(event["kind"], "").format(**event)
 
 

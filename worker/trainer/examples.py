@@ -1,7 +1,7 @@
 """What a loss learns from: the groups, cut down to the completions and judgements it reads."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from app.rounds.spec import LOSSES
@@ -24,6 +24,10 @@ class Example:
     """What a loss on whole rankings reads."""
     weights: list[float] = field(default_factory=list)
     """How much every judgement counts that the loss reads, in their order; the loss has one value for each."""
+    preferences: int = 0
+    """What people said that the judgements come from, see ``Judgements``: KTO makes two judgements of a choice."""
+    decided: int = 0
+    """Choices and rankings among them."""
 
     @property
     def size(self) -> int:
@@ -113,4 +117,39 @@ def _example(group: Group, shape: str, found: Judgements) -> Example:
         [label.moved(place) for label in found.labels],
         [order.moved(place) for order in found.rankings],
         [judgement.weight for judgement in read_by_loss[shape]],
+        found.preferences,
+        found.decided,
     )
+
+
+def lengths(examples: Sequence[Example]) -> dict[str, float]:
+    """Mean tokens of chosen and of rejected answers over all ``examples``, and by how much the chosen are longer.
+
+    Where there is no choice among them, of good and of bad answers. Empty where one side is missing.
+    """
+    sums = {True: 0.0, False: 0.0}
+    weights = {True: 0.0, False: 0.0}
+    paired = any(not pair.tie for example in examples for pair in example.pairs)
+    for example in examples:
+        for index, chosen, weight in _sides(example, paired=paired):
+            sums[chosen] += weight * len(example.unit.completions[index])
+            weights[chosen] += weight
+    if not all(weights.values()):
+        return {}
+    chosen_tokens, rejected_tokens = sums[True] / weights[True], sums[False] / weights[False]
+    return {
+        "chosen_tokens": chosen_tokens,
+        "rejected_tokens": rejected_tokens,
+        "length_delta": chosen_tokens - rejected_tokens,
+    }
+
+
+def _sides(example: Example, *, paired: bool) -> Iterator[tuple[int, bool, float]]:
+    """Every answer as (index, whether it is chosen or good, weight)."""
+    if not paired:
+        yield from ((label.completion, label.desirable, label.weight) for label in example.labels)
+        return
+    for pair in example.pairs:
+        if not pair.tie:
+            yield pair.chosen, True, pair.weight
+            yield pair.rejected, False, pair.weight

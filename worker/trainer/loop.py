@@ -165,7 +165,7 @@ class Loop:
                 tokens += batch.tokens
         tally, tokens = self._together(tally, tokens)
         self._on_tokens(3 * tokens)
-        figures = tally.means()
+        figures = tally.means() | {"pairs": self._train.compared(chosen)}
         parameters = list(self._parameters.values())
         size = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         norm = float(whole(size))
@@ -232,7 +232,7 @@ class Loop:
                 heap().settle()
         tally, tokens = self._together(tally, tokens)
         self._on_tokens(tokens)
-        figures = {"step": self.state.step} | tally.means()
+        figures = {"step": self.state.step} | tally.means() | {"pairs": self._held_out.compared(everything)}
         self.state.evaluations.append(figures)
         self._emit({"kind": "eval", "steps": len(self._steps)} | figures)
         self._watch(figures.get("chosen_log_ratio"))

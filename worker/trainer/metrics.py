@@ -52,7 +52,7 @@ class Tally:
         self.judgements += other.judgements
 
     def means(self) -> dict[str, float]:
-        """Weighted means in nats (tokens for the lengths), and how many judgements they are of, as 'pairs'.
+        """Weighted means in nats (tokens for the lengths), and how many 'judgements' they are of.
 
         A figure that nothing was counted of is left out.
         """
@@ -61,7 +61,7 @@ class Tally:
             means["margin"] = means["chosen_log_ratio"] - means["rejected_log_ratio"]
         if {"chosen_tokens", "rejected_tokens"} <= means.keys():
             means["length_delta"] = means["chosen_tokens"] - means["rejected_tokens"]
-        return means | {"pairs": self.judgements}
+        return means | {"judgements": self.judgements}
 
 
 def pair_columns(pairs: Pairs, weight: Tensor) -> dict[str, tuple[Tensor, Tensor]]:

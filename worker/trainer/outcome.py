@@ -9,6 +9,7 @@ from torch import Tensor
 
 from app.versions.manifest import ManifestError
 from worker.trainer.distributed import whole_weights
+from worker.trainer.examples import lengths
 from worker.trainer.loop import Loop
 from worker.trainer.policy import Policy, load_start, make_trainable
 from worker.trainer.prepare import Prepared, precision
@@ -54,20 +55,23 @@ def _put(policy: Policy, weights: dict[str, Tensor]) -> None:
 
 
 def summary(prepared: Prepared, loop: Loop, made: Outcome) -> dict[str, Any]:
-    """The figures version.json keeps."""
+    """The figures version.json keeps: of the whole run, but for those of its last step."""
     examples, state = prepared.examples, loop.state
     trained = {
         "steps": state.step,
         "steps_planned": loop.total_steps,
         "groups": len(examples.train),
-        "preferences": sum(example.size for example in examples.train),
+        "preferences": sum(example.preferences for example in examples.train),
+        "judgements": sum(example.size for example in examples.train),
         "tokens": state.tokens,
         "seconds": round(state.seconds, 3),
     }
     published = [figures for figures in state.evaluations if figures["step"] == made.step]
     held_out = {"start": state.evaluations[0], "end": published[-1]} if published else None
     return {
-        "train": loop.last | trained,
+        "train": trained,
+        "last_step": loop.last,
+        "lengths": lengths(examples.train),
         "eval": held_out,
         "evaluations": state.evaluations,
         "published_step": made.step,

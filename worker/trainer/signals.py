@@ -64,6 +64,10 @@ class Judgements:
     pairs: list[Pair] = field(default_factory=list)
     labels: list[Labelled] = field(default_factory=list)
     rankings: list[Order] = field(default_factory=list)
+    preferences: int = 0
+    """What people said that it comes from: choices, ties, both bad, rankings and labels, one each."""
+    decided: int = 0
+    """The choices and rankings among them: of two answers, one is better."""
 
 
 def read(group: Group, loss: LossSpec, margin_scale: float, used: Counter[str], unused: Counter[str]) -> Judgements:
@@ -75,6 +79,8 @@ def read(group: Group, loss: LossSpec, margin_scale: float, used: Counter[str], 
             unused[reason] += 1
             continue
         used[_signal(preference)] += 1
+        found.preferences += 1
+        found.decided += preference.outcome in ("a", "b")
         margin = 0.0
         if preference.margin and preference.outcome in ("a", "b"):
             read_it = "margin" in loss.signals and margin_scale > 0
@@ -90,6 +96,7 @@ def read(group: Group, loss: LossSpec, margin_scale: float, used: Counter[str], 
             unused["weight 0"] += 1
         else:
             used["label"] += 1
+            found.preferences += 1
             found.labels.append(Labelled(label.completion, label.desirable, label.weight))
     return found
 
@@ -149,6 +156,8 @@ def _add_ranking(
     if not pairs:
         return
     used["ranking"] += 1
+    found.preferences += 1
+    found.decided += any(not pair.tie for pair in pairs)
     found.pairs += [replace(pair, weight=ranking.weight / len(pairs)) for pair in pairs]
 
 

@@ -1,6 +1,6 @@
 """The examples of one split with what a pass over them needs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -26,3 +26,8 @@ class Split:
         self.paired = any(example.pairs for example in examples)
         """Whether there is any choice between two completions."""
         self.mismatched = mismatched or {}
+
+    def compared(self, chosen: Iterable[int]) -> int:
+        """What agreement over the ``chosen`` examples is a share of: choices and rankings, or labels without any."""
+        few = [self.examples[index] for index in chosen]
+        return sum(example.decided if self.paired else example.size for example in few)

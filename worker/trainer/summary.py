@@ -24,13 +24,13 @@ _FIGURES = {
 def table(info: VersionInfo) -> Group:
     """The figures of a version's version.json, and the facts of its training."""
     metrics = info.metrics
-    train, held_out = metrics["train"], metrics.get("eval") or {}
+    last_step, held_out = metrics["last_step"], metrics.get("eval") or {}
     made = Table(box=box.SIMPLE, title=_title(info), title_justify="left", title_style="bold")
     made.add_column("figure", no_wrap=True)
     for title in ("held out, before", "held out, published", "last step"):
         made.add_column(title, justify="right")
     for name, label in _FIGURES.items():
-        columns = [held_out.get("start") or {}, held_out.get("end") or {}, train]
+        columns = [held_out.get("start") or {}, held_out.get("end") or {}, last_step]
         if any(name in column for column in columns):
             made.add_row(label, *(_number(column, name) for column in columns))
     facts = Table.grid(padding=(0, 2, 0, 1))
@@ -47,8 +47,12 @@ def _title(info: VersionInfo) -> str:
 
 def _facts(info: VersionInfo) -> list[tuple[str, str]]:
     metrics, train = info.metrics, info.metrics["train"]
-    facts = [
-        ("judgements learned from", f"{train['preferences']:,} in {train['groups']:,} groups"),
+    facts = [("preferences learned from", f"{train['preferences']:,} in {train['groups']:,} groups")]
+    if train["judgements"] != train["preferences"]:
+        facts.append(("judgements made of them", f"{train['judgements']:,}"))
+    if metrics["lengths"]:
+        facts.append(("chosen longer by", f"{metrics['lengths']['length_delta']:+,.1f} tokens, over all of them"))
+    facts += [
         ("steps", f"{train['steps']:,} of {train.get('steps_planned', train['steps']):,}"),
         ("tokens", f"{train['tokens']:,}"),
         ("training time", f"{train['seconds']:,.1f} s"),

@@ -82,8 +82,14 @@ def test_figures_of_a_version(tmp_path: Path, versions: Path) -> None:
     assert end["margin"] == pytest.approx(end["chosen_log_ratio"] - end["rejected_log_ratio"], abs=1e-4)
     assert end["kl"] > 0
     assert (start["pairs"], end["step"]) == (10, metrics["train"]["steps"])
-    assert metrics["train"]["preferences"] == 40
-    assert metrics["train"]["tokens_per_second"] > 0
+    assert (metrics["train"]["preferences"], metrics["train"]["judgements"]) == (40, 40)
+    assert metrics["last_step"]["tokens_per_second"] > 0
+    longer = [
+        len(group["completions"][won]["ids"]) - len(group["completions"][1 - won]["ids"])
+        for group in make_groups(40, 10)[:40]
+        for won in (0 if group["preferences"][0]["outcome"] == "a" else 1,)
+    ]
+    assert metrics["lengths"]["length_delta"] == pytest.approx(sum(longer) / 40), "over all, not over the last step"
     assert metrics["forward"] == "tiles"
     lines = [json.loads(line) for line in (job / "metrics.jsonl").read_text().splitlines()]
     progress = [line["progress"] for line in lines]
@@ -92,6 +98,16 @@ def test_figures_of_a_version(tmp_path: Path, versions: Path) -> None:
     step = next(line for line in lines if line["kind"] == "train")
     assert {"step", "steps", "loss", "chosen_log_ratio", "rejected_log_ratio", "margin", "accuracy", "kl"} < step.keys()
     assert {"grad_norm", "learning_rate", "tokens_per_second", "at"} < step.keys()
+
+
+def test_a_choice_is_one_preference_where_the_loss_makes_two_judgements_of_it(tmp_path: Path, versions: Path) -> None:
+    job = write_job(tmp_path / "job", start=versions / "one", groups=make_groups(6, 3), loss="kto", max_steps=1)
+    metrics = VersionInfo.read(train(job, versions, "two")).metrics
+    assert (metrics["train"]["preferences"], metrics["train"]["judgements"]) == (6, 12)
+    end = metrics["eval"]["end"]
+    assert (end["pairs"], end["judgements"]) == (3, 6)
+    audit = {finding["name"]: finding["value"] for finding in metrics["audit"]}
+    assert audit["held-out preferences"] == "3 in 3 groups"
 
 
 def test_continued_adapter_stands_on_the_same_base(tmp_path: Path, versions: Path) -> None:
