@@ -15,8 +15,12 @@ from app.db.tables import Project
 def export(
     project: Annotated[str, typer.Option(metavar="SLUG", help="The project, by its name in addresses.")],
     format_: Annotated[
-        Literal["trl", "arena", "groups"],
-        typer.Option("--format", help="trl: prompt, chosen, rejected. arena: battles. groups: what the trainer reads."),
+        Literal["trl", "arena", "groups", "votes"],
+        typer.Option(
+            "--format",
+            help="trl: prompt, chosen, rejected. arena: battles. groups: what the trainer reads. votes: every vote "
+            "as it was cast.",
+        ),
     ] = "trl",
     split: Annotated[
         Literal["all", "train", "eval"], typer.Option(help="train leaves held-out votes out; eval is only those.")

@@ -28,15 +28,16 @@ def export(
     here: Annotated[ProjectContext, access.api_admin("export:read")],
     request: Request,
     export_format: Annotated[
-        Literal["trl", "arena", "groups"], Query(alias="format", description="Shape of the rows.")
+        Literal["trl", "arena", "groups", "votes"], Query(alias="format", description="Shape of the rows.")
     ] = "trl",
     split: Annotated[Part, Query(description="`train` leaves held-out votes out, `eval` is only those.")] = "all",
 ) -> StreamingResponse:
     """Everything people chose, as JSON Lines, sent row by row.
 
     `trl`: `prompt`, `chosen`, `rejected` as conversations, ties left out. `arena`: battles as Chatbot Arena published
-    them, ties included, corrections left out. `groups`: what `hone train` reads, token ids included. Each row says of
-    its `split` whether it is held out (`eval`).
+    them, ties included, corrections left out. `groups`: what `hone train` reads, token ids included. `votes`: every
+    vote as it was cast, earlier words, skips and checks too, with comments, reasons and criteria; `counts` and
+    `left_out` say what a round would make of it. Each row says of its `split` whether it is held out (`eval`).
     """
     return stream(request, here.project, export_format, split)
 

@@ -4,6 +4,7 @@
 ``arena``  a battle a row, as LMSYS' Chatbot Arena published them; ties and "both bad" included, corrections left out:
            a person's edit would win every battle of a leaderboard.
 ``groups`` what Hone's own trainer reads (``hone train --data``), token ids included.
+``votes``  every vote as it was cast, whether it counts or not; see ``raw``.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from sqlalchemy.orm import Session
 from app.db.tables import Completion, Project, Prompt, Version
 from app.errors import InvalidError
 from app.language import _
-from app.preferences import groups
+from app.preferences import groups, raw
 from app.preferences.collecting import Preference, Split, collect
 from app.preferences.labels import collect_labels
 from app.preferences.records import implied
@@ -42,7 +43,7 @@ class ExportFormatUnknownError(InvalidError):
 def export_rows(
     db: Session, project: Project, export_format: str, *, split: Split | None = None
 ) -> Iterator[dict[str, Any]]:
-    """The project's preferences, a JSON-ready row at a time; completions are read in batches while they are sent.
+    """The project's preferences, or its votes, a JSON-ready row at a time; texts are read in parts while they are sent.
 
     Args:
         split: 'train' leaves out held-out prompts, 'eval' is only those; None has both.
@@ -52,6 +53,8 @@ def export_rows(
     """
     if export_format not in FORMATS:
         raise ExportFormatUnknownError(export_format)
+    if export_format == "votes":
+        return raw.votes(db, project, split=split)
     # A battle is what one judge said of it; the other formats hold what training would read without window or replay
     # share: those are about one round, and an export leaves nothing behind.
     everything = aggregation_of(project.aggregation).model_copy(update={"window_days": None, "replay_percent": None})
@@ -97,6 +100,10 @@ def _groups(db: Session, _project: Project, preferences: Iterator[Preference]) -
     return groups.groups(db, preferences)
 
 
+def _votes(db: Session, project: Project, _preferences: Iterator[Preference]) -> Iterator[dict[str, Any]]:
+    return raw.votes(db, project)
+
+
 Part = Literal["all", "train", "eval"]
 """What of it is exported: held-out votes are 'eval'."""
 
@@ -104,6 +111,7 @@ FORMATS: dict[str, Callable[[Session, Project, Iterator[Preference]], Iterator[d
     "trl": _trl,
     "arena": _arena,
     "groups": _groups,
+    "votes": _votes,
 }
 """The formats by name."""
 

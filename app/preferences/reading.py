@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Boolean, bindparam, text
 from sqlalchemy.orm import Session
@@ -83,6 +84,12 @@ def read(db: Session, project: Project) -> Read:
         else:
             votes.append(_vote(row))
     return Read(votes, left_out)
+
+
+def reasons(db: Session, project: Project) -> dict[UUID, str | None]:
+    """Of the latest word on every pair of work, by its vote: why it does not count; null where it does."""
+    rows = db.execute(_VOTES, names(project) | {"idle": list(IDLE_FEEDBACK)})
+    return {row.vote_id: row.left_out for row in rows}
 
 
 def _vote(row: Any) -> Vote:

@@ -24,6 +24,7 @@ EXPORT_NAMES = {
     "trl": _("TRL (prompt, chosen, rejected)"),
     "arena": _("Arena battles, ties included"),
     "groups": _("Hone's trainer, token ids included"),
+    "votes": _("Raw votes, with comments, reasons and criteria"),
 }
 SPLIT_NAMES = {
     "all": _("All of them"),

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+from datetime import datetime
 
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.comparisons.service import lease_next, record_vote
 from app.db.base import utcnow
 from app.db.tables import Assignment, Completion, Project, Prompt, Round, RoundExample, Version, Vote
 from app.preferences.collecting import collect
@@ -16,8 +18,10 @@ from app.preferences.service import freeze
 from tests.factories.rows import (
     make_comparison,
     make_completion,
+    make_control,
     make_project,
     make_prompt,
+    make_ranking,
     make_user,
     make_version,
     make_vote,
@@ -253,6 +257,50 @@ def test_export_as_arena_battles(db: Session, project: Project, version: Version
         "tstamp": vote.created_at.timestamp(),
         "split": "train",
     }
+
+
+def test_export_of_every_vote_as_it_was_cast(db: Session, project: Project, version: Version) -> None:
+    prompt, reviewer = make_prompt(db, project, text="Hello?", held_out=True), make_user(db)
+    pair = make_comparison(db, project, version=version, prompt=prompt, texts=("no", "yes"), slots=2)
+    said = {"strength": 2, "comment": "Curt — but right.", "tags": ["clearer"], "criteria": {"tone": "b"}}
+    first = make_vote(db, pair, choice="b", reviewer=reviewer, seconds=4.5, corrected="yes!", **said)
+    record_vote(db, reviewer_id=reviewer.id, assignment_id=first.assignment_id, choice="tie", source="api")
+    other = make_comparison(db, project, version=version)
+    leased = lease_next(db, project=project, reviewer_id=reviewer.id)
+    assert leased.comparison_id == other.id
+    skip = {"choice": "skip", "reason": "I am no doctor", "source": "api"}
+    record_vote(db, reviewer_id=reviewer.id, assignment_id=leased.assignment_id, **skip)
+    rows = list(export_rows(db, project, "votes"))
+    assert json.loads(json.dumps(rows)) == rows, "JSON as it is"
+    assert [(row["choice"], row["revision"], row["latest"], row["counts"], row["left_out"]) for row in rows] == [
+        ("b", 1, False, False, "replaced"), ("tie", 2, True, True, None), ("skip", 1, True, False, "skip")]  # fmt: skip
+    one = rows[0]
+    assert {key: one[key] for key in said} == said
+    assert (one["reviewer"], one["source"], one["seconds"], one["corrected"]) == (reviewer.email, "web", 4.5, "yes!")
+    assert (one["shown_choice"], one["left_side"], one["purpose"], one["split"]) == ("right", "a", "work", "eval")
+    assert [(answer["text"], answer["version"]) for answer in one["answers"]] == [("no", 1), ("yes", 1)]
+    assert one["prompt"] == [{"role": "user", "content": "Hello?"}]
+    assert datetime.fromisoformat(one["created_at"]) == first.created_at
+    assert rows[2]["reason"] == "I am no doctor"
+    assert [row["split"] for row in export_rows(db, project, "votes", split="train")] == ["train"]
+
+
+def test_a_check_and_a_ranking_are_votes_too(db: Session, project: Project, version: Version) -> None:
+    ranking = make_ranking(db, project, version=version)
+    items = [answer.id for answer in db.scalars(select(Completion).order_by(Completion.id))]
+    make_vote(db, ranking, choice="ranked", ranking=[[2], [0, 1]])
+    project.queue = {"qualification_pairs": 1}
+    control = make_control(db, project, answer="b")
+    db.flush()
+    reviewer = make_user(db)
+    leased = lease_next(db, project=project, reviewer_id=reviewer.id)
+    record_vote(db, reviewer_id=reviewer.id, assignment_id=leased.assignment_id, choice="a", source="web")
+    ranked, check = export_rows(db, project, "votes")
+    assert (ranked["choice"], ranked["ranking"], ranked["counts"]) == ("ranked", [[2], [0, 1]], True)
+    assert [answer["completion_id"] for answer in ranked["answers"]] == [str(id_) for id_ in items[:3]]
+    assert (check["purpose"], check["known_answer"], check["counts"], check["left_out"]) == (
+        "gold", "b", False, "check")  # fmt: skip
+    assert check["prompt_id"] == str(control.prompt_id)
 
 
 def test_exports_can_leave_out_what_is_held_out(db: Session, project: Project, version: Version) -> None:
