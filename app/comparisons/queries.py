@@ -268,10 +268,11 @@ class Said:
     ranking: list[list[int]] | None
     """As in ``Answer``."""
     comment: str | None
+    reason: str | None
 
 
 _HISTORY = text("""
-    SELECT v.assignment_id, v.shown_choice, v.strength, v.created_at, v.ranking, v.comment, a.shown_order
+    SELECT v.assignment_id, v.shown_choice, v.strength, v.created_at, v.ranking, v.comment, v.reason, a.shown_order
     FROM votes v JOIN assignments a ON a.id = v.assignment_id
     WHERE v.reviewer_id = :reviewer AND v.assignment_id = ANY(:assignments)
     ORDER BY v.assignment_id, v.revision
@@ -284,6 +285,6 @@ def histories(db: Session, *, reviewer_id: UUID, assignment_ids: Sequence[UUID])
     for row in db.execute(_HISTORY, {"reviewer": reviewer_id, "assignments": list(assignment_ids)}):
         choice = "undone" if row.shown_choice == "undone" else choice_of(row.shown_choice)
         ranking = None if row.ranking is None else shown_ranking(row.ranking, row.shown_order)
-        said = Said(choice, row.strength, row.created_at, ranking, row.comment)
+        said = Said(choice, row.strength, row.created_at, ranking, row.comment, row.reason)
         found.setdefault(row.assignment_id, []).append(said)
     return found

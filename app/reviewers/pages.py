@@ -10,11 +10,14 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from app.accounts import access
 from app.accounts.principal import ProjectContext
 from app.comparisons.checks import gold_ahead
+from app.comparisons.desk import order_in_words, said, shown_answers
+from app.comparisons.records import FLAG_REASONS, SKIP_REASONS
 from app.errors import DomainError
 from app.language import _, _n, listed
 from app.projects.queue import queue_of
+from app.projects.reviewing import reviewing_of
 from app.prompts.conversations import from_text
-from app.reviewers import controls, download, queries, service
+from app.reviewers import answers, controls, download, queries, service
 from app.reviewers.report import line, report
 from app.reviewers.sides import sides
 from app.web.deps import AppSettings, Db, Render, see_other
@@ -23,6 +26,7 @@ router = APIRouter(prefix="/p/{slug}", include_in_schema=False)
 
 Here = Annotated[ProjectContext, access.admin()]
 PAGE_SIZE = 25
+ANSWERS_PER_PAGE = 20
 
 
 @router.get("/reviewers")
@@ -57,6 +61,26 @@ def one(here: Here, user_id: UUID, db: Db, render: Render) -> HTMLResponse:
         queue=queue_of(here.project.queue),
         events=queries.events(db, here.project, user_id),
         names={person.id: person.email for person in queries.people(db, here.project) if person.id in others},
+    )
+
+
+@router.get("/reviewers/{user_id}/answers")
+def answers_of(
+    here: Here, user_id: UUID, db: Db, render: Render, before: Annotated[UUID | None, Query()] = None
+) -> HTMLResponse:
+    """What one reviewer said, newest first."""
+    shown = answers.page(db, here.project, user_id, size=ANSWERS_PER_PAGE, before=before)
+    return render(
+        "reviewers/answers.html",
+        project=here.project,
+        person=service.reviewer(db, here.project, user_id),
+        answers=[(item, shown_answers(item.answer.shown)) for item in shown.items],
+        older=shown.older,
+        first_page=before is None,
+        labels={criterion.key: criterion.label for criterion in reviewing_of(here.project.reviewing).criteria},
+        reasons=FLAG_REASONS | SKIP_REASONS,
+        in_words=said,
+        order_in_words=order_in_words,
     )
 
 

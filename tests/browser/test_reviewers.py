@@ -17,7 +17,10 @@ from tests.factories import rows
 
 SignIn = Callable[[User], None]
 SLUG = "everyday-helper"
-PAGES = ("reviewers", "reviewers/{clicker}", "checks", "preferences", "settings/queue", "settings/preferences")
+PAGES = (
+    *("reviewers", "reviewers/{clicker}", "reviewers/{clicker}/answers"),
+    *("checks", "preferences", "settings/queue", "settings/preferences"),
+)
 
 
 def crew(server: LiveServer) -> tuple[User, User]:
