@@ -85,6 +85,12 @@ def test_the_pages_of_quality_are_accessible_and_fit(
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= page.viewport_size["width"], f"{path} is {width} px wide"  # type: ignore[index]
         axe(page)
+    page.goto(f"{server.url}/p/{SLUG}/reviewers")
+    assert page.evaluate("(box => box.scrollWidth - box.clientWidth)(document.querySelector('.table-wrap'))") == 0
+    with server.db() as db:
+        db.query(Project).update({"name": "Kundendienst" * 9})
+    page.goto(f"{server.url}/?all=1")
+    assert page.evaluate("document.documentElement.scrollWidth") == page.viewport_size["width"]  # type: ignore[index]
 
 
 def test_a_reviewer_is_put_in_quarantine_and_released_by_keyboard(
