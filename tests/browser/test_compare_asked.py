@@ -84,6 +84,39 @@ def test_everything_that_can_be_asked_is_answered_with_the_keyboard(
     expect(page.get_by_label("Kinder")).to_be_checked()
     page.keyboard.press("x")
     expect(page.get_by_role("alert")).to_contain_text("You corrected A")
+    page.get_by_role("button", name="Discard my correction").click()
+    expect(page.locator("#problem")).to_be_hidden()
+    page.wait_for_timeout(400)
+    page.keyboard.press("x")  # nothing stands in the way, and nothing was taken back
+    acknowledged(page)
+    expect(page.locator(".last")).to_contain_text("Both bad")
+    assert shop.column("corrected")[-1] is None
+
+
+def test_a_mark_that_is_not_needed_is_taken_back_and_half_a_rating_is_told_before_it_is_sent(
+    server: LiveServer, page: Page, sign_in: SignIn, axe: AxeCheck
+) -> None:
+    shop = open_shop(server, reviewing={"criteria": CRITERIA})
+    sign_in(shop.reviewer)
+    page.goto(shop.url)
+    on_pair(page, 1)
+    helpful, clear = page.locator(".criterion").all()
+    helpful.get_by_text("A", exact=True).click()
+    clear.get_by_text("3", exact=True).first.click()
+    axe(page)
+    page.keyboard.press("Escape")
+    page.keyboard.press("b")
+    expect(page.get_by_role("alert")).to_have_text("Clear: give both answers points, or clear those you gave.")
+    assert page.evaluate("document.activeElement.name") == "criterion-clear-b"
+    assert shop.votes() == []
+    clear.get_by_text("Clear", exact=True).nth(1).click()
+    helpful.locator("input[value=a]").focus()
+    page.keyboard.press("Backspace")
+    expect(page.locator(".criterion input:checked:not([value=''])")).to_have_count(0)
+    page.keyboard.press("Escape")
+    page.keyboard.press("b")
+    on_pair(page, 2)
+    assert shop.column("criteria") == [{}]
 
 
 @pytest.mark.parametrize("context_options", [TOUCH])

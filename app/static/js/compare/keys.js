@@ -155,6 +155,12 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     return;
   }
+  const judged = ["backspace", "delete"].includes(key) && event.target.closest(".segments");
+  if (judged) { // takes the mark back
+    judged.querySelector("input[value='']")?.click();
+    event.preventDefault();
+    return;
+  }
   const ownUse = { enter: "button, a, summary", " ": "button, a, summary, input" }[key] ?? (key.startsWith("arrow") ? "input, .answers, .chip, pre, table" : "");
   if (ownUse && event.target.closest(ownUse)) return;
   const action = actionOf(key);
