@@ -1,6 +1,7 @@
 // What every page has: messages in the live region, menus that close, times in the reader's zone, copying, and drafts
 // that survive a sign-in. Everything works without this file, only with less comfort.
 
+import { keepForms } from "./forms.js";
 import { _, localMoment } from "./words.js";
 
 const DRAFTS = "hone:drafts";
@@ -115,6 +116,7 @@ document.addEventListener("htmx:sendError", () => {
 document.addEventListener("htmx:timeout", () => notify(_("The server took too long to answer. Try again."), "bad"));
 document.addEventListener("htmx:afterSettle", (event) => prepare(event.detail.elt));
 
+keepForms();
 prepare(document);
 restoreDraft();
 const tab = document.querySelector(".tabs [aria-current]");

@@ -1,7 +1,8 @@
 // Half-written comments, edits, ticks and orders: kept in this browser until the choice they belong to is acknowledged.
 
+import * as stored from "../stored.js";
+
 const PREFIX = "hone:draft:";
-const KEEP_MS = 14 * 24 * 3600 * 1000;
 const PAUSE_MS = 250;
 const WRITTEN = /^(comment|tags|criterion-.*|corrected-\d|place-\d)$/;
 
@@ -14,14 +15,6 @@ function fields(desk) {
   return form ? [...form.elements].filter((field) => WRITTEN.test(field.name)) : [];
 }
 
-function storage(act) {
-  try {
-    return act(localStorage);
-  } catch {
-    return null; // the browser lets us store nothing
-  }
-}
-
 /** Keep what stands in the desk's fields now. */
 export function keep(desk) {
   if (!desk.isConnected || !desk.dataset.lease || !desk.dataset.written) return; // taken off the page, it has no fields
@@ -32,7 +25,7 @@ export function keep(desk) {
     if (field.dataset.original !== undefined && field.value === field.defaultValue) continue;
     (values[field.name] ??= []).push(field.value);
   }
-  storage((box) => box.setItem(nameOf(desk), JSON.stringify({ at: Date.now(), values })));
+  stored.write(nameOf(desk), { values });
   const told = desk.querySelector("[data-saved]");
   if (told) told.hidden = false;
 }
@@ -40,10 +33,10 @@ export function keep(desk) {
 /** Put back what was kept for the pair on the desk; says whether there was anything. */
 export function restore(desk) {
   if (!desk.dataset.lease) return false;
-  const stored = storage((box) => JSON.parse(box.getItem(nameOf(desk))));
-  if (!stored) return false;
+  const draft = stored.read(nameOf(desk));
+  if (!draft) return false;
   for (const field of fields(desk)) {
-    const kept = stored.values[field.name] ?? [];
+    const kept = draft.values[field.name] ?? [];
     if (field.type === "checkbox" || field.type === "radio") field.checked = kept.includes(field.value);
     else if (kept.length) {
       field.value = kept[0];
@@ -58,7 +51,7 @@ export function restore(desk) {
 /** The choice is acknowledged: what was written for it is stored there. Gives what it was, for an undo. */
 export function forget(desk, lease) {
   const name = `${PREFIX}${desk.dataset.reviewer}:${lease}`;
-  return storage((box) => {
+  return stored.storage((box) => {
     const text = box.getItem(name);
     box.removeItem(name);
     return text && { lease, name, text };
@@ -67,7 +60,7 @@ export function forget(desk, lease) {
 
 /** The choice was taken back: what was written for it is there again. */
 export function recall(forgotten, lease) {
-  if (forgotten?.lease === lease) storage((box) => box.setItem(forgotten.name, forgotten.text));
+  if (forgotten?.lease === lease) stored.storage((box) => box.setItem(forgotten.name, forgotten.text));
 }
 
 /** Keep whatever is written on the desk that ``current`` gives, soon after it was written and when the page goes. */
@@ -83,9 +76,5 @@ export function watchDrafts(current) {
   document.addEventListener("change", written);
   window.addEventListener("pagehide", () => keep(current()));
   document.addEventListener("visibilitychange", () => { if (document.hidden) keep(current()); });
-  storage((box) => {
-    for (const name of Object.keys(box)) {
-      if (name.startsWith(PREFIX) && !(JSON.parse(box.getItem(name))?.at > Date.now() - KEEP_MS)) box.removeItem(name);
-    }
-  });
+  stored.prune(PREFIX);
 }
