@@ -45,6 +45,8 @@ def test_other_names_of_the_field() -> None:
     moving = TrainingSettings.from_dict({"loss": "tr_dpo"})
     assert (moving.loss, moving.reference_sync_steps, moving.reference_sync_alpha) == ("sigmoid", 512, 0.6)
     assert TrainingSettings.from_dict({"loss": "tr_dpo", "reference_sync_steps": 9}).reference_sync_steps == 9
+    assert TrainingSettings.from_dict({"loss": "tr_dpo", "reference_sync_steps": None}) == moving
+    assert TrainingSettings().overridden({"loss": "tr_dpo"}).reference_sync_steps == 512
 
 
 @pytest.mark.parametrize("loss", list(LOSSES))
@@ -130,7 +132,7 @@ def test_the_schema_describes_every_setting() -> None:
         ({"lora_rank": 2.5}, "lora_rank", "whole number"),
         ({"lora_targets": "some"}, "lora_targets", "neither 'all-linear' nor a list"),
         ({"epochs": True}, "epochs", "not a finite number"),
-        ({"learning_rate": "1e-4"}, "learning_rate", "not a finite number"),
+        ({"learning_rate": "1e-4"}, "learning_rate", "'1e-4' must be a number, not a text"),
         ({"learning_rate": 0}, "learning_rate", "above 0"),
         ({"schedule": "steep"}, "schedule", "known are linear, cosine, constant"),
         ({"batch": 3}, "batch", "unknown setting"),

@@ -24,6 +24,8 @@ class SpecError(ValueError):
 
 def number(name: str, value: object) -> float:
     """A finite number, no boolean; else SpecError."""
+    if isinstance(value, str):
+        raise SpecError(name, _("%(value)s must be a number, not a text", value=repr(value)))
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise SpecError(name, _("%(value)s is not a finite number", value=repr(value)))
     return float(value)

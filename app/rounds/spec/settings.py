@@ -125,8 +125,7 @@ class TrainingSettings:
                     )
         values.setdefault("learning_rate", DEFAULT_LEARNING_RATES[method])
         if values.get("loss") == TR_DPO:
-            values["loss"] = "sigmoid"
-            values.setdefault("reference_sync_steps", TR_DPO_SYNC_STEPS)
+            values |= _tr_dpo(values.get("reference_sync_steps"))
         values["loss"], values["loss_settings"] = checked_loss(
             values.get("loss", "sigmoid"), values.get("loss_settings", {})
         )
@@ -239,6 +238,11 @@ def _leave_out(data: Any, field_name: str) -> bool:
 
 
 OPTIONS_OF_LOSSES = ("margin_scale", "pair_weighting", "reference_sync_steps", "reference_sync_alpha")
+
+
+def _tr_dpo(steps: Any) -> dict[str, Any]:
+    """TR-DPO in settings of its own; with None for the steps the reference would stay, which is plain DPO."""
+    return {"loss": "sigmoid", "reference_sync_steps": TR_DPO_SYNC_STEPS if steps is None else steps}
 
 
 def _refuse_unread(values: Mapping[str, Any]) -> None:
