@@ -11,8 +11,9 @@ from worker.trainer.dataset import DEFAULT_EVAL_FRACTION
 from worker.trainer.errors import RefusedError, TrainerError, explain
 from worker.trainer.lifetime import Stop
 from worker.trainer.memory import heap, set_environment
-from worker.trainer.options import loss_settings, read_configuration, targets, with_settings
+from worker.trainer.options import loss_settings, read_by, read_configuration, targets, with_settings
 from worker.trainer.standalone import Request, train_file
+from worker.trainer.tracking import checked
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -34,8 +35,12 @@ def train(
         float | None,
         typer.Option(help=f"Share of prompts held out, 0 to 0.9; {DEFAULT_EVAL_FRACTION} by default."),
     ] = None,
-    report_to: Annotated[list[str] | None, typer.Option(help="tensorboard, mlflow, wandb or trackio; repeat.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Audit data and model, train nothing.")] = False,
+    report_to: Annotated[
+        list[str] | None, typer.Option(help="tensorboard, mlflow, wandb or trackio; repeat, or none.")
+    ] = None,
+    dry_run: Annotated[
+        bool | None, typer.Option("--dry-run/--no-dry-run", help="Audit data and model, train nothing.")
+    ] = None,
     *,
     settings: dict[str, Any],
 ) -> None:
@@ -54,12 +59,16 @@ def train(
         "reference": reference,
         "eval_fraction": eval_fraction,
         "report_to": report_to,
-        "dry_run": dry_run or None,
+        "dry_run": dry_run,
     }
     try:
         given = {} if config is None else read_configuration(config, OTHERS)
+        if given and "loss" in settings:
+            given, dropped = read_by(settings["loss"], given)
+            if dropped:
+                typer.echo(f"{config}: {', '.join(dropped)} left out, for --loss {settings['loss']} does not read it")
         given |= {name: value for name, value in (typed | settings).items() if value is not None}
-        given["loss_settings"] = (given.get("loss_settings") or {}) | loss_settings(loss_setting or [])
+        given["loss_settings"] = given.get("loss_settings", {}) | loss_settings(loss_setting or [])
         train_file(request(given), stop, console)
     except Exception as error:
         code, sentence = explain(error)
@@ -74,10 +83,12 @@ def request(given: dict[str, Any]) -> Request:
     for name in ("model", "data", "output"):
         if not given.get(name):
             raise RefusedError(f"no {name} was given; name it with --{name}, or as '{name}' in the --config file")
-    report_to = given.get("report_to") or []
-    fraction = given.get("eval_fraction", DEFAULT_EVAL_FRACTION)
-    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 <= fraction <= 0.9:
-        raise SpecError("eval_fraction", f"{fraction!r} is no share of the prompts; use a number from 0 to 0.9")
+    for name in ("model", "data", "output", "reference"):
+        if not isinstance(given.get(name), str | Path | None):
+            raise SpecError(name, f"{given[name]!r} is no path; write a text")
+    dry_run, trackers = given.get("dry_run", False), checked(_listed(given.get("report_to", [])))
+    if not isinstance(dry_run, bool):
+        raise SpecError("dry_run", f"{dry_run!r} is neither true nor false")
     settings = {name: value for name, value in given.items() if name not in OTHERS}
     if "lora_targets" in settings:
         settings["lora_targets"] = targets(settings["lora_targets"])
@@ -88,10 +99,25 @@ def request(given: dict[str, Any]) -> Request:
         output=Path(given["output"]),
         reference=None if reference is None else Path(reference),
         settings=TrainingSettings.from_dict(settings),
-        eval_fraction=float(fraction),
-        report_to=[report_to] if isinstance(report_to, str) else list(report_to),
-        dry_run=bool(given.get("dry_run", False)),
+        eval_fraction=_share(given.get("eval_fraction")),
+        report_to=[] if dry_run else trackers,
+        dry_run=dry_run,
     )
+
+
+def _listed(report_to: Any) -> list[str]:
+    names = [report_to] if isinstance(report_to, str) else report_to
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise SpecError("report_to", f"{report_to!r} is neither a tracker's name nor a list of them")
+    return names
+
+
+def _share(fraction: Any) -> float | None:
+    if fraction is None:
+        return None
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 <= fraction <= 0.9:
+        raise SpecError("eval_fraction", f"{fraction!r} is no share of the prompts; use a number from 0 to 0.9")
+    return float(fraction)
 
 
 if __name__ == "__main__":

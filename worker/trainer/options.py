@@ -16,12 +16,17 @@ import yaml
 from app.rounds.spec import (
     ALL_LINEAR,
     DTYPES,
+    LOSS_ALIASES,
     LOSS_SETTINGS,
+    LOSSES,
     METHODS,
+    OPTIONS_OF_LOSSES,
     PUBLISH,
     SCHEDULES,
+    TR_DPO,
     SpecError,
     TrainingSettings,
+    loss_options,
 )
 from worker.trainer.errors import RefusedError
 
@@ -112,11 +117,42 @@ def read_configuration(file: Path, others: frozenset[str]) -> dict[str, Any]:
     if not isinstance(data, Mapping):
         raise RefusedError(f"{file} holds {type(data).__name__}; write 'option: value' lines")
     known = others | set(get_type_hints(TrainingSettings))
-    options = {str(name).replace("-", "_"): value for name, value in data.items()}
-    for name in options:
+    options: dict[str, Any] = {}
+    for written, value in data.items():
+        name = str(written).replace("-", "_")
         if name not in known:
             raise RefusedError(f"{file}: {name!r} is no option; known are {', '.join(sorted(known))}")
-    return options
+        if name in options:
+            raise RefusedError(f"{file}: {name!r} is there twice, with hyphens and without; keep one of them")
+        options[name] = value
+    given = options.get("loss_settings")
+    if given is not None and not isinstance(given, Mapping):
+        raise SpecError("loss_settings", f"{given!r} is no mapping; write it as {{beta: 0.2}}")
+    if given is not None:
+        options["loss_settings"] = _without_nulls(given)
+    return _without_nulls(options)
+
+
+def read_by(loss: str, configured: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """A configuration for another ``loss`` than its own, and the names of what that does not read, dropped."""
+    chosen, own = _canonical(loss), _canonical(configured.get("loss", TrainingSettings().loss))
+    if chosen == own or chosen not in LOSSES:
+        return configured, []
+    reads = {*LOSSES[chosen].settings, *loss_options(chosen)}
+    others = {*OPTIONS_OF_LOSSES, *(name for spec in LOSSES.values() for name in spec.settings)} - reads
+    settings = configured.get("loss_settings", {})
+    dropped = [name for name in (*settings, *configured) if name in others]
+    kept = {name: value for name, value in configured.items() if name not in dropped}
+    return kept | {"loss_settings": {name: value for name, value in settings.items() if name not in dropped}}, dropped
+
+
+def _canonical(loss: Any) -> Any:
+    return "sigmoid" if loss == TR_DPO else LOSS_ALIASES.get(loss, loss) if isinstance(loss, str) else loss
+
+
+def _without_nulls(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Null is the default."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def loss_settings(given: list[str]) -> dict[str, float]:
@@ -139,7 +175,18 @@ def targets(value: Any) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's floats: 1e-4 is a number, as people expect."""
+    """YAML 1.2's floats: 1e-4 is a number, as people expect. A key that is there twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                problem = f"the key {key.value!r} is there twice; keep one of them"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
 
 
 _Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}

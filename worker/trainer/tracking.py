@@ -9,6 +9,8 @@ from worker.trainer.errors import RefusedError
 from worker.trainer.metrics import Event
 
 TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
+NONE = "none"
+"""What TRL calls no tracker."""
 _SHOWN = {"train": "train", "eval": "held_out"}
 _NOT_FIGURES = {"kind", "step", "steps", "progress"}
 
@@ -17,17 +19,8 @@ class Trackers:
     """The trackers of one run. ``listen`` takes the trainer's events."""
 
     def __init__(self, names: list[str], directory: Path, run: str, configuration: dict[str, Any]) -> None:
-        """Open ``names`` for the run called ``run``; those that write files write below ``directory``.
-
-        Raises:
-            RefusedError: an unknown tracker, or one that is not installed.
-        """
-        for name in names:
-            if name not in TRACKERS:
-                raise RefusedError(f"--report-to {name!r} is unknown; known are {', '.join(TRACKERS)}")
-            if find_spec(name) is None:
-                raise RefusedError(f"--report-to {name}: it is not installed; run: pip install 'hone[{name}]'")
-        self._trackers = [make(name, directory, run) for name in dict.fromkeys(names)]
+        """Open ``names`` for the run called ``run``; those that write files write below ``directory``."""
+        self._trackers = [make(name, directory, run) for name in names]
         for tracker in self._trackers:
             tracker.start()
             tracker.store_init_configuration(_flat(configuration))
@@ -49,6 +42,21 @@ class Trackers:
         """Close them all; their last figures are written."""
         for tracker in self._trackers:
             tracker.finish()
+
+
+def checked(names: list[str]) -> list[str]:
+    """``names``, each once; without 'none'.
+
+    Raises:
+        RefusedError: an unknown tracker, or one that is not installed.
+    """
+    wanted = [name for name in dict.fromkeys(names) if name != NONE]
+    for name in wanted:
+        if name not in TRACKERS:
+            raise RefusedError(f"--report-to {name!r} is unknown; known are {', '.join([*TRACKERS, NONE])}")
+        if find_spec(name) is None:
+            raise RefusedError(f"--report-to {name}: it is not installed; run: pip install 'hone[{name}]'")
+    return wanted
 
 
 def make(name: str, directory: Path, run: str) -> Any:

@@ -28,6 +28,7 @@ from app.rounds.spec.settings import (
     PUBLISH,
     REFERENCES,
     SCHEDULES,
+    TR_DPO,
     TrainingSettings,
     problems,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "SCHEMA",
     "SIGNALS",
     "SPEC_FILE",
+    "TR_DPO",
     "ExitCode",
     "LossSetting",
     "LossSpec",

@@ -127,7 +127,17 @@ def test_a_configuration_file_and_the_command_line_that_wins(tmp_path: Path, dat
         ("lr: 1\n", "'lr' is no option; known are"),
         ("- 1\n", "holds list"),
         ("a: [\n", "cannot be read as YAML"),
-        ("epochs: many\n", "epochs: 'many' is not a finite number"),
+        ("epochs: many\n", "epochs: 'many' must be a number, not a text"),
+        ("loss_settings: [beta]\n", "loss_settings: ['beta'] is no mapping; write it as {beta: 0.2}"),
+        ("loss_settings: beta=0.2\n", "loss_settings: 'beta=0.2' is no mapping"),
+        ("reference: 5\n", "reference: 5 is no path; write a text"),
+        ("report_to: 5\n", "report_to: 5 is neither a tracker's name nor a list of them"),
+        ("report_to: [5]\n", "report_to: [5] is neither"),
+        ('dry_run: "no"\n', "dry_run: 'no' is neither true nor false"),
+        ("seed: 1\nseed: 2\n", "the key 'seed' is there twice; keep one of them"),
+        ("loss_settings: {beta: 1, beta: 2}\n", "the key 'beta' is there twice"),
+        ("lora-rank: 1\nlora_rank: 2\n", "'lora_rank' is there twice, with hyphens and without"),
+        ("loss_settings: {dpop_lambda: 5}\n", "loss 'sigmoid' does not read it"),
         ("report_to: paper\n", "--report-to 'paper' is unknown; known are tensorboard"),
         ("eval_fraction: 2\n", "eval_fraction: 2 is no share"),
     ],
@@ -138,6 +148,52 @@ def test_a_configuration_that_cannot_be_used(tmp_path: Path, data: Path, text: s
     result = train(data, tmp_path / "new", "--config", str(config))
     assert result.exit_code == 2
     assert says in result.stderr.splitlines()[-1]
+
+
+def test_null_is_the_default_everywhere(tmp_path: Path, data: Path) -> None:
+    file = tmp_path / "run.yaml"
+    nothing = ("eval_fraction", "report_to", "dry_run", "reference", "learning_rate", "reference_sync_steps")
+    settings = "loss: tr_dpo\nloss_settings: {beta: }\n" + "".join(f"{name}:\n" for name in nothing)
+    file.write_text(f"model: m\ndata: {data}\noutput: o\n{settings}")
+    made = request(read_configuration(file, OTHERS))
+    assert made.settings == TrainingSettings.from_dict({"loss": "tr_dpo"})
+    assert (made.eval_fraction, made.report_to, made.dry_run, made.reference) == (None, [], False, None)
+
+
+def test_another_loss_on_the_command_line_leaves_out_what_it_does_not_read(tmp_path: Path, data: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("loss: dpop\nloss_settings: {dpop_lambda: 5, beta: 0.2}\nreference_sync_steps: 1\n")
+    result = train(data, tmp_path / "new", "--config", str(config), "--loss", "simpo", "--max-steps", "1")
+    assert result.exit_code == 0, result.output
+    said = f"{config}: dpop_lambda, reference_sync_steps left out, for --loss simpo does not read it"
+    assert said in result.output.splitlines()
+    assert VersionInfo.read(tmp_path / "new").spec["settings"]["loss_settings"] == {"beta": 0.2, "gamma": 1.0}
+
+
+def test_a_dry_run_of_the_file_can_be_undone_and_opens_no_tracker(tmp_path: Path, data: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("dry_run: true\nreport_to: tensorboard\nmax_steps: 1\n")
+    result = train(data, tmp_path / "new", "--config", str(config))
+    assert result.exit_code == 0, result.output
+    assert not (tmp_path / "new.job" / "trackers").exists()
+    result = train(data, tmp_path / "new", "--config", str(config), "--no-dry-run", "--report-to", "none")
+    assert result.exit_code == 0, result.output
+    verify(tmp_path / "new")
+    assert not (tmp_path / "new.job" / "trackers").exists()
+
+
+def test_a_model_without_a_chat_template_trains_on_plain_texts(tmp_path: Path, data: Path) -> None:
+    model = copy_version(version_directory("llama"), tmp_path / "model")
+    for name in ("manifest.json", "version.json", "chat_template.jinja"):
+        (model / name).unlink()
+    result = train(data, tmp_path / "new", "--max-steps", "1", model=model)
+    assert result.exit_code == 0, result.output
+    assert "prompts cut where they merge with an answer" in result.output
+    talk = {name: [{"role": "user", "content": name}] for name in ("prompt", "chosen", "rejected")}
+    data.write_text(json.dumps(talk))
+    result = train(data, tmp_path / "other", model=model)
+    assert result.exit_code == 2
+    assert "rows.jsonl line 1: prompt is a conversation, and the model has no chat template" in result.stderr
 
 
 def test_the_documented_configuration_is_one(tmp_path: Path) -> None:
