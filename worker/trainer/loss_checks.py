@@ -33,6 +33,9 @@ def _without_effect(examples: Examples, settings: TrainingSettings) -> list[Find
     if every is not None and every > total:
         note = f"the job has {total} steps, so the reference stays; lower reference_sync_steps, or train longer"
         found.append(Finding("moves of the reference", "0", "warn", note))
+    if settings.eval_every_steps is not None and not examples.eval:
+        note = "eval_every_steps has nothing to evaluate; hold prompts out, or leave it out"
+        found.append(Finding("held out for evaluations", "0", "warn", note))
     if settings.early_stop_evaluations is not None and not examples.eval:
         note = "early_stop_evaluations has no loss to go by; hold prompts out, or set kl_budget_nats"
         found.append(Finding("held out for early stopping", "0", "warn", note))

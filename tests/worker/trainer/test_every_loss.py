@@ -263,5 +263,6 @@ def test_a_setting_that_the_job_is_too_small_for_says_so(tmp_path: Path) -> None
     said = {f["name"]: f["note"] for f in figures["audit"] if f["level"] == "warn"}
     assert "the job has 2 steps" in said["moves of the reference"]
     assert "hold prompts out" in said["held out for early stopping"]
+    assert "eval_every_steps has nothing to evaluate" in said["held out for evaluations"]
     _, figures = train(tmp_path / "large", make_groups(4, 1), **settings | {"epochs": 3})
     assert {f["level"] for f in figures["audit"]} == {"ok"}
