@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from sqlalchemy.exc import DBAPIError
 from starlette.concurrency import run_in_threadpool
 
-from app import api_docs, readiness
+from app import api_docs, logs, readiness
 from app.accounts import identity, navigation
 from app.accounts import pages as accounts_pages
 from app.accounts.service import ensure_first_admin
@@ -40,7 +40,7 @@ from app.rounds import pages as rounds_pages
 from app.settings import Settings
 from app.versions import api as versions_api
 from app.versions import pages as versions_pages
-from app.web import assets, errors, health, logs, openapi
+from app.web import assets, errors, health, openapi
 from app.web.after_commit import AfterCommit
 from app.web.head import HeadAsGet
 from app.web.language import SpokenLanguage

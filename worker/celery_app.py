@@ -10,11 +10,13 @@ import logging
 import os
 import signal
 import sys
+import time
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery, Task, signals
 from kombu import Queue
 
+from app import logs
 from app.journal.queues import REFILL_QUEUE, ROUNDS_QUEUE, TASK_QUEUES, TICK
 from app.settings import Settings
 from worker.context import Context, StopFlag
@@ -30,6 +32,7 @@ settings = Settings()
 stopping = StopFlag()
 _context: Context | None = None
 _parent = os.getpid()
+_began = 0.0
 
 
 def configure(celery: Celery, settings: Settings) -> None:
@@ -47,7 +50,6 @@ def configure(celery: Celery, settings: Settings) -> None:
         worker_concurrency=3,  # a round occupies one process for hours, the others refill
         worker_soft_shutdown_timeout=SOFT_SHUTDOWN_SECONDS,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        worker_hijack_root_logger=True,
         broker_connection_retry=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
@@ -81,6 +83,28 @@ def context() -> Context:
 
 app = Celery("hone", broker=settings.redis_url or None, include=["worker.tasks"])
 configure(app, settings)
+
+
+@signals.setup_logging.connect
+def _set_up_log(loglevel: int = logging.INFO, **_: Any) -> None:
+    """As all processes log; with this, Celery does not set up a log of its own."""
+    logs.configure(settings.log_format, loglevel)
+    for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat"):
+        logging.getLogger(name).setLevel(max(loglevel, logging.WARNING))  # two or three lines for each tick
+
+
+@signals.task_prerun.connect
+def _begin_task(task: Task[Any, Any], **_: Any) -> None:
+    global _began
+    _began = time.monotonic()
+    logs.start(task=task.name, request_id=task.request.get("request_id"))
+
+
+@signals.task_postrun.connect
+def _end_task(task: Task[Any, Any], state: str | None = None, **_: Any) -> None:
+    level = logging.DEBUG if task.name == TICK else logging.INFO
+    logger.log(level, "%s: %s after %.1f s", task.name, state, time.monotonic() - _began)
+    logs.start()
 
 
 @signals.worker_process_init.connect

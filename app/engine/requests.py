@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from app import logs
 from app.engine.errors import EngineNonsense, EngineUnavailable
 
 _CONNECT_SECONDS = 5.0
@@ -64,11 +65,18 @@ def connection(base_url: str, secret: str, timeout_seconds: float) -> dict[str, 
     }
 
 
+REQUEST_ID_HEADER = "X-Hone-Request-ID"
+"""Not ``X-Request-ID``: vLLM takes that for the name of this very request, and many may be asked for one of ours."""
+
+
 def json_content(body: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The arguments that send ``body``."""
+    """The arguments that send ``body``, and for whose sake."""
     if body is None:
         return {}
-    return {"content": json.dumps(body).encode(), "headers": {"Content-Type": "application/json"}}
+    headers = {"Content-Type": "application/json"}
+    if (request_id := logs.request_id()) is not None:
+        headers[REQUEST_ID_HEADER] = request_id
+    return {"content": json.dumps(body).encode(), "headers": headers}
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from app import logs
 from app.db.base import utcnow
 from app.db.session import SessionFactory, transaction
 from app.db.tables import OutboxMessage
@@ -47,7 +48,8 @@ def enqueue(db: Session, task: str, *args: Any) -> OutboxMessage:
     """
     if task not in TASK_QUEUES:
         raise ValueError(f"unknown task {task!r}; known are {', '.join(TASK_QUEUES)}")
-    message = OutboxMessage(task=task, args=[str(arg) if isinstance(arg, UUID) else arg for arg in args])
+    plain = [str(arg) if isinstance(arg, UUID) else arg for arg in args]
+    message = OutboxMessage(task=task, args=plain, request_id=logs.request_id())
     db.add(message)
     db.flush()
     db.info[_ENQUEUED] = True
@@ -101,10 +103,10 @@ def _claim(factory: SessionFactory) -> list[_Claimed]:
             update(OutboxMessage)
             .where(OutboxMessage.id.in_(due.scalar_subquery()))
             .values(attempts=OutboxMessage.attempts + 1, due_at=now + timedelta(seconds=_AGAIN_SECONDS))
-            .returning(OutboxMessage.id, OutboxMessage.task, OutboxMessage.args)
+            .returning(OutboxMessage.id, OutboxMessage.task, OutboxMessage.args, OutboxMessage.request_id)
         ).all()
     claimed: dict[str, _Claimed] = {}
     for row in sorted(rows, key=lambda row: str(row.id)):
-        wakeup = Wakeup(row.task, tuple(row.args))
+        wakeup = Wakeup(row.task, tuple(row.args), row.request_id)
         claimed.setdefault(repr(wakeup), _Claimed([], wakeup)).ids.append(row.id)
     return list(claimed.values())

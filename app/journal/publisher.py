@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from celery import Celery
@@ -29,6 +29,8 @@ class Wakeup:
 
     task: str
     args: tuple[Any, ...] = ()
+    request_id: str | None = field(default=None, compare=False, repr=False)
+    """Of the request that asked for it (of the first, if several did): for the log, not for the task."""
 
 
 class Publisher:
@@ -77,6 +79,7 @@ class Publisher:
                     wakeup.task,
                     args=list(wakeup.args),
                     queue=TASK_QUEUES[wakeup.task],
+                    headers={"request_id": wakeup.request_id},
                     producer=producer,
                     retry=False,
                     ignore_result=True,

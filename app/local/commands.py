@@ -29,14 +29,15 @@ def web_processes(wanted: int) -> int:
 
 def worker() -> list[str]:
     """The Celery worker."""
-    # Workers need to know nothing of each other: what they share is in Postgres. That saves a second at the start.
-    return [PYTHON, "-m", "celery", "-A", "worker.celery_app", "worker", "--loglevel", "INFO",
+    # No banner among the lines of the log. Workers need to know nothing of each other: what they share is in Postgres.
+    # That saves a second at the start.
+    return [PYTHON, "-m", "celery", "--quiet", "-A", "worker.celery_app", "worker", "--loglevel", "INFO",
             "--without-gossip", "--without-mingle"]  # fmt: skip
 
 
 def beat(schedule: Path) -> list[str]:
     """Beat, which sends the ticks: a process of its own, so that whoever runs it sees it die. One for all workers."""
-    return [PYTHON, "-m", "celery", "-A", "worker.celery_app", "beat", "--loglevel", "INFO",
+    return [PYTHON, "-m", "celery", "--quiet", "-A", "worker.celery_app", "beat", "--loglevel", "INFO",
             "--schedule", str(schedule)]  # fmt: skip
 
 

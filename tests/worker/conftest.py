@@ -82,7 +82,7 @@ def start_worker(tmp_path: Path) -> Iterator[StartWorker]:
             f"HONE_{name.upper()}": str(value)
             for name, value in settings.model_dump(include={"data", "database_url", "redis_url", "engine_url"}).items()
         }
-        for name in ("round_lease_seconds", "reconcile_seconds", "trainer_silence_seconds"):
+        for name in ("round_lease_seconds", "reconcile_seconds", "trainer_silence_seconds", "log_format"):
             environment[f"HONE_{name.upper()}"] = str(getattr(settings, name))
         environment["HONE_TRAINER_COMMAND"] = json.dumps(settings.trainer_command)
         environment["HONE_ENGINE_SECRET"] = settings.engine_secret.get_secret_value()

@@ -1,6 +1,7 @@
 """A real Celery worker on a real Redis: it wakes, it survives what happens to Redis, and it never imports torch."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -12,10 +13,13 @@ import pytest
 import redis
 from sqlalchemy import select
 
+from app import logs
 from app.db.base import utcnow
 from app.db.session import transaction
 from app.db.tables import OutboxMessage, Round, Tick
 from app.journal.outbox import send_pending
+from app.journal.queues import RUN_ROUNDS
+from app.local.process import stop
 from app.local.redis import EmbeddedRedis
 from app.settings import Settings
 from tests.factories.rows import make_project
@@ -177,4 +181,31 @@ def test_a_worker_that_is_told_to_stop_gives_its_round_back_in_time(
     assert (round_.state, round_.lease_token) == ("training", None)
     assert world.notes(round_id)[-1] == "released"
     assert (settings.jobs_dir / str(round_id) / "stopped").exists()
+    world.context.close()
+
+
+def test_the_worker_logs_as_the_web_server_does_and_says_for_whom(
+    settings: Settings, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")  # of root Celery thinks little, and says so before there is a log
+    failing = settings.model_copy(
+        update={"trainer_command": [sys.executable, "-c", "raise SystemExit(5)"], "log_format": "json"}
+    )
+    world = make_world(failing, votes=4, held_out_votes=0, min_round_votes=2)
+    with logs.about(request_id="asked-by-somebody"):
+        round_id = world.request()
+    send_pending(world.context.factory, settings)
+    worker = start_worker(failing)
+    until(lambda: world.round(round_id).state == "failed", 90, "the end of the round")
+    worker.wait_for("hone.run_rounds: SUCCESS")
+    time.sleep(2 * settings.reconcile_seconds)
+    stop(worker.process, ((signal.SIGTERM, 20.0),))
+    # To a terminal Celery says by itself that it stops.
+    logged = worker.log.read_text().replace("\nworker: Warm shutdown (MainProcess)\n", "")
+    lines = [json.loads(line) for line in logged.splitlines()]
+    (failed,) = [line for line in lines if "failed" in line["message"] and line["logger"] == "worker.rounds.run"]
+    assert failed["request_id"] == "asked-by-somebody"
+    assert (failed["task"], failed["round"]) == (RUN_ROUNDS, str(round_id))
+    assert failed["project"]
+    assert [line for line in lines if "hone.tick" in line["message"] or "Pool" in line["message"]] == []
     world.context.close()

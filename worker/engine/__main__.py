@@ -9,6 +9,7 @@ import socket
 import sys
 from pathlib import Path
 
+from app import logs
 from worker.onednn import PROGRAMS
 
 _SECRET = "HONE_ENGINE_SECRET"  # noqa: S105 - the name of the variable, not the secret
@@ -20,9 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Read when torch is first imported. Threads that spin while they wait for each other are a little faster on an
     # idle machine and many times slower on one that also serves web pages, a worker and a database.
     os.environ.update({"OMP_WAIT_POLICY": "passive"} | PROGRAMS | os.environ)
-    logging.basicConfig(
-        level=options.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    logs.configure(level=logging.getLevelNamesMapping()[options.log_level.upper()])
     secret = os.environ.get(_SECRET, "")
     if not secret and not _is_loopback(options.host):
         return _refuse(f"{options.host} can be reached from outside: set {_SECRET}, or listen on 127.0.0.1")

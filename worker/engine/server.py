@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app import logs
 from app.versions.manifest import ManifestError
 from worker.engine.answers import Answer, sse
 from worker.engine.engine import Engine, Run, log_request
@@ -58,6 +59,20 @@ class SecretMiddleware:
         await self._app(scope, receive, send)
 
 
+class RequestIds:
+    """Has the log name the request of Hone's web server, or worker, for whose sake this one came."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http":
+            given = dict(scope["headers"]).get(b"x-hone-request-id", b"").decode("latin-1")
+            logs.start(request_id=given if logs.SENT_ID.fullmatch(given) else None)
+        await self._app(scope, receive, send)
+
+
 def create_app(engine: Engine, secret: str = "") -> FastAPI:
     """The application around ``engine``, which it starts and stops."""
 
@@ -70,6 +85,7 @@ def create_app(engine: Engine, secret: str = "") -> FastAPI:
     app = FastAPI(title="Hone engine", lifespan=lifespan)
     if secret:
         app.add_middleware(SecretMiddleware, secret=secret)
+    app.add_middleware(RequestIds)
     _add_error_handlers(app)
     _add_sampling(app, engine)
     _add_versions(app, engine)

@@ -10,8 +10,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from uuid import UUID
 
+from app import logs
 from app.comparisons.quality import too_alike
 from app.db.session import transaction
 from app.engine.client import EngineClient, EngineNonsense, EngineRefused, EngineUnavailable
@@ -67,6 +69,11 @@ def refill(context: Context, project_id: UUID) -> int:
         lease = leases.claim(db, project_id)
     if lease is None:
         return 0
+    with logs.about(project=str(project_id)):
+        return _refill(context, lease)
+
+
+def _refill(context: Context, lease: Lease) -> int:
     filling = _Filling(context, lease)
     try:
         with context.engine() as engine:
@@ -82,7 +89,7 @@ def refill(context: Context, project_id: UUID) -> int:
     with transaction(context.factory) as db:
         leases.release(db, filling.lease)
         if again:
-            enqueue(db, REFILL, project_id)
+            enqueue(db, REFILL, lease.project_id)
     send_pending(context.factory, context.settings)
     return filling.made
 
@@ -124,7 +131,7 @@ class _Filling:
         made, same = 0, 0
         failure: DomainError | None = None
         with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="refill") as pool:
-            asked = {pool.submit(_draw, samplers, measuring, job, plan): job for job in plan.jobs}
+            asked = {pool.submit(copy_context().run, _draw, samplers, measuring, job, plan): job for job in plan.jobs}
             try:
                 for future in self._completed(asked):
                     try:

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app import logs
 from app.db.session import transaction
 from app.journal.outbox import enqueue, send_pending
 from app.journal.queues import REFILL
@@ -38,7 +39,8 @@ def run_rounds(context: Context) -> int:
                 claimed = service.claim(db, settings=context.settings)
             if claimed is None:
                 break
-            work_on(context, claimed, mine)
+            with logs.about(round=str(claimed.round.id), project=str(claimed.round.project_id)):
+                work_on(context, claimed, mine)
             worked += 1
     return worked
 

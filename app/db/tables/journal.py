@@ -19,6 +19,8 @@ class OutboxMessage(Base):
     id: Mapped[Id]
     task: Mapped[str]
     args: Mapped[list[Any]] = mapped_column(default=list)
+    request_id: Mapped[str | None]
+    """Of the request that asked for it, for the log; null where the system itself did."""
     due_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     attempts: Mapped[int] = mapped_column(default=0)
     sent_at: Mapped[datetime | None]

@@ -10,6 +10,7 @@ import pytest
 import redis
 from sqlalchemy import Engine, select, update
 
+from app import logs
 from app.db.base import utcnow
 from app.db.ids import new_id
 from app.db.session import SessionFactory, make_session_factory, transaction
@@ -52,6 +53,17 @@ def test_nothing_is_sent_before_the_commit(factory: SessionFactory) -> None:
     assert outbox.send_pending(factory, SETTINGS, publish=recorder) == 1
     assert recorder.sent == [Wakeup("hone.run_rounds")]
     assert recorder.committed == [1]
+
+
+def test_a_wake_up_names_the_request_that_asked_for_it(factory: SessionFactory) -> None:
+    recorder = Recorder(factory)
+    for request_id in ("first-one", "second-one"):
+        with logs.about(request_id=request_id), transaction(factory) as db:
+            outbox.enqueue(db, "hone.run_rounds")
+    with transaction(factory) as db:
+        outbox.enqueue(db, "hone.refill", new_id())
+    assert outbox.send_pending(factory, SETTINGS, publish=recorder) == 3
+    assert [wakeup.request_id for wakeup in recorder.sent] == ["first-one", None]
 
 
 def test_nothing_is_sent_after_a_rollback(factory: SessionFactory) -> None:

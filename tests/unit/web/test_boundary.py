@@ -5,7 +5,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -13,9 +13,11 @@ from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 from starlette.types import Message
 
-from app.web import logs
+from app import logs
+from app.web import errors
 from app.web.after_commit import AfterCommit
 from app.web.limits import BodyCap, Caps, SameOrigin
+from app.web.logs import RequestLog
 from app.web.security import SecurityHeaders
 from tests import aside
 
@@ -163,9 +165,11 @@ def test_hsts_only_with_tls_and_a_nonce_of_its_own_for_each_answer() -> None:
 
 
 @pytest.fixture
-def logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     caplog.set_level(logging.INFO, logger="hone.request")
-    return caplog
+    caplog.handler.addFilter(logs.About())
+    yield caplog
+    caplog.handler.filters.clear()
 
 
 def test_the_log_holds_templates_and_no_personal_data(logged: pytest.LogCaptureFixture) -> None:
@@ -175,7 +179,7 @@ def test_the_log_holds_templates_and_no_personal_data(logged: pytest.LogCaptureF
     def page(slug: str, email: str, request: Request) -> str:
         return slug + email + str(request.state.request_id)
 
-    app.add_middleware(logs.RequestLog)
+    app.add_middleware(RequestLog)
     answer = TestClient(app).get(
         "/p/secret-project/people/ada@example.org?q=word", headers={"X-Request-ID": "abc-12345"}
     )
@@ -193,10 +197,29 @@ def test_the_log_holds_templates_and_no_personal_data(logged: pytest.LogCaptureF
 
 def test_a_request_id_from_outside_is_no_way_into_the_log(logged: pytest.LogCaptureFixture) -> None:
     app = FastAPI()
-    app.add_middleware(logs.RequestLog)
+    app.add_middleware(RequestLog)
     answer = TestClient(app).get("/x", headers={"X-Request-ID": "a b\tc{evil}"})
     assert len(answer.headers["x-request-id"]) == 16
     assert "evil" not in logs.JsonLines().format(logged.records[0])
+
+
+@pytest.mark.parametrize("shape", [logs.TextLines(), logs.JsonLines()], ids=["text", "json"])
+def test_the_id_that_people_are_asked_for_is_on_every_line_of_their_request(
+    logged: pytest.LogCaptureFixture, shape: logging.Formatter
+) -> None:
+    app = FastAPI()
+
+    @app.get("/api/v1/broken")
+    def page() -> None:
+        logging.getLogger("some.room").warning("about to fail")
+        raise RuntimeError("of ours")
+
+    app.add_middleware(errors.ErrorBoundary)
+    app.add_middleware(RequestLog)
+    answer = TestClient(app).get("/api/v1/broken")
+    lines = [shape.format(record) for record in logged.records if record.name != "httpx"]
+    assert len(lines) == 3
+    assert [line for line in lines if answer.json()["request_id"] not in line.splitlines()[0]] == []
 
 
 def test_after_commit_never_waits_and_does_all_that_was_asked() -> None:

@@ -399,10 +399,12 @@ def test_sleep_and_wake(engine: EngineProcess) -> None:
 
 
 def test_logs_say_what_happened_and_nothing_that_was_said(engine: EngineProcess) -> None:
-    engine.http.post("/v1/completions", json={"model": "llama", "prompt": "a secret phrase", "max_tokens": 3, "n": 2})
+    body = {"model": "llama", "prompt": "a secret phrase", "max_tokens": 3, "n": 2}
+    engine.http.post("/v1/completions", json=body, headers={"X-Hone-Request-ID": "for-somebody"})
     line = [row for row in engine.log.read_text().splitlines() if "engine.request id=cmpl-" in row][-1]
     assert " outcome=done prompts=1 n=2 " in line
     assert "model=llama" in line
+    assert line.endswith("[request_id=for-somebody]")
     assert "secret phrase" not in engine.log.read_text()
 
 

@@ -1,0 +1,23 @@
+"""Which request asked for a wake-up: the worker's log names it.
+
+Revision ID: 0011
+Revises: 0010
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0011"
+down_revision = "0010"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """What waits already was asked for by nobody known."""
+    op.add_column("outbox", sa.Column("request_id", sa.Text(), nullable=True))
+
+
+def downgrade() -> None:
+    """Only lines of the log named it."""
+    op.drop_column("outbox", "request_id")
