@@ -62,6 +62,9 @@ ROOMS = (
 YOUNG_OBJECTS = 20_000
 """After so many new ones the collector looks for cycles. Python's 700 are two requests, which leave hardly any."""
 
+STATEMENT_SECONDS = 120.0
+"""No statement of a request takes so long unless it waits for a lock that nobody gives back."""
+
 log = logging.getLogger("hone.web")
 
 
@@ -74,7 +77,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings is None:
         settings = Settings()
         logs.configure(settings.log_format)
-    engine = make_engine(settings, plan_once=True)
+    engine = make_engine(settings, plan_once=True, statement_seconds=STATEMENT_SECONDS)
     factory = make_session_factory(engine)
     after_commit = AfterCommit(lambda: send_pending(factory, settings))
 
@@ -103,7 +106,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.engine_client = engine_client
     app.state.async_engine_client = async_engine_client
     app.state.page_context = [navigation.page_context]
-    app.state.checks = readiness.checks(engine, factory, engine_client)
+    app.state.probe = health.Probe(readiness.checks(engine, factory, engine_client, settings.versions_dir))
 
     for room in ROOMS:
         app.include_router(room.router)

@@ -2,13 +2,13 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import psycopg
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -24,14 +24,31 @@ PLACE_SECONDS = 10.0
 """Longest wait for one of the process's connections."""
 
 
+NOTICED = {
+    "connect_timeout": 5,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""Seconds (of the last, milliseconds) within which it is noticed that the machine of Postgres, or the way to it, is
+gone. Where ``HONE_DATABASE_URL`` says something else, that counts."""
+
+
 def make_engine(
-    settings: Settings, *, plan_once: bool = False, idle_transaction_seconds: float | None = None
+    settings: Settings,
+    *,
+    plan_once: bool = False,
+    statement_seconds: float | None = None,
+    idle_transaction_seconds: float | None = None,
 ) -> Engine:
     """A pool of ``database_pool_size`` connections to the configured Postgres.
 
     Args:
         plan_once: each connection plans a statement once, not for every set of values: the server's statements are
             short, and planning them took Postgres longer than running them. New statistics still make new plans.
+        statement_seconds: Postgres gives up a statement that takes longer: nobody waits for its answer any more. Of
+            what is read in pieces, each piece is a statement.
         idle_transaction_seconds: Postgres ends a connection that does nothing for so long in the middle of a
             transaction: its process hangs, and what it has locked would stay so for everybody else.
 
@@ -40,21 +57,28 @@ def make_engine(
     """
     if not settings.database_url:
         raise ValueError("no database is configured: set HONE_DATABASE_URL, or start the embedded one with `hone up`")
+    url = make_url(settings.sqlalchemy_url)
     engine = create_engine(
-        settings.sqlalchemy_url,
+        url,
         poolclass=waiting.Pool,
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_pool_size,
         pool_timeout=PLACE_SECONDS,
         json_serializer=lambda value: json.dumps(value, ensure_ascii=False),
         hide_parameters=True,  # errors reach the log, and parameters are what people wrote
-        connect_args={"connect_timeout": 5, "application_name": "hone"},
+        connect_args={name: value for name, value in NOTICED.items() if name not in url.query}
+        | {"application_name": "hone"},
     )
     event.listen(engine, "do_connect", _connect)
+    parameters: dict[str, str | int] = {}
     if plan_once:
-        event.listen(engine, "connect", _plan_once)
+        parameters["plan_cache_mode"] = "force_generic_plan"
+    if statement_seconds is not None:
+        parameters["statement_timeout"] = round(1000 * statement_seconds)
     if idle_transaction_seconds is not None:
-        event.listen(engine, "connect", partial(_end_when_idle, idle_transaction_seconds))
+        parameters["idle_in_transaction_session_timeout"] = round(1000 * idle_transaction_seconds)
+    if parameters:
+        event.listen(engine, "connect", partial(_set, parameters))
     event.listen(engine, "checkin", _remember_use)
     event.listen(engine, "checkout", _require_life)
     return engine
@@ -64,13 +88,8 @@ def _connect(_dialect: Any, _record: Any, arguments: tuple[Any, ...], parameters
     return waiting.connect(*arguments, **parameters)
 
 
-def _plan_once(connection: psycopg.Connection[Any], _record: Any) -> None:
-    connection.execute("SET plan_cache_mode = force_generic_plan")
-    connection.commit()
-
-
-def _end_when_idle(seconds: float, connection: psycopg.Connection[Any], _record: Any) -> None:
-    connection.execute(f"SET idle_in_transaction_session_timeout = {round(1000 * seconds)}")
+def _set(parameters: Mapping[str, str | int], connection: psycopg.Connection[Any], _record: Any) -> None:
+    connection.execute("; ".join(f"SET {name} = {value}" for name, value in parameters.items()))
     connection.commit()
 
 

@@ -1,9 +1,11 @@
 """A request as a whole: one transaction, errors that say what to do, probes, and a database that goes away."""
 
+import asyncio
 import contextlib
 import json
 import logging
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +27,7 @@ from app.journal.outbox import enqueue
 from app.main import create_app
 from app.settings import Settings
 from app.web.deps import Db, Render
+from tests import aside
 from tests.browser.server import serving
 from tests.factories.rows import make_project, make_user, make_version
 from tests.fixtures.portal import Portal
@@ -318,10 +321,59 @@ def test_healthz_touches_nothing_and_readyz_says_what_is_missing(
     with transaction(make_session_factory(fresh_engine)) as db:
         make_version(db, make_project(db), state="retired")
     assert client.get("/readyz").json()["checks"]["versions"]["ok"] is False
+    assert ready.json()["checks"]["files"]["ok"] is True
+    with transaction(make_session_factory(fresh_engine)) as db:
+        make_version(db, make_project(db), state="current")
+    without_files = client.get("/readyz").json()["checks"]["files"]
+    assert without_files["ok"] is False
+    assert "current versions whose files are not there: 1" in without_files["found"]
     with fresh_engine.begin() as connection:
         connection.execute(text("update alembic_version set version_num = '0001'"))
     behind = client.get("/readyz")
     assert (behind.status_code, behind.json()["checks"]["migrations"]["ok"]) == (503, False)
+    assert "run `hone migrate`" in behind.json()["checks"]["migrations"]["found"]
+
+
+@pytest.fixture
+def silent_server() -> Iterator[tuple[int, list[socket.socket]]]:
+    """A port where somebody accepts connections and says nothing, as a Postgres that was stopped; and who came."""
+    came: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.05)
+        over = threading.Event()
+
+        def accept() -> None:
+            while not over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    came.append(listener.accept()[0])
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield listener.getsockname()[1], came
+        over.set()
+        thread.join()
+        for connection in came:
+            connection.close()
+
+
+def test_probes_of_a_database_that_says_nothing_end_in_time_and_cost_one_connection(
+    silent_server: tuple[int, list[socket.socket]], tmp_path: Path
+) -> None:
+    port, came = silent_server
+    app = create_app(Settings(database_url=f"postgresql://hone:sesame@127.0.0.1:{port}/hone", data=tmp_path))
+
+    async def probe_often() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://hone", timeout=30) as client:
+            return await asyncio.gather(*(client.get("/readyz") for _ in range(45)))
+
+    began = time.monotonic()
+    answers = aside.run(probe_often())
+    assert time.monotonic() - began < 4
+    assert {answer.status_code for answer in answers} == {503}
+    assert answers[0].json()["checks"]["database"]["found"] == "no answer within 2 s"
+    assert "sesame" not in answers[0].text
+    assert len(came) == 1
 
 
 @pytest.fixture

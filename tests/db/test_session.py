@@ -5,7 +5,7 @@ import time
 
 import pytest
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.db.session import make_engine
 from app.settings import Settings
@@ -28,6 +28,23 @@ def test_a_frozen_transaction_lets_go_of_what_it_has_locked(pg_url: str) -> None
                 frozen.execute(text("UPDATE held SET n = 2"))
     finally:
         engine.dispose()
+
+
+def test_a_statement_that_nobody_waits_for_ends(pg_url: str) -> None:
+    engine = make_engine(Settings(database_url=pg_url), plan_once=True, statement_seconds=0.2)
+    with engine.connect() as connection, pytest.raises(OperationalError, match="statement timeout"):
+        connection.execute(text("SELECT pg_sleep(5)"))
+    engine.dispose()
+
+
+def test_what_the_address_says_of_the_connection_counts(pg_url: str) -> None:
+    address = f"{pg_url}&keepalives_idle=7&connect_timeout=9"
+    with make_engine(Settings(database_url=address)).connect() as connection:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        said = driver.info.get_parameters()
+        connection.invalidate()
+    assert (said["keepalives_idle"], said["connect_timeout"], said["keepalives_count"]) == ("7", "9", "3")
 
 
 def end_those_who_wait(engine: Engine, waiting: str, ended: threading.Event) -> None:
