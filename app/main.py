@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from sqlalchemy.exc import DBAPIError
 from starlette.concurrency import run_in_threadpool
 
-from app import api_docs, logs, readiness
+from app import api_docs, logs, metrics, readiness
 from app.accounts import identity, navigation
 from app.accounts import pages as accounts_pages
 from app.accounts.service import ensure_first_admin
@@ -46,11 +46,12 @@ from app.web.head import HeadAsGet
 from app.web.language import SpokenLanguage
 from app.web.limits import BodyCap, Caps, SameOrigin
 from app.web.logs import RequestLog
+from app.web.measures import Measures
 from app.web.security import SecurityHeaders
 
 ROOMS = (
     *(health, assets, comparisons_pages, comparisons_api),  # those that are asked most
-    *(openapi, api_docs, accounts_pages, chat_api),
+    *(openapi, api_docs, metrics, accounts_pages, chat_api),
     *(projects_pages, settings_pages, reviewing_pages, votes_pages, members_pages),
     *(answers_pages, flagged_pages, playground_pages),
     *(prompts_pages, rounds_pages, versions_pages),
@@ -85,6 +86,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     engine_client = EngineClient(*engine_at, kind=settings.engine_kind)
     async_engine_client = AsyncEngineClient(*engine_at, kind=settings.engine_kind)
 
+    measures = Measures(engine)
+    figures = metrics.Figures(factory, settings)
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(_first_admin, factory, settings)
@@ -94,6 +98,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         yield
         after_commit.close()
         engine_client.close()
+        figures.close()
         await async_engine_client.aclose()
         engine.dispose()
 
@@ -106,6 +111,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.engine_client = engine_client
     app.state.async_engine_client = async_engine_client
     app.state.page_context = [navigation.page_context]
+    app.state.measures = measures
+    app.state.figures = figures
     app.state.probe = health.Probe(readiness.checks(engine, factory, engine_client, settings.versions_dir))
 
     for room in ROOMS:
@@ -121,7 +128,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(errors.ErrorBoundary)
     app.add_middleware(SpokenLanguage)
     app.add_middleware(SecurityHeaders, secure=settings.secure_cookies)
-    app.add_middleware(RequestLog)
+    app.add_middleware(RequestLog, saw=measures.saw)
     return app
 
 

@@ -91,6 +91,10 @@ class Settings(BaseSettings):
     reconcile_seconds: float = Field(
         default=10.0, gt=0, le=60, description="How often beat looks in Postgres for work that is due."
     )
+    metrics_token: SecretStr = Field(
+        default=SecretStr(""),
+        description="Bearer token that `/metrics` asks for. Empty: this machine alone reads it, and through no proxy.",
+    )
     log_format: Literal["text", "json"] = Field(default="text", description="Shape of the log lines.")
 
     @field_validator("database_url")

@@ -7,13 +7,15 @@ What is configured (``HONE_DATABASE_URL``, ``HONE_REDIS_URL``, ``HONE_ENGINE_URL
 
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from types import FrameType
+from pathlib import Path
+from types import FrameType, MappingProxyType
 from typing import IO
 
 from pydantic import SecretStr
@@ -35,6 +37,7 @@ from app.local.process import RUN_MARK, STACK_MARK, spawn, sweep
 from app.local.redis import STOPPING as REDIS_STOPPING
 from app.local.redis import EmbeddedRedis
 from app.settings import Settings
+from app.web.measures import SHARED_FOLDER
 
 READY_WARNING_SECONDS = 180.0
 WEB_STOPPING = ((signal.SIGTERM, 15.0),)
@@ -185,14 +188,21 @@ class Supervisor:
         self._add_program("worker", commands.worker(), WORKER_STOPPING)
         self._add_program("beat", commands.beat(settings.data / "run" / "celerybeat-schedule"), BEAT_STOPPING)
         processes = commands.web_processes(settings.web_processes)
-        self._add_program("web", commands.web(settings.host, settings.port, processes), WEB_STOPPING)
+        shared = counting_together(settings.data) if processes > 1 else {}
+        self._add_program("web", commands.web(settings.host, settings.port, processes), WEB_STOPPING, shared)
 
-    def _add_program(self, name: str, command: Sequence[str], stopping: Sequence[tuple[signal.Signals, float]]) -> None:
+    def _add_program(
+        self,
+        name: str,
+        command: Sequence[str],
+        stopping: Sequence[tuple[signal.Signals, float]],
+        more: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         def start(output: IO[bytes]) -> subprocess.Popen[bytes]:
             environment = {key: value for key, value in os.environ.items() if key not in NOT_PASSED_ON}
             return spawn(
                 command,
-                env=environment | addresses(self.settings) | self._marks(),
+                env=environment | addresses(self.settings) | self._marks() | dict(more),
                 output=output,
                 cwd=migrations.ROOT,
             )
@@ -299,6 +309,14 @@ def addresses(settings: Settings) -> dict[str, str]:
         "HONE_HOST": settings.host,
         "HONE_PORT": str(settings.port),
     }
+
+
+def counting_together(data: Path) -> dict[str, str]:
+    """The environment by which web processes count together for ``/metrics``, from nothing on."""
+    folder = data / "run" / "metrics"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True)
+    return {SHARED_FOLDER: str(folder)}
 
 
 def _worker_answers(settings: Settings) -> bool:

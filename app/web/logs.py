@@ -3,6 +3,7 @@
 import logging
 import secrets
 import time
+from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -10,7 +11,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import logs
 
 log = logging.getLogger("hone.request")
-_QUIET = frozenset({"/healthz", "/readyz", "/static/{path:path}"})
+_QUIET = frozenset({"/healthz", "/readyz", "/metrics", "/static/{path:path}"})
+
+Saw = Callable[[str, str, int, float], None]
+"""Told of every request when it is over: method, route template, status, seconds."""
 
 
 class RequestLog:
@@ -19,8 +23,9 @@ class RequestLog:
     Both have an id (``X-Request-ID``), which is on every line that is logged meanwhile.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, saw: Saw = lambda *_: None) -> None:
         self._app = app
+        self._saw = saw
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -44,7 +49,8 @@ class RequestLog:
             await self._app(scope, receive, watched)
         finally:
             route = route_template(scope)
-            milliseconds = round((time.perf_counter() - began) * 1000, 1)
+            seconds = time.perf_counter() - began
+            milliseconds = round(seconds * 1000, 1)
             principal = state.get("principal")
             extra = {
                 "method": scope["method"],
@@ -55,6 +61,7 @@ class RequestLog:
             }
             level = logging.DEBUG if route in _QUIET and status < 400 else logging.INFO
             log.log(level, "%s %s %d %.1f ms", scope["method"], route, status, milliseconds, extra=extra)
+            self._saw(scope["method"], route, status, seconds)
 
 
 def route_template(scope: Scope) -> str:
