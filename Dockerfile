@@ -18,7 +18,7 @@ RUN mkdir app worker && touch app/__init__.py worker/__init__.py \
 FROM python:3.11-slim-bookworm
 RUN groupadd --system --gid 10001 hone \
     && useradd --system --uid 10001 --gid hone --no-create-home --home-dir /data --shell /usr/sbin/nologin hone \
-    && install --directory --owner=hone --group=hone --mode=0700 /data
+    && install --directory --owner=hone --group=hone --mode=0700 /data /cache
 COPY --from=build /opt/hone /opt/hone
 WORKDIR /srv/hone
 COPY pyproject.toml README.md alembic.ini ./

@@ -16,6 +16,10 @@ TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, Any] = COMPOSE["services"]
 OURS = ("migrate", "web", "worker", "beat", "engine")
+OTHERS_VARIABLES = {"FORWARDED_ALLOW_IPS", "NUMBA_CACHE_DIR"}
+"""Uvicorn's and numba's."""
+SET_BY_COMPOSE = {"host", "port", "web_processes"}
+"""The commands say where the web server listens, and how many processes it has."""
 SECRETS = ("HONE_POSTGRES_PASSWORD", "HONE_REDIS_PASSWORD", "HONE_ENGINE_SECRET")
 
 
@@ -55,10 +59,28 @@ def test_the_parts_are_all_there_and_wait_for_each_other() -> None:
 def test_settings_exist_and_point_at_the_other_services() -> None:
     for name in OURS:
         environment = SERVICES[name]["environment"]
-        for variable in environment:
+        for variable in environment.keys() - OTHERS_VARIABLES:
             assert variable.removeprefix("HONE_").lower() in Settings.model_fields, variable
         hosts = re.findall(r"//(?:[^@/]*@)?([a-z]+):\d+", " ".join(map(str, environment.values())))
-        assert hosts == ["postgres", "redis", "engine"]
+        assert hosts == ([] if name == "engine" else ["postgres", "redis", "engine"])
+
+
+def test_every_setting_can_be_set_in_env() -> None:
+    reached = {variable.removeprefix("HONE_").lower() for variable in SERVICES["web"]["environment"]}
+    assert set(Settings.model_fields) - reached == SET_BY_COMPOSE
+
+
+def test_the_engine_knows_no_password_and_keeps_what_it_compiled() -> None:
+    engine = SERVICES["engine"]
+    assert engine["environment"].keys() == {"HONE_ENGINE_SECRET", "HONE_LOG_FORMAT", "NUMBA_CACHE_DIR"}
+    assert f"cache:{engine['environment']['NUMBA_CACHE_DIR']}" in engine["volumes"]
+    assert "--owner=hone --group=hone --mode=0700 /data /cache" in (ROOT / "Dockerfile").read_text()
+
+
+def test_requests_may_end_before_the_web_server_is_killed() -> None:
+    command = SERVICES["web"]["command"]
+    drained = int(command[command.index("--timeout-graceful-shutdown") + 1])
+    assert int(SERVICES["web"]["stop_grace_period"].removesuffix("s")) >= drained + 5
 
 
 def test_no_secret_has_a_default_and_every_variable_is_in_the_example() -> None:
