@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.common import DataOption, attached, console
+from app.cli.common import BadInputError, DataOption, attached, console
 
 
 def migrate(data: DataOption = None) -> None:
@@ -48,14 +48,42 @@ def restore(
     force: Annotated[
         bool, typer.Option("--force", help="Replace what is there: the database is dropped, versions are set aside.")
     ] = False,
+    versions_only: Annotated[
+        bool,
+        typer.Option("--versions-only", help="Put back missing or damaged version folders, and touch nothing else."),
+    ] = False,
 ) -> None:
-    """Put a backup into an empty installation. Every file is verified before anything is changed."""
+    """Put a backup into an empty installation. Every file is verified before anything is changed.
+
+    With --versions-only, into one that is in use: the database, with the votes since the backup, stays as it is.
+    """
     from app.local import stack
     from app.local.backup import restore as restore_backup
     from app.local.errors import LocalError
 
+    if versions_only:
+        if force:
+            raise BadInputError("--versions-only replaces only what is damaged: leave --force out")
+        _put_versions_back(file, data)
+        return
     with attached(data, "hone restore", may_create=True) as settings:
         if stack.running(settings.data) is not None:
             raise LocalError(f"`hone up` is running on {settings.data}: stop it first, then restore")
         listing = restore_backup(settings, file, force=force)
     console.print(f"Restored {len(listing.files)} files from {listing.created_at}; `hone up` goes on from there.")
+
+
+def _put_versions_back(file: Path, data: Path | None) -> None:
+    from app.local.backup import restore_versions
+
+    with attached(data, "hone restore --versions-only") as settings:
+        done = restore_versions(settings, file)
+    for name in done.put_back:
+        console.print(f"Put back {name}.", highlight=False)
+    if done.aside is not None:
+        console.print(f"The damaged files are in {done.aside}.", highlight=False, soft_wrap=True)
+    if done.not_there:
+        raise BadInputError(f"{file} does not hold what these should be: {'; '.join(done.not_there)}. "
+                            "Try a later backup, or roll back to another version")  # fmt: skip
+    if not done.put_back:
+        console.print("Every version verifies: there is nothing to put back.")

@@ -11,7 +11,7 @@ import json
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -77,8 +77,8 @@ def write(target: Path, *, listing: Listing, dump: Path, versions: Path) -> List
     return listing
 
 
-def unpack(source: Path, folder: Path) -> Listing:
-    """Unpack into the empty ``folder`` and verify every file on the way.
+def unpack(source: Path, folder: Path, *, wanted: Callable[[str], bool] = lambda _name: True) -> Listing:
+    """Unpack the ``wanted`` files into the empty ``folder`` and verify each on the way.
 
     Raises:
         BackupError: it is no backup, is cut off, or a file is missing, unexpected or changed.
@@ -94,7 +94,8 @@ def unpack(source: Path, folder: Path) -> Listing:
                     raise BackupError(
                         f"{source} holds {member.name!r}, which its listing does not name: do not trust it"
                     )
-                _unpack_one(archive, member, folder, expected, source)
+                if wanted(member.name):
+                    _unpack_one(archive, member, folder, expected, source)
     except (tarfile.TarError, EOFError, OSError) as error:
         if isinstance(error, OSError) and not isinstance(error, tarfile.TarError) and error.filename == str(source):
             raise BackupError(f"{source} cannot be read ({(error.strerror or '').lower()})") from error

@@ -4,13 +4,16 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Engine, Row, inspect, text
 from sqlalchemy.engine import make_url
 
 from app.db import migrations
@@ -19,7 +22,9 @@ from app.local import archive
 from app.local.archive import DUMP, BackupError, Listing
 from app.local.postgres_files import programs
 from app.settings import Settings
+from app.versions import manifest
 
+SETTLING_SECONDS = 3.0
 HOLDING = ("users", "projects")
 """Tables of which one has a row in every installation that is in use."""
 
@@ -63,10 +68,11 @@ def restore(settings: Settings, source: Path, *, force: bool) -> Listing:
         force: also where there is something already; old versions are then set aside, the old database is gone.
 
     Raises:
-        BackupError: the file is not whole, was made by a newer Hone, or the target is not empty.
+        BackupError: the file is not whole, was made by a newer Hone, or the target is in use or not empty.
     """
     engine = make_engine(settings)
     try:
+        _require_unused(engine)
         if not force:
             _require_empty(engine, settings)
         settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -74,12 +80,83 @@ def restore(settings: Settings, source: Path, *, force: bool) -> Listing:
             listing = archive.unpack(source, Path(folder))
             _require_known(listing, source)
             (Path(folder) / "versions").mkdir(exist_ok=True)
+            _require_unused(engine)  # unpacking took its time
             _replace_database(settings, Path(folder) / DUMP)
             _replace_versions(settings, Path(folder) / "versions")
         migrations.upgrade(engine)
         return listing
     finally:
         engine.dispose()
+
+
+@dataclass(frozen=True)
+class PutBack:
+    """What ``restore_versions`` did, version by version ("tone, version 3")."""
+
+    put_back: list[str]
+    not_there: list[str]
+    """Missing or damaged still: the backup does not hold them."""
+    aside: Path | None
+    """Where the damaged folders are now."""
+
+
+def restore_versions(settings: Settings, source: Path) -> PutBack:
+    """Put back the folders of versions that are missing or damaged, where the backup holds what the database names.
+
+    The database is only read; a folder that verifies is not touched. May be done while Hone runs.
+
+    Raises:
+        BackupError: the file is not whole.
+    """
+    damaged = _damaged(settings)
+    names = {str(row.id) for row in damaged}
+    aside = _aside(settings)
+    put_back, not_there, moved = [], [], False
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".hone-restore-", dir=settings.data) as folder:
+        archive.unpack(source, Path(folder), wanted=lambda name: _version_of(name) in names)
+        for row in damaged:
+            whole, final = (Path(folder) / "versions" / str(row.id)), settings.versions_dir / str(row.id)
+            if not _verifies(whole, row.digest):
+                not_there.append(row.name)
+                continue
+            if final.exists():
+                aside.mkdir(mode=0o700, exist_ok=True)
+                final.rename(aside / final.name)
+                moved = True
+            manifest.publish(whole, final)
+            put_back.append(row.name)
+    return PutBack(put_back, not_there, aside if moved else None)
+
+
+def _damaged(settings: Settings) -> list[Row[Any]]:
+    """Id, digest and name of the versions whose folder does not verify."""
+    named = text("select versions.id, digest, slug || ', version ' || number as name from versions "
+                 "join projects on projects.id = project_id order by slug, number")  # fmt: skip
+    engine = make_engine(settings)
+    try:
+        with engine.connect() as connection:
+            rows = connection.execute(named).all()
+    finally:
+        engine.dispose()
+    return [row for row in rows if not _verifies(settings.versions_dir / str(row.id), row.digest)]
+
+
+def _verifies(folder: Path, digest: str) -> bool:
+    try:
+        return manifest.verify(folder) == digest
+    except (manifest.ManifestError, OSError):
+        return False
+
+
+def _version_of(member: str) -> str:
+    """The version that a file of a backup belongs to; empty for the others."""
+    parts = PurePosixPath(member).parts
+    return parts[1] if len(parts) > 2 and parts[0] == "versions" else ""
+
+
+def _aside(settings: Settings) -> Path:
+    return settings.data / f"versions.before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S}"
 
 
 def _require_contents(engine: Engine, settings: Settings) -> None:
@@ -92,6 +169,28 @@ def _require_contents(engine: Engine, settings: Settings) -> None:
     if versions and not any((settings.versions_dir / str(id_)).is_dir() for id_ in versions):
         raise BackupError(f"the database names {len(versions)} versions, and {settings.versions_dir} holds none of "
                           "them: name the data directory they are in with --data")  # fmt: skip
+
+
+def _require_unused(engine: Engine) -> None:
+    """Programs that go on after their database was replaced would write what they still hold into the new one.
+
+    What has just ended may take a moment until Postgres has noticed.
+    """
+    others = text(
+        "select count(*), count(distinct client_addr) from pg_stat_activity "
+        "where datname = current_database() and application_name like 'hone%' and pid <> pg_backend_pid()"
+    )
+    deadline = time.monotonic() + SETTLING_SECONDS
+    while True:
+        with engine.connect() as connection:
+            count, addresses = connection.execute(others).one()
+        if not count:
+            return
+        if time.monotonic() > deadline:
+            where = f", from {addresses} addresses" if addresses > 1 else ""
+            raise BackupError(f"Hone runs on this database ({count} connections{where}): stop what uses it (`hone up`, "
+                              "or web, worker and beat on every machine) first, then restore")  # fmt: skip
+        time.sleep(0.1)
 
 
 def _require_empty(engine: Engine, settings: Settings) -> None:
@@ -131,8 +230,7 @@ def _replace_database(settings: Settings, dump: Path) -> None:
 def _replace_versions(settings: Settings, restored: Path) -> None:
     target = settings.versions_dir
     if target.exists() and any(target.iterdir()):
-        aside = target.with_name(f"versions.before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S}")
-        target.rename(aside)
+        target.rename(_aside(settings))
     elif target.exists():
         target.rmdir()
     shutil.move(restored, target)

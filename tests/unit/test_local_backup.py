@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 
 from app.db import migrations
-from app.db.session import make_session_factory, transaction
+from app.db.session import make_engine, make_session_factory, transaction
 from app.local import backup
 from app.local.archive import BackupError
 from app.settings import Settings
+from app.versions import manifest
 from tests.factories import rows
 
 
@@ -162,6 +164,62 @@ def test_a_backup_without_the_models_is_refused(fresh_engine: Engine, tmp_path: 
     url = fresh_engine.url.render_as_string(hide_password=False)
     with pytest.raises(BackupError, match=r"names 1 versions, and .*versions holds none of them"):
         backup.back_up(Settings(data=tmp_path / "typo", database_url=url), tmp_path / "half.tar.gz")
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_database_that_hone_uses_is_not_replaced(target: Settings, file: Path, force: bool) -> None:
+    running = make_engine(target)
+    try:
+        with running.connect(), pytest.raises(BackupError, match=r"Hone runs on this database \(1 connections\): stop"):
+            backup.restore(target, file, force=force)
+        assert not target.versions_dir.exists()
+    finally:
+        running.dispose()
+    backup.restore(target, file, force=force)
+
+
+def version_on_disk(settings: Settings, id_: object, content: bytes) -> str:
+    """A version's folder; its digest."""
+    folder = settings.versions_dir / str(id_)
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(content)
+    return manifest.write_manifest(folder)
+
+
+def test_only_what_is_damaged_is_put_back_and_votes_stay(source: Settings, tmp_path: Path) -> None:
+    engine = make_engine(source)
+    with transaction(make_session_factory(engine)) as db:
+        project = rows.make_project(db, slug="tone")
+        ids = [rows.make_version(db, project, number=number, state="retired").id for number in (1, 2, 3)]
+    for id_ in ids:
+        digest = version_on_disk(source, id_, str(id_).encode())
+        run(source, f"update versions set digest = '{digest}' where id = '{id_}'")
+    made = tmp_path / "versions.tar.gz"
+    backup.back_up(source, made)
+    whole, damaged, missing = (source.versions_dir / str(id_) for id_ in ids)
+    add_user(source, "since@example.org")
+    inode = whole.stat().st_ino
+    (damaged / "model.safetensors").write_bytes(b"rot")
+    shutil.rmtree(missing)
+    (source.versions_dir / "unknown").mkdir()
+
+    done = backup.restore_versions(source, made)
+    assert done.put_back == ["tone, version 2", "tone, version 3"]
+    assert done.not_there == []
+    assert done.aside is not None
+    assert (done.aside / damaged.name / "model.safetensors").read_bytes() == b"rot"
+    assert [(folder / "model.safetensors").read_text() for folder in (whole, damaged, missing)] == list(map(str, ids))
+    assert whole.stat().st_ino == inode
+    assert (source.versions_dir / "unknown").exists()
+    assert users(source) == ["kept@example.org", "since@example.org"]
+    assert backup.restore_versions(source, made) == backup.PutBack([], [], None)
+    assert not list(source.data.glob(".hone-restore-*"))
+
+    run(source, f"update versions set digest = 'other' where id = '{ids[0]}'")
+    done = backup.restore_versions(source, made)
+    assert (done.put_back, done.not_there, done.aside) == ([], ["tone, version 1"], None)
+    assert whole.stat().st_ino == inode, "it was replaced by something that is no better"
+    engine.dispose()
 
 
 def broken_files(file: Path) -> Iterator[tuple[str, bytes, str]]:
