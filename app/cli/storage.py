@@ -87,3 +87,40 @@ def _put_versions_back(file: Path, data: Path | None) -> None:
                             "Try a later backup, or roll back to another version")  # fmt: skip
     if not done.put_back:
         console.print("Every version verifies: there is nothing to put back.")
+
+
+def prune(
+    data: DataOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    keep: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Retired and rejected versions of each project that stay.")
+    ] = 3,
+) -> None:
+    """Remove files that are needed no more. Works on a running installation too.
+
+    Old versions' files (their rows, figures and votes stay), versions that a
+    restore set aside, and checkpoints of cancelled rounds, all at rest for a
+    day. Kept: current versions and candidates, the first version and the one a
+    roll-back leads to, whatever those and rounds stand on, and the newest N.
+    A removed version can be promoted again only after its files were put back
+    from a backup.
+    """
+    from app.db.session import make_engine, make_session_factory, transaction
+    from app.local.prune import prunable
+    from app.local.prune import prune as remove
+
+    with attached(data, "hone prune") as settings:
+        engine = make_engine(settings)
+        try:
+            factory = make_session_factory(engine)
+            if dry_run:
+                with transaction(factory) as db:
+                    items = list(prunable(db, settings, keep=keep))
+            else:
+                items = remove(factory, settings, keep=keep)
+        finally:
+            engine.dispose()
+    for item in items:
+        console.print(f"{item.bytes / 2**20:10.1f} MiB  {item.name}: {item.path}", highlight=False, soft_wrap=True)
+    total = f"{sum(item.bytes for item in items) / 2**20:.1f} MiB"
+    console.print(f"{total} would be removed." if dry_run else f"{total} removed.", highlight=False)

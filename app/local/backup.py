@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 
 from app.db import migrations
 from app.db.session import make_engine
-from app.local import archive
+from app.local import archive, prune
 from app.local.archive import DUMP, BackupError, Listing
 from app.local.postgres_files import programs
 from app.settings import Settings
@@ -95,7 +95,7 @@ class PutBack:
 
     put_back: list[str]
     not_there: list[str]
-    """Missing or damaged still: the backup does not hold them."""
+    """Missing or damaged still: the backup does not hold them. Without those whose files were pruned."""
     aside: Path | None
     """Where the damaged folders are now."""
 
@@ -118,7 +118,8 @@ def restore_versions(settings: Settings, source: Path) -> PutBack:
         for row in damaged:
             whole, final = (Path(folder) / "versions" / str(row.id)), settings.versions_dir / str(row.id)
             if not _verifies(whole, row.digest):
-                not_there.append(row.name)
+                if not (row.pruned and not final.exists()):
+                    not_there.append(row.name)
                 continue
             if final.exists():
                 aside.mkdir(mode=0o700, exist_ok=True)
@@ -130,9 +131,12 @@ def restore_versions(settings: Settings, source: Path) -> PutBack:
 
 
 def _damaged(settings: Settings) -> list[Row[Any]]:
-    """Id, digest and name of the versions whose folder does not verify."""
-    named = text("select versions.id, digest, slug || ', version ' || number as name from versions "
-                 "join projects on projects.id = project_id order by slug, number")  # fmt: skip
+    """Id, digest and name of the versions whose folder does not verify, and whether it was removed on purpose."""
+    named = text(
+        "select v.id, v.digest, p.slug || ', version ' || v.number as name, exists(select from audit_log "
+        "where action = :pruned and subject = 'version:' || v.id) as pruned "
+        "from versions v join projects p on p.id = v.project_id order by p.slug, v.number"
+    ).bindparams(pruned=prune.ACTION)
     engine = make_engine(settings)
     try:
         with engine.connect() as connection:

@@ -80,7 +80,8 @@ def _data_directory(settings: Settings) -> Iterator[Finding]:
     free = shutil.disk_usage(data).free
     seen = f"{free / 2**30:.1f} GiB free"
     if free < LOW_DISK_BYTES:
-        yield Finding("disk", "wrong", seen, "make room: a round needs space for a checkpoint and a version")
+        mend = "make room (`hone prune --dry-run`): a round needs space for a checkpoint and a version"
+        yield Finding("disk", "wrong", seen, mend)
     else:
         yield Finding("disk", "ok", seen)
     gone = abandoned()
