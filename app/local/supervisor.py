@@ -80,9 +80,10 @@ class Supervisor:
             LocalError: something is in the way; nothing is left running.
         """
         if not is_locked(self.settings.data):  # else the lock says who works there: more than a taken port does
+            net.require_free_port(self.settings.host, self.settings.port)  # before anything is made
+        with DataLock(self.settings.data, "hone up"):
             port = net.require_free_port(self.settings.host, self.settings.port)
             self.settings = self.settings.model_copy(update={"port": port})
-        with DataLock(self.settings.data, "hone up"):
             for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 if signal.getsignal(signum) is not signal.SIG_IGN:  # as nohup has it
                     signal.signal(signum, self._on_signal)
