@@ -16,6 +16,7 @@ from torch import Tensor
 from tests.factories.jobs import make_groups, write_job
 from tests.factories.models import random_model, version_directory
 from tests.numeric.test_training import moved, trained
+from worker.trainer.data import ids_digest
 
 STEPS = 6
 RATE = 1e-3
@@ -79,11 +80,13 @@ def plackett_luce(policy: Any, reference: Any, groups: Groups) -> Tensor:
 
 
 def kto(policy: Any, reference: Any, groups: Groups) -> Tensor:
-    """z0: every prompt with the first answer to the next one."""
+    """z0: every label's prompt with the labelled answer that follows by digest and is to another one."""
     drift = []
-    for group, following in zip(groups, groups[1:] + groups[:1], strict=True):
-        mismatched = group | {"completions": following["completions"]}
-        drift.append(rho(policy, reference, mismatched, 0).detach().sum())
+    ring = [(group, group["completions"][label["completion"]]) for group in groups for label in group["labels"]]
+    ring.sort(key=lambda item: ids_digest(item[0]["prompt_ids"], item[1]["ids"]))
+    for place, (group, _) in enumerate(ring):
+        others = [item for item in ring[place + 1 :] + ring[:place] if item[0]["prompt_ids"] != group["prompt_ids"]]
+        drift.append(rho(policy, reference, group | {"completions": [others[0][1]]}, 0).detach().sum())
     z0 = torch.stack(drift).mean().clamp(min=0)
     total, weight = torch.zeros(()), 0.0
     for group in groups:
