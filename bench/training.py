@@ -41,7 +41,10 @@ def compare(
     bfloat16 = precision == "bf16"
     groups = make_groups(WORKLOADS[name], options.pairs, shape["vocab_size"])
     settings = settings_for(
-        bfloat16=bfloat16, learning_rate=options.learning_rate, tokens_per_row=options.tokens_per_row
+        WORKLOADS[name],
+        bfloat16=bfloat16,
+        learning_rate=options.learning_rate,
+        tokens_per_row=options.tokens_per_row,
     )
     steps = trl_steps(groups, settings)
     pairs, size = sum(map(len, steps)), len(steps[0])

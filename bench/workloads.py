@@ -39,7 +39,7 @@ TINY = SHAPE | {
 """For trying the program out; its figures mean nothing."""
 
 PAIRS_PER_STEP = 4
-"""At most; all pairs of a group are in one step."""
+"""At most; of rankings one, which implies more pairs than that."""
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,16 @@ def make_groups(workload: Workload, pairs: int, vocabulary: int, *, seed: int = 
     return made
 
 
-def settings_for(*, bfloat16: bool, learning_rate: float, tokens_per_row: int | None = None) -> TrainingSettings:
+def settings_for(
+    workload: Workload, *, bfloat16: bool, learning_rate: float, tokens_per_row: int | None = None
+) -> TrainingSettings:
     """DPO of every weight at a constant rate, as TRL's side does it; the rest is the trainer's default."""
     given: dict[str, Any] = {
         "loss": "sigmoid",
         "method": "full",
         "dtype": "bfloat16" if bfloat16 else "float32",
         "learning_rate": learning_rate,
-        "pairs_per_step": PAIRS_PER_STEP,
+        "pairs_per_step": 1 if workload.ranked else PAIRS_PER_STEP,
         "warmup_ratio": 0.0,
         "schedule": "constant",
         "checkpoint_every_seconds": 86_400.0,

@@ -23,7 +23,7 @@ from worker.trainer.distributed import ALONE, Crew, place, whole
 log = logging.getLogger(__name__)
 
 KEPT = 2
-SCHEMA = 2
+SCHEMA = 3
 _TENSORS = "state.safetensors"
 _REFERENCE = "reference.safetensors"
 _STATE = "state.json"

@@ -24,15 +24,23 @@ class Example:
     """What a loss on whole rankings reads."""
     weights: list[float] = field(default_factory=list)
     """How much every judgement counts that the loss reads, in their order; the loss has one value for each."""
-    preferences: int = 0
-    """What people said that the judgements come from, see ``Judgements``: KTO makes two judgements of a choice."""
-    decided: int = 0
-    """Choices and rankings among them."""
+    continued: bool = False
+    """Whether it is a further piece of the example before it, cut off to fit into a pass; a step has both."""
+
+    @property
+    def preferences(self) -> int:
+        """Things people said that the judgements come from: KTO makes two judgements of a choice."""
+        return len({made.judgement for made in (*self.pairs, *self.labels, *self.rankings)})
+
+    @property
+    def decided(self) -> int:
+        """Choices and rankings among them: of two answers, one is better."""
+        return len({pair.judgement for pair in self.pairs if not pair.tie})
 
     @property
     def size(self) -> int:
-        """Judgements the loss reads."""
-        return len(self.weights)
+        """Judgements the loss reads; the pairs that a ranking implies are one."""
+        return len(self.labels or self.rankings or {pair.judgement for pair in self.pairs})
 
     @property
     def weight(self) -> float:
@@ -117,8 +125,6 @@ def _example(group: Group, shape: str, found: Judgements) -> Example:
         [label.moved(place) for label in found.labels],
         [order.moved(place) for order in found.rankings],
         [judgement.weight for judgement in read_by_loss[shape]],
-        found.preferences,
-        found.decided,
     )
 
 

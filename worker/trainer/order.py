@@ -11,26 +11,40 @@ from worker.trainer.examples import Example
 def steps(examples: Sequence[Example], settings: TrainingSettings) -> list[list[int]]:
     """Indices of the examples of every optimiser step, over all epochs.
 
-    Every epoch is shuffled anew from (seed, epoch). All judgements of a group are in one step, so that its prompt
-    is computed once; a step is closed when the next group would take it beyond ``pairs_per_step``.
+    Every epoch is shuffled anew from (seed, epoch). All judgements of an example, and of the pieces that continue it,
+    are in one step, so that its prompt is computed once; a step is closed when the next would take it beyond
+    ``pairs_per_step``. How examples are cut into pieces changes no step.
     """
+    whole = _whole(examples)
+    sizes = [sum(examples[index].size for index in pieces) for pieces in whole]
     made: list[list[int]] = []
     for epoch in range(settings.epochs):
-        order = list(range(len(examples)))
+        order = list(range(len(whole)))
         random.Random(f"{settings.seed}:{epoch}").shuffle(order)  # noqa: S311 - an order of examples, not a secret
         step: list[int] = []
-        pairs = 0
-        for index in order:
-            if step and pairs + examples[index].size > settings.pairs_per_step:
+        judgements = 0
+        for number in order:
+            if step and judgements + sizes[number] > settings.pairs_per_step:
                 made.append(step)
-                step, pairs = [], 0
-            step.append(index)
-            pairs += examples[index].size
+                step, judgements = [], 0
+            step += whole[number]
+            judgements += sizes[number]
         if step:
             made.append(step)
         if settings.max_steps is not None and len(made) >= settings.max_steps:
             return made[: settings.max_steps]
     return made
+
+
+def _whole(examples: Sequence[Example]) -> list[list[int]]:
+    """Indices of the examples, each together with the pieces that continue it."""
+    whole: list[list[int]] = []
+    for index, example in enumerate(examples):
+        if example.continued and whole:
+            whole[-1].append(index)
+        else:
+            whole.append([index])
+    return whole
 
 
 def learning_rate(step: int, total: int, settings: TrainingSettings) -> float:

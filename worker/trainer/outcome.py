@@ -60,7 +60,7 @@ def summary(prepared: Prepared, loop: Loop, made: Outcome) -> dict[str, Any]:
     trained = {
         "steps": state.step,
         "steps_planned": loop.total_steps,
-        "groups": len(examples.train),
+        "groups": len({example.group.id for example in examples.train}),
         "preferences": sum(example.preferences for example in examples.train),
         "judgements": sum(example.size for example in examples.train),
         "tokens": state.tokens,

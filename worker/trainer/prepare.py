@@ -1,7 +1,7 @@
 """Everything before the first step: reading, loading, the audit, and the reference's log-probs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from worker.trainer.loss_checks import loss_findings
 from worker.trainer.mismatched import mismatched_units
 from worker.trainer.objective import Objective
 from worker.trainer.order import steps
-from worker.trainer.packing import Unit
+from worker.trainer.packing import ForwardPath, Unit
+from worker.trainer.parts import by_judgements, by_tokens
 from worker.trainer.policy import Policy, attention_for, load_start, make_trainable
 from worker.trainer.reading import read_findings
 from worker.trainer.reference import ReferenceStore, completion_keys, compute, missing_plans
@@ -76,17 +77,24 @@ def prepare(directory: Path, report: Report, crew: Crew = ALONE) -> Prepared:
     audit = Audit()
     try:
         audit.add([*read_findings(directory), *_data(groups, examples, policy, max_length)])
-        path, finding = choose_path(forward, examples.all)
+        examples = replace(examples, train=by_judgements(examples.train, settings.pairs_per_step))
+        path, finding = choose_path(forward, _pieces(examples, settings, "shared").all)
         audit.add([finding])
     except RefusedError:
         report.audit(audit)
         raise
+    examples = _pieces(examples, settings, path)
     passes = Passes(path, settings.tokens_per_row, forward.row_length(settings))
     mismatched: tuple[Mapping[int, Unit], Mapping[int, Unit]] = ({}, {})
     if Objective(settings).needs_baseline:
         mismatched = (mismatched_units(examples.train, max_length), mismatched_units(examples.eval, max_length))
     audit.add(loss_findings(examples, settings, mismatched[0]))
     return Prepared(spec, info, policy, forward, examples, mismatched, passes, audit, crew)
+
+
+def _pieces(examples: Examples, settings: TrainingSettings, path: ForwardPath) -> Examples:
+    train, held_out = (by_tokens(split, settings.tokens_per_row, path) for split in (examples.train, examples.eval))
+    return replace(examples, train=train, eval=held_out)
 
 
 def _check_vocabulary(spec: Spec) -> None:

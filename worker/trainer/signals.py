@@ -25,6 +25,8 @@ class Pair:
     margin: float
     tie: bool = False
     """Neither is better; either may stand as the chosen one."""
+    judgement: int = 0
+    """Which of the things people said of the group it is; the pairs that a ranking implies have one number."""
 
     def moved(self, place: Mapping[int, int]) -> "Pair":
         """The same with other indices."""
@@ -38,6 +40,8 @@ class Labelled:
     completion: int
     desirable: bool
     weight: float
+    judgement: int = 0
+    """As a pair's; both answers of a choice have one number."""
 
     def moved(self, place: Mapping[int, int]) -> "Labelled":
         """The same with another index."""
@@ -51,6 +55,8 @@ class Order:
     places: list[int]
     tiers: list[int]
     weight: float
+    judgement: int = 0
+    """As a pair's."""
 
     def moved(self, place: Mapping[int, int]) -> "Order":
         """The same with other indices."""
@@ -64,23 +70,20 @@ class Judgements:
     pairs: list[Pair] = field(default_factory=list)
     labels: list[Labelled] = field(default_factory=list)
     rankings: list[Order] = field(default_factory=list)
-    preferences: int = 0
-    """What people said that it comes from: choices, ties, both bad, rankings and labels, one each."""
-    decided: int = 0
-    """The choices and rankings among them: of two answers, one is better."""
+    count: int = 0
+    """Things people said of the group so far, read or not."""
 
 
 def read(group: Group, loss: LossSpec, margin_scale: float, used: Counter[str], unused: Counter[str]) -> Judgements:
     """The judgements of ``group`` that ``loss`` reads; ``used`` and ``unused`` are counted up by name."""
     found = Judgements()
     for preference in group.preferences:
+        found.count += 1
         reason = _why_not(group, preference, loss)
         if reason is not None:
             unused[reason] += 1
             continue
         used[_signal(preference)] += 1
-        found.preferences += 1
-        found.decided += preference.outcome in ("a", "b")
         margin = 0.0
         if preference.margin and preference.outcome in ("a", "b"):
             read_it = "margin" in loss.signals and margin_scale > 0
@@ -88,16 +91,17 @@ def read(group: Group, loss: LossSpec, margin_scale: float, used: Counter[str], 
             margin = preference.margin * margin_scale if read_it else 0.0
         _add_preference(found, preference, loss, margin)
     for ranking in group.rankings:
+        found.count += 1
         _add_ranking(found, group, ranking, loss, used, unused)
     for label in group.labels:
+        found.count += 1
         if "label" not in loss.signals:
             unused["label"] += 1
         elif label.weight == 0:
             unused["weight 0"] += 1
         else:
             used["label"] += 1
-            found.preferences += 1
-            found.labels.append(Labelled(label.completion, label.desirable, label.weight))
+            found.labels.append(Labelled(label.completion, label.desirable, label.weight, found.count))
     return found
 
 
@@ -117,16 +121,16 @@ def _why_not(group: Group, preference: Preference, loss: LossSpec) -> str | None
 
 
 def _add_preference(found: Judgements, preference: Preference, loss: LossSpec, margin: float) -> None:
-    weight = preference.weight
+    weight, number = preference.weight, found.count
     if preference.outcome == "both_bad":
-        found.labels += [Labelled(index, desirable=False, weight=weight) for index in (preference.a, preference.b)]
+        found.labels += [Labelled(index, False, weight, number) for index in (preference.a, preference.b)]
         return
     won, lost = (preference.a, preference.b) if preference.outcome != "b" else (preference.b, preference.a)
-    found.pairs.append(Pair(won, lost, weight, margin, tie=preference.outcome == "tie"))
+    found.pairs.append(Pair(won, lost, weight, margin, tie=preference.outcome == "tie", judgement=number))
     if loss.shape == "labels":
-        found.labels += [Labelled(won, desirable=True, weight=weight), Labelled(lost, desirable=False, weight=weight)]
+        found.labels += [Labelled(won, True, weight, number), Labelled(lost, False, weight, number)]
     elif loss.shape == "rankings":
-        found.rankings.append(Order([won, lost], [0, 1], weight))
+        found.rankings.append(Order([won, lost], [0, 1], weight, number))
 
 
 def _add_ranking(
@@ -148,7 +152,7 @@ def _add_ranking(
             return
         places = [index for tier in ranking.tiers for index in tier]
         tiers = [number for number, tier in enumerate(ranking.tiers) for _ in tier]
-        found.rankings.append(Order(places, tiers, ranking.weight))
+        found.rankings.append(Order(places, tiers, ranking.weight, found.count))
     elif "tie" in loss.signals:
         pairs += ties
     elif ties:
@@ -156,9 +160,8 @@ def _add_ranking(
     if not pairs:
         return
     used["ranking"] += 1
-    found.preferences += 1
-    found.decided += any(not pair.tie for pair in pairs)
-    found.pairs += [replace(pair, weight=ranking.weight / len(pairs)) for pair in pairs]
+    share = ranking.weight / len(pairs)
+    found.pairs += [replace(pair, weight=share, judgement=found.count) for pair in pairs]
 
 
 def _implied(group: Group, ranking: Ranking, unused: Counter[str]) -> tuple[list[Pair], list[Pair]]:
