@@ -47,6 +47,8 @@ class Figures:
     alarm: str | None
     stopped: str | None
     """Why training ended before its last step."""
+    over_budget: str | None
+    """That the published weights are over the KL budget, and by how much."""
     best: Best | None
     steps_done: int
     steps_total: int
@@ -77,6 +79,7 @@ def figures(metrics: Sequence[dict[str, Any]]) -> Figures:
     alarms = [str(line["message"]) for line in metrics if line.get("kind") == "alarm"]
     audits = [line["findings"] for line in metrics if line.get("kind") == "audit"]
     stops = [str(line["reason"]) for line in metrics if line.get("kind") == "early_stop"]
+    over = [str(line["message"]) for line in metrics if line.get("kind") == "over_budget"]
     bests = [line for line in metrics if line.get("kind") == "best" and line.get("loss") is not None]
 
     def both(name: str) -> list[Series]:
@@ -88,6 +91,7 @@ def figures(metrics: Sequence[dict[str, Any]]) -> Figures:
     ]
     charts = [
         line_chart(_("Loss"), both("loss")),
+        line_chart(_("Comparable loss"), both("comparable_loss")),
         line_chart(_("Agreement with the votes"), both("accuracy")),
         line_chart(_("Margin"), both("margin"), unit=_("nats")),
         line_chart(_("Log-ratio to the reference"), ratios, unit=_("nats")),
@@ -102,6 +106,7 @@ def figures(metrics: Sequence[dict[str, Any]]) -> Figures:
         else [],
         alarm=alarms[-1] if alarms else None,
         stopped=stops[-1] if stops else None,
+        over_budget=over[-1] if over else None,
         best=_best(bests[-1], held_out) if bests else None,
         steps_done=int(last.get("step", 0)),
         steps_total=int(last.get("steps", 0)),
@@ -109,7 +114,8 @@ def figures(metrics: Sequence[dict[str, Any]]) -> Figures:
 
 
 def _best(line: Mapping[str, Any], held_out: Sequence[Mapping[str, Any]]) -> Best:
-    before = [point["loss"] for point in held_out if point.get("step") == 0 and point.get("loss") is not None]
+    losses = [(point.get("step"), point.get("comparable_loss", point.get("loss"))) for point in held_out]
+    before = [loss for step, loss in losses if step == 0 and loss is not None]
     return Best(int(line["step"]), float(line["loss"]), float(before[0]) if before else None)
 
 

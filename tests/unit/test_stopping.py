@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.rounds.spec import TrainingSettings
-from worker.trainer.stopping import judge
+from worker.trainer.stopping import judge, over_budget
 
 
 def evaluations(losses: list[float], kls: list[float] | None = None) -> list[dict[str, Any]]:
@@ -53,3 +53,30 @@ def test_without_held_out_answers_the_last_training_steps_are_held_against_the_b
     chosen = TrainingSettings.from_dict({"kl_budget_nats": 2.0})
     assert judge([], [9.0] * 9, chosen).stop is None, "fewer steps than the window"
     assert (judge([], [kl] * 10, chosen).stop is not None) is stops
+
+
+def test_between_evaluations_the_last_training_steps_are_held_against_the_budget() -> None:
+    verdict = judge(evaluations([0.69, 0.6], [0, 1.0]), [2.5] * 10, settings(kl_budget_nats=2.0))
+    assert verdict.best_step == 10
+    assert verdict.stop == "KL budget: the last 10 steps' answers are 2.5 nats from the reference, 2 are allowed"
+
+
+def test_published_weights_over_the_budget_are_told() -> None:
+    chosen, taken = settings(kl_budget_nats=2.0), evaluations([0.69, 0.5], [0, 3.0])
+    told = over_budget(taken, [1.0] * 10, 10, chosen)
+    assert told is not None
+    assert "after step 10, are over the KL budget: held-out answers are 3 nats" in told
+    assert over_budget(evaluations([0.69, 0.5], [0, 1.0]), [3.0] * 10, 10, chosen) is None, "its own evaluation counts"
+    assert over_budget([], [3.0] * 10, 10, chosen) is not None
+    assert over_budget([], [3.0] * 10, 10, settings()) is None
+
+
+def test_losses_are_compared_as_others_have_them() -> None:
+    """The loss that is trained on may be against a reference that just moved."""
+    taken = evaluations([0.69, 0.69, 0.69])
+    for figures, loss in zip(taken, (0.69, 0.5, 0.6), strict=True):
+        figures["comparable_loss"] = loss
+    verdict = judge(taken, [], settings(early_stop_evaluations=1))
+    assert verdict.best_step == 10
+    assert verdict.stop is not None
+    assert "not below 0.5000" in verdict.stop

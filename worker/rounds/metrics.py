@@ -17,7 +17,7 @@ class MetricsTail:
         self._inode: int | None = None
         self.progress: dict[str, Any] = {}
         """The latest figures: phase, progress (0 to 1), step, steps, loss …, with 'eval', 'best_step',
-        'early_stop' and 'alarm' beside."""
+        'early_stop', 'over_budget' and 'alarm' beside."""
 
     def read(self) -> bool:
         """Take in what is new; whether there was anything."""
@@ -53,6 +53,8 @@ class MetricsTail:
             self.progress["eval"] = shown
         elif kind == "alarm":
             self.progress["alarm"] = event.get("message")
+        elif kind == "over_budget":
+            self.progress["over_budget"] = event.get("message")
         elif kind == "best":
             self.progress["best_step"] = event.get("step")
         elif kind == "early_stop":

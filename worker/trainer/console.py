@@ -17,6 +17,7 @@ _TRAIN = (
 )
 _EVAL = (
     ("loss {:.4f}", "loss"),
+    ("comparable {:.4f}", "comparable_loss"),
     ("accuracy {:.2f}", "accuracy"),
     ("margin {:+.3f}", "margin"),
     ("chosen {:+.3f}", "chosen_log_ratio"),
@@ -38,6 +39,7 @@ _LINES = {
     "best": "lowest held-out loss so far: {loss:.4f} after step {step}",
     "early_stop": "stops after step {step}: {reason}",
     "alarm": "warning: {message}",
+    "over_budget": "warning: {message}",
     "resumed": "goes on after step {step} of {steps}",
     "checkpoint": "checkpoint {path}",
     "reference": "the reference moved towards the policy after step {step}",

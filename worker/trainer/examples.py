@@ -30,7 +30,8 @@ class Example:
     @property
     def preferences(self) -> int:
         """Things people said that the judgements come from: KTO makes two judgements of a choice."""
-        return len({made.judgement for made in (*self.pairs, *self.labels, *self.rankings)})
+        everything: list[Pair | Labelled | Order] = [*self.pairs, *self.labels, *self.rankings]
+        return len({one.judgement for one in everything})
 
     @property
     def decided(self) -> int:

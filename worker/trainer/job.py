@@ -31,6 +31,7 @@ from worker.trainer.publish import VERSION_DIRECTORY, publish_version
 from worker.trainer.report import Report
 from worker.trainer.selfcheck import DELTA_SAMPLE, step_zero
 from worker.trainer.split import Split
+from worker.trainer.stopping import over_budget
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,11 @@ def run(directory: Path, token: str, stop: Stop, listen: Listener, crew: Crew = 
     trained = outcome(prepared, loop)
     digest = None
     if trained is not None:
-        metrics = summary(prepared, loop, trained) | {GROUPS_DIGEST: _groups_digest(directory)}
+        over = over_budget(state.evaluations, state.recent_kl, trained.step, prepared.spec.settings)
+        if over is not None:
+            report.emit({"kind": "over_budget", "step": trained.step, "message": over})
+        found = {"over_kl_budget": over, GROUPS_DIGEST: _groups_digest(directory)}
+        metrics = summary(prepared, loop, trained) | found
         context = prepared.info.context_length
         _, digest = publish_version(attempt, trained.policy, prepared.spec, context_length=context, metrics=metrics)
     digest = crew.first(digest)

@@ -19,7 +19,7 @@ from worker.trainer.losses.kto import baseline as kto_baseline
 from worker.trainer.memory import heap
 from worker.trainer.metrics import DISPLACEMENT_WINDOW_STEPS, Event, Tally, displacement_alarm
 from worker.trainer.moving import MovingReference
-from worker.trainer.objective import Objective, Scored
+from worker.trainer.objective import Baselines, Objective, Scored
 from worker.trainer.optimizer import make_optimizer
 from worker.trainer.order import learning_rate, steps
 from worker.trainer.packing import Batch, ForwardPath, Plan, Unit, build, plan
@@ -27,7 +27,7 @@ from worker.trainer.pairing import stored_reference, table_of
 from worker.trainer.policy import Policy
 from worker.trainer.reference import completion_keys
 from worker.trainer.split import Split
-from worker.trainer.stopping import KL_WINDOW_STEPS, judge
+from worker.trainer.stopping import KL_WINDOW_STEPS, comparable_loss, judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,14 +197,14 @@ class Loop:
         self._watch(None)
         if self._moving is not None and self._moving.after_step(state.step, self.policy.model):
             self._emit({"kind": "reference", "step": state.step})
-        if not self._held_out.examples:
-            self._judge()
+        self._judge()
 
     def _evaluation_due(self) -> bool:
         step, every = self.state.step, self._settings.eval_every_steps
         if not self._held_out.examples or any(figures["step"] == step for figures in self.state.evaluations):
             return False
-        return step in (0, len(self._steps)) or (every is not None and step % every == 0)
+        ends = self.stopped is not None or step in (0, len(self._steps))
+        return ends or (every is not None and step % every == 0)
 
     def _checkpoint_due(self) -> bool:
         saved_step, saved_time = self._saved_at
@@ -245,8 +245,8 @@ class Loop:
             self.state.best_step = self.state.step
             if self._settings.publish == "best" and self.state.step < len(self._steps):
                 self._checkpoints.save_best(self.state.step, self._parameters)
-            self._emit({"kind": "best", "step": self.state.step, "loss": self.state.evaluations[-1]["loss"]})
-        if verdict.stop is not None and self.state.step < len(self._steps):
+            self._emit({"kind": "best", "step": self.state.step, "loss": comparable_loss(self.state.evaluations[-1])})
+        if verdict.stop is not None and self.stopped is None and self.state.step < len(self._steps):
             self.stopped = verdict.stop
             self._emit({"kind": "early_stop", "step": self.state.step, "reason": verdict.stop})
 
@@ -265,7 +265,7 @@ class Loop:
             all_tokens += told["tokens"]
         return whole_tally, all_tokens
 
-    def _scored(self, split: Split, made: Plan, batch: Batch, baseline: Tensor | None) -> Scored:
+    def _scored(self, split: Split, made: Plan, batch: Batch, baseline: Baselines | None) -> Scored:
         """Loss and figures of one pass."""
         logps = self._forward(batch, collisions=self._objective.collisions)
         reference = stored_reference(made, batch, split.reference, split.keys)
@@ -274,23 +274,25 @@ class Loop:
         return self._objective(split, made, batch, table, moved_reference=moved, baseline=baseline)
 
     @torch.no_grad()
-    def _baseline(self, split: Split, chosen: Sequence[int]) -> Tensor | None:
-        """(), nats: z0 over the mismatched completions of the ``chosen`` examples, for a loss that reads it."""
+    def _baseline(self, split: Split, chosen: Sequence[int]) -> Baselines | None:
+        """z0 over the mismatched completions of the ``chosen`` examples, for a loss that reads it."""
         if not self._objective.needs_baseline:
             return None
         units = [split.mismatched[index] for index in chosen if index in split.mismatched]
         if not units:
-            return torch.zeros(())
+            return Baselines(torch.zeros(()), torch.zeros(()))
         keys = completion_keys(units)
-        ratios = []  # of all of them in every process: they are few tokens, and z0 is one number
+        ratios, fixed = [], []  # of all of them in every process: they are few tokens, and z0 is one number
         for made in self._passes.plan_units(units, range(len(units))):
             self._stop.check(f"step {self.state.step + 1} of {len(self._steps)} was not finished")
             batch = build(units, made, self._passes.path)
             policy = self._forward(batch).tokens
-            held = stored_reference(made, batch, split.reference, keys) if self._moving is None else self._moving(batch)
+            own = stored_reference(made, batch, split.reference, keys)
+            held = own if self._moving is None else self._moving(batch)
             ratios.append((policy - held.to(policy.device)).sum(1))
+            fixed.append((policy - own.to(policy.device)).sum(1))
             self._on_tokens(batch.tokens)
-        return kto_baseline(torch.cat(ratios))
+        return Baselines(kto_baseline(torch.cat(ratios)), kto_baseline(torch.cat(fixed)))
 
     def _watch(self, held_out: float | None) -> None:
         alarm = displacement_alarm(

@@ -14,8 +14,8 @@ from torch import Tensor
 from worker.trainer.losses import Labels, Pairs, Side
 
 Event = dict[str, Any]
-"""One line of metrics.jsonl: 'kind' is phase, audit, resumed, train, eval, best, alarm, early_stop, reference,
-checkpoint or done; 'progress' is the share of the job's work that is done, 0 to 1."""
+"""One line of metrics.jsonl: 'kind' is phase, audit, resumed, train, eval, best, alarm, early_stop, over_budget,
+reference, checkpoint or done; 'progress' is the share of the job's work that is done, 0 to 1."""
 
 Listener = Callable[[Event], None]
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from app.rounds.spec import LOSSES as SPECS
@@ -11,7 +12,7 @@ from worker.trainer.losses import LOSSES, Labels, Pairs
 from worker.trainer.losses.wpo import wpo_weight
 from worker.trainer.metrics import Columns, label_columns, pair_columns
 from worker.trainer.packing import Batch, Plan
-from worker.trainer.pairing import Table, labels_of, pairs_of, read_by
+from worker.trainer.pairing import Table, pairs_of, read_by
 from worker.trainer.split import Split
 
 
@@ -24,7 +25,18 @@ class Scored:
     weight: Tensor
     """(n,), how much each counts."""
     columns: Columns
-    """Figures by name."""
+    """Figures by name. 'loss' is what is minimised; 'comparable_loss', where that differs, is against the job's
+    reference and without WPO's weights, so that one step's can be held against another's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baselines:
+    """z0 of an optimiser step, for a loss on single answers. Each (), nats."""
+
+    moved: Tensor
+    """Against the reference of the loss."""
+    fixed: Tensor
+    """Against the job's reference, which figures are against."""
 
 
 class Objective:
@@ -46,7 +58,7 @@ class Objective:
         table: Table,
         *,
         moved_reference: Tensor | None = None,
-        baseline: Tensor | None = None,
+        baseline: Baselines | None = None,
     ) -> Scored:
         """Loss and figures of a pass.
 
@@ -57,22 +69,28 @@ class Objective:
             table: the completions under the policy and under the job's reference, which figures are against.
             moved_reference: (C, L), nats: under the reference as it has moved, which the loss is against; None: the
                 job's reference.
-            baseline: (), nats: z0 of the step, for a loss on single answers.
+            baseline: z0 of the step, for a loss on single answers.
         """
         held_to = table if moved_reference is None else replace(table, reference=moved_reference)
-        read, weight = read_by(self.spec, split.examples, made, batch, held_to, baseline)
+        moved, fixed = (None, None) if baseline is None else (baseline.moved, baseline.fixed)
+        read, weight = read_by(self.spec, split.examples, made, batch, held_to, moved)
         losses: Tensor = self._loss(read)
         columns = {"loss": (losses, weight)}
+        own = read
+        if held_to is not table:
+            own, _ = read_by(self.spec, split.examples, made, batch, table, fixed)
+            with torch.no_grad():
+                columns["comparable_loss"] = (self._loss(own), weight)
         if self.collisions and isinstance(read, Pairs):
             trust = wpo_weight(read)
+            columns = {"comparable_loss": columns["loss"]} | columns
             losses = losses * trust
             columns |= {"loss": (losses, weight), "wpo_weight": (trust, weight)}
-        if isinstance(read, Labels):
-            labels, _ = labels_of(split.examples, made, batch, table, read.baseline)
-            columns |= label_columns(labels, weight)
+        if isinstance(own, Labels):
+            columns |= label_columns(own, weight)
         if split.paired:
-            if isinstance(read, Pairs) and held_to is table:
-                pairs, pair_weight = read, weight
+            if isinstance(own, Pairs):
+                pairs, pair_weight = own, weight
             else:
                 pairs, pair_weight = pairs_of(split.examples, made, batch, table)
             among_pairs = pair_columns(pairs, pair_weight)

@@ -12,6 +12,7 @@ from app.versions.manifest import VersionInfo
 
 _FIGURES = {
     "loss": "loss",
+    "comparable_loss": "comparable loss",
     "accuracy": "accuracy",
     "margin": "margin, nats",
     "chosen_log_ratio": "chosen log-ratio, nats",
@@ -60,6 +61,8 @@ def _facts(info: VersionInfo) -> list[tuple[str, str]]:
     ]
     if metrics.get("published_step") is not None:
         facts.append(("weights published", f"after step {metrics['published_step']:,}"))
+    if metrics.get("over_kl_budget"):
+        facts.append(("over the KL budget", str(metrics["over_kl_budget"])))
     if metrics.get("stopped_early"):
         facts.append(("stopped early", str(metrics["stopped_early"])))
     if metrics.get("displacement_alarm"):
@@ -69,4 +72,4 @@ def _facts(info: VersionInfo) -> list[tuple[str, str]]:
 
 def _number(column: Mapping[str, Any], name: str) -> str:
     value = column.get(name)
-    return "" if value is None else f"{value:.4f}" if name == "loss" else f"{value:.3f}"
+    return "" if value is None else f"{value:.4f}" if name.endswith("loss") else f"{value:.3f}"

@@ -26,10 +26,12 @@ def test_audit_best_step_and_the_reason_of_an_early_stop() -> None:
             {"kind": "best", "step": 2, "loss": 0.6},
             {"kind": "train", "step": 3, "steps": 9, "loss": 0.6, "kl": 0.2, "length_delta": 2.5},
             {"kind": "early_stop", "step": 3, "reason": "KL budget: too far"},
+            {"kind": "over_budget", "step": 3, "message": "the published weights are over it"},
         ]
     )
     assert shown.best == Best(2, 0.6, None)
     assert (shown.stopped, shown.steps_done, shown.steps_total) == ("KL budget: too far", 3, 9)
+    assert shown.over_budget == "the published weights are over it"
     assert [(check.name, check.level) for check in shown.audit] == [("BOS", "ok"), ("end tokens", "refuse")]
     assert (shown.to_look_at, shown.refused) == (1, True)
     assert {chart.title for chart in shown.charts} >= {

@@ -1,10 +1,13 @@
 """Runs that stop before their last step, and publish the weights that did best."""
 
+import io
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 from app.versions.manifest import VersionInfo, verify
@@ -13,6 +16,7 @@ from tests.worker.trainer.running import events
 from worker.trainer.errors import StoppedError
 from worker.trainer.job import run
 from worker.trainer.lifetime import Stop
+from worker.trainer.summary import table
 
 
 def contrary_groups() -> list[dict[str, Any]]:
@@ -94,3 +98,61 @@ def test_damaged_best_weights_give_way_to_the_last_ones(tmp_path: Path, caplog: 
     version = run(job, "a", Stop(), damage)
     assert VersionInfo.read(version).metrics["published_step"] == 6
     assert "the last ones are published" in caplog.text
+
+
+def test_the_kl_budget_ends_it_between_evaluations(tmp_path: Path) -> None:
+    """Without ``eval_every_steps``: the last steps' answers end it, and one more evaluation says what is published."""
+    job = write_job(tmp_path / "job", groups=make_groups(24, 6), kl_budget_nats=0.5, epochs=10)
+    metrics = VersionInfo.read(run(job, "a", Stop(), lambda _event: None)).metrics
+    (stopped,) = events(job, "early_stop")
+    assert 10 <= stopped["step"] < metrics["train"]["steps_planned"]
+    assert "the last 10 steps' answers" in metrics["stopped_early"]
+    assert [event["step"] for event in events(job, "eval")] == [0, stopped["step"]]
+    assert metrics["published_step"] == stopped["step"]
+
+
+def test_weights_over_the_budget_are_published_and_called_so(tmp_path: Path) -> None:
+    job = write_job(tmp_path / "job", groups=make_groups(24, 6), kl_budget_nats=1e-6, epochs=3)
+    version = run(job, "a", Stop(), lambda _event: None)
+    info = VersionInfo.read(version)
+    (warned,) = events(job, "over_budget")
+    assert info.metrics["best_step"] is None
+    assert info.metrics["over_kl_budget"] == warned["message"]
+    assert "are over the KL budget: held-out answers are" in warned["message"]
+    console = Console(record=True, width=300, file=io.StringIO())
+    console.print(table(info))
+    assert warned["message"] in console.export_text()
+    within = run(write_job(tmp_path / "within", kl_budget_nats=1e6), "a", Stop(), lambda _event: None)
+    assert VersionInfo.read(within).metrics["over_kl_budget"] is None
+
+
+def test_evaluations_are_compared_by_a_loss_that_stays(tmp_path: Path) -> None:
+    """A reference that moves all the way has the loss at log 2 after each; the frozen one tells them apart."""
+    job = write_job(
+        tmp_path / "job",
+        groups=make_groups(24, 6),
+        loss="tr_dpo",
+        reference_sync_steps=2,
+        reference_sync_alpha=1.0,
+        eval_every_steps=2,
+        pair_weighting="wpo",
+        epochs=2,
+    )
+    plain = write_job(tmp_path / "plain", groups=make_groups(24, 6), max_steps=2, eval_every_steps=2, epochs=2)
+    for place in (job, plain):
+        run(place, "a", Stop(), lambda _event: None)
+    taken = events(job, "eval")[1:]
+    weighed = [event["wpo_weight"] * math.log(2) for event in taken]
+    assert [event["loss"] for event in taken] == pytest.approx(weighed, rel=1e-3)
+    losses = [event["comparable_loss"] for event in taken]
+    assert max(losses) - min(losses) > 0.01
+    best = min(taken, key=lambda event: event["comparable_loss"])
+    assert events(job, "best")[-1] | {"at": "", "progress": 0} == {
+        "at": "",
+        "progress": 0,
+        "kind": "best",
+        "step": best["step"],
+        "loss": best["comparable_loss"],
+    }
+    assert events(job, "eval")[0]["comparable_loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert "comparable_loss" not in events(plain, "eval")[0]
