@@ -21,6 +21,8 @@ from worker.trainer.lifetime import Stop, lock
 from worker.trainer.metrics import Listener
 
 ATTEMPT = "cli"
+REFERENCE_STORE = "hone-reference"
+"""Beside the outputs: the reference log-probs that all of a folder's runs read and add to."""
 _FOLLOW_SECONDS = 0.5
 
 
@@ -151,7 +153,8 @@ def _followed(file: Path, listen: Listener) -> Iterator[None]:
 def _write_job(job: Path, asked: Request) -> None:
     start = _start(asked.model, asked.output, job)
     reference = start if asked.reference is None else _reference(asked.reference)
-    Spec(settings=asked.settings, start=start, reference=reference).write(job)
+    store = asked.output.resolve().with_name(REFERENCE_STORE)
+    Spec(asked.settings, start, reference, reference_store=str(store)).write(job)
     _write_groups(job, asked.data, Path(start.path), asked.eval_fraction)
 
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 from app.rounds.spec import TrainingSettings
 from app.versions.manifest import VersionInfo, publish, verify
 from tests.factories.models import copy_version, version_directory
-from tests.worker.trainer.running import ROOT
+from tests.worker.trainer.running import ROOT, events
 from worker.trainer import standalone
 from worker.trainer.cli import OTHERS, app, request
 from worker.trainer.errors import explain
@@ -86,6 +86,20 @@ def test_a_plain_model_directory_is_imported_first(tmp_path: Path, data: Path) -
     verify(base)
     assert base == tmp_path / "new.base"
     assert not (base / "pytorch_model.bin").exists()
+
+
+def test_runs_of_one_folder_compute_the_reference_once(tmp_path: Path, data: Path) -> None:
+    """A sweep from a model directory: each output has a base of its own, of the same digest."""
+    model = copy_version(version_directory("llama"), tmp_path / "model")
+    (model / "manifest.json").unlink()
+    (model / "version.json").unlink()
+    for name, loss in (("one", "sigmoid"), ("two", "ipo")):
+        result = train(data, tmp_path / "sweep" / name, "--max-steps", "1", "--loss", loss, model=model)
+        assert result.exit_code == 0, result.output
+    phases = [
+        {event["phase"] for event in events(tmp_path / "sweep" / f"{name}.job", "phase")} for name in ("one", "two")
+    ]
+    assert ["reference" in names for names in phases] == [True, False]
 
 
 def test_every_setting_is_an_option_with_help() -> None:
