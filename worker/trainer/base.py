@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from app.rounds.spec import METRICS_FILE, Spec, SpecError
-from app.versions.manifest import ManifestError, VersionInfo, publish, verify
+from app.versions.manifest import MANIFEST_FILE, ManifestError, VersionInfo, publish, verify
 from worker.models import hub_revision, import_base, source_of
 from worker.trainer.errors import RefusedError
 
@@ -55,7 +55,8 @@ def is_made_of(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 def _twin(wanted: dict[str, Any], directory: Path) -> Path | None:
     """The whole base of another output in the same folder that was made of just the same."""
-    others = [place for place in sorted(directory.parent.glob("*.base")) if place != directory and place.is_dir()]
+    found = sorted(manifest.parent for manifest in directory.parent.glob(f"*.base/{MANIFEST_FILE}"))
+    others = [place for place in found if place != directory]
     if not others:
         return None
     exact = wanted | {"revision": hub_revision(wanted["hub"])} if "hub" in wanted else wanted
