@@ -54,6 +54,8 @@ class VersionFigures:
     """Preferences it was trained on: mostly one a vote; a corrected answer makes further ones."""
     alarm: str | None
     """The trainer's warning of likelihood displacement."""
+    over_budget: str | None
+    """The trainer's warning that it published weights over the KL budget."""
     gate: Gate | None
 
 
@@ -63,7 +65,7 @@ def figures(version: Version) -> VersionFigures:
     train, held_out = _part(metrics, "train"), _part(_part(metrics, "eval"), "end")
     accuracy, pairs = _number(held_out, "accuracy"), _number(held_out, "pairs")
     preferences = _number(train, "preferences")
-    alarm = metrics.get("displacement_alarm")
+    alarm, over = metrics.get("displacement_alarm"), metrics.get("over_kl_budget")
     return VersionFigures(
         accuracy=wilson(accuracy, int(pairs)) if accuracy is not None and pairs else None,
         margin=_number(held_out, "margin"),
@@ -71,6 +73,7 @@ def figures(version: Version) -> VersionFigures:
         length_delta=_number(_part(metrics, "lengths"), "length_delta"),
         preferences=int(preferences) if preferences is not None else None,
         alarm=alarm if isinstance(alarm, str) else None,
+        over_budget=over if isinstance(over, str) else None,
         gate=_gate(_part(metrics, "gate")),
     )
 

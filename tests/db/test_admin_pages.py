@@ -360,12 +360,14 @@ def test_a_rounds_page_follows_it_until_it_ends(portal: Portal, ann: Caller) -> 
          "chosen_log_ratio": 0.01 * n, "rejected_log_ratio": -0.1 * n}
         for n in (1, 2)
     ]  # fmt: skip
+    lines.append({"kind": "over_budget", "step": 2, "message": "the published weights are over it"})
     text = "\n".join(map(json.dumps, lines)) + '\n{"kind": "tra'  # the trainer is writing
     (job / "metrics.jsonl").write_text(text)
     htmx = {"HX-Request": "true"}
     page = ann.get("/p/tone/rounds/1").text
     assert 'hx-trigger="every 2s"' in page
     assert "Step 2 of 8" in page
+    assert "The published weights are over it." in page
     assert "25 %" in page
     assert 'aria-label="Loss. training: from 0.68 at step 1 to 0.66 at step 2."' in page
     same = ann.get("/p/tone/rounds/1?seen=training", headers=htmx)
@@ -441,6 +443,7 @@ def test_versions_show_figures_with_their_uncertainty(portal: Portal, ann: Calle
         "lengths": {"chosen_tokens": 50.0, "rejected_tokens": 61.5, "length_delta": -11.5},
         "eval": {"end": {"accuracy": 0.75, "pairs": 20, "margin": 1.25, "kl": 0.4}},
         "displacement_alarm": "likelihood displacement: the chosen answers fall",
+        "over_kl_budget": "the published weights are over it",
     }
     metrics["gate"] = judge(metrics).to_dict()
     with transaction(portal.factory) as db:
@@ -454,6 +457,7 @@ def test_versions_show_figures_with_their_uncertainty(portal: Portal, ann: Calle
     assert "1.25" in page
     assert "\N{MINUS SIGN}11.5" in page
     assert "Likelihood displacement: the chosen answers fall." in page
+    assert "The published weights are over it." in page
     assert "gate not passed" in page
     assert "It agrees with 75% of 20 held-out preferences; at least 50% are asked for." in page
     assert "It is 0.40 nats an answer from the reference; at most 50 are allowed." in page
