@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Response
 
 from app.accounts import access
 from app.accounts.principal import Principal, ProjectContext
+from app.db.tables import Project
 from app.insights.refill import refill
 from app.projects import queries, service
 from app.projects.schemas import MemberIn, MemberOut, ProjectChange, ProjectIn, ProjectOut, ProjectPage, RefillOut
@@ -45,14 +46,14 @@ def list_projects(
 ) -> ProjectPage:
     """The projects you take part in, newest first. Site admins take part in all."""
     found = queries.mine(db, user_id=me.user_id, is_site_admin=me.is_site_admin, after=cursor, limit=limit + 1)
-    items = [ProjectOut.model_validate(item.project) for item in found[:limit]]
+    items = [_shown(item.project, item.role) for item in found[:limit]]
     return ProjectPage(items=items, next_cursor=items[-1].id if len(found) > limit else None)
 
 
 @router.get("/{slug}")
 def read(here: Annotated[ProjectContext, access.api_reviewer("projects:read")]) -> ProjectOut:
-    """A project with its settings."""
-    return ProjectOut.model_validate(here.project)
+    """A project with its settings. Reviewers are not told where its model lies, nor how they are checked."""
+    return _shown(here.project, here.role)
 
 
 @router.patch("/{slug}", responses={409: problem("`base_model_fixed`."), 422: problem(_INVALID)})
@@ -61,8 +62,9 @@ def change(
 ) -> ProjectOut:
     """Change settings; those left out stay. Pairs and rounds that exist already keep the settings they began with.
 
-    Another base model is possible only until version 1 exists (409 `base_model_fixed` after that). The training
-    settings `processes`, `nodes` and `rendezvous` are for site admins; when others change `training`, they stay.
+    Another base model is possible only until version 1 exists (409 `base_model_fixed` after that), and for site admins.
+    The training settings `processes`, `nodes` and `rendezvous` are for them, too; when others change `training`, they
+    stay.
     """
     project = service.update_project(
         db,
@@ -105,6 +107,11 @@ def remove_member(user_id: UUID, here: Annotated[ProjectContext, access.api_admi
     service.remove_member(
         db, here.project, queries.member(db, here.project, user_id).user, actor=here.principal.user_id
     )
+
+
+def _shown(project: Project, role: str) -> ProjectOut:
+    told = ProjectOut.model_validate(project)
+    return told if role == "admin" else told.for_reviewers()
 
 
 def _member(member: queries.Member) -> MemberOut:

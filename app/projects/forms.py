@@ -339,7 +339,9 @@ def fixed_fields(me: Principal) -> dict[str, str]:
     """What ``me`` may not change in a project of theirs, and why, by field."""
     if me.is_site_admin:
         return {}
-    return {f"training.{name}": _("Set by site admins.") for name in MACHINE_SETTINGS}
+    return {
+        name: _("Set by site admins.") for name in ("base_model", *(f"training.{name}" for name in MACHINE_SETTINGS))
+    }
 
 
 FIELDS = {field.name: field for section in SECTIONS for field in section.fields}

@@ -167,6 +167,12 @@ class ProjectOut(BaseModel):
     refill_problem: str | None = Field(description="Why no new pairs can be made at present; null: nothing is wrong.")
     created_at: datetime
 
+    def for_reviewers(self) -> "ProjectOut":
+        """Without what tells of the server (where the base model lies, where machines meet), nor of checks."""
+        training = {name: value for name, value in self.training.items() if name != "rendezvous"}
+        base = self.base_model.rsplit("/", 1)[-1] if self.base_model.startswith("/") else self.base_model
+        return self.model_copy(update={"base_model": base, "training": training, "queue": {}, "refill_problem": None})
+
 
 class ProjectChange(BaseModel):
     """Settings to change; those left out stay. Groups of settings, such as `sampling`, are replaced as a whole."""

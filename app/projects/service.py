@@ -102,7 +102,8 @@ def update_project(
 ) -> Project:
     """Change some settings; those not named stay. What is a group of settings is replaced whole.
 
-    The machines that training runs on are for site admins to say; when others change training settings, they stay.
+    Where the base model lies and the machines that training runs on are for site admins to say; when others change
+    training settings, those stay.
 
     Raises:
         ProjectInvalidError: with every error; nothing is changed.
@@ -134,6 +135,8 @@ def update_project(
             ),
             mend=_("Make a new project for another base model."),
         )
+    if moved and not by_site_admin:  # a path would tell what lies on the server, and what it names becomes a version
+        raise ProjectInvalidError([FieldError("base_model", _("only site admins say where the base model lies"))])
     checked = draft(ProjectEdit, current | changes, check_base=moved).model_dump()
     changed = {field: value for field, value in checked.items() if value != current[field]}
     for field, value in changed.items():

@@ -55,7 +55,7 @@ def list_rounds(
 ) -> RoundPage:
     """Rounds of the project, newest first. Number 0 brought in the base model."""
     page = queries.page(db, here.project, before=cursor, limit=limit)
-    return RoundPage(items=[RoundOut.model_validate(row) for row in page.rounds], next_cursor=page.next_cursor)
+    return RoundPage(items=[_shown(row, here) for row in page.rounds], next_cursor=page.next_cursor)
 
 
 @router.get("/rounds/{round_id}")
@@ -65,7 +65,9 @@ def read(round_id: UUID, me: Annotated[Principal, access.api_by_id("rounds:read"
     The end of the trainer's log (`log_tail`), which may name paths on the server, is for admins only.
     """
     round_, here = _round(db, me, round_id, "reviewer")
-    return _detail(db, round_, log_tail=round_.log_tail if here.is_admin else None)
+    events = [EventOut.model_validate(event) for event in queries.events(db, round_)]
+    log_tail = round_.log_tail if here.is_admin else None
+    return RoundDetail(**_shown(round_, here).model_dump(), log_tail=log_tail, events=events)
 
 
 @router.post("/rounds/{round_id}/cancel", responses={409: problem("`round_not_active`.")})
@@ -93,7 +95,9 @@ def _round(db: Db, me: Principal, round_id: UUID, role: Role) -> tuple[Round, Pr
     return round_, access.require_role(db, me, round_.project_id, role)
 
 
-def _detail(db: Db, round_: Round, *, log_tail: str | None) -> RoundDetail:
-    shown = RoundOut.model_validate(round_).model_dump()
-    events = [EventOut.model_validate(event) for event in queries.events(db, round_)]
-    return RoundDetail(**shown, log_tail=log_tail, events=events)
+def _shown(round_: Round, here: ProjectContext) -> RoundOut:
+    """Without the address at which machines meet, for reviewers."""
+    told = RoundOut.model_validate(round_)
+    if here.is_admin:
+        return told
+    return told.model_copy(update={"settings": {k: v for k, v in told.settings.items() if k != "rendezvous"}})

@@ -210,6 +210,21 @@ def test_an_admins_program_sees_how_the_refill_is_doing(portal: Portal) -> None:
     assert reviewer.get(f"{URL}/tone/refill").status_code == 403
 
 
+def test_reviewers_are_not_told_where_things_lie_nor_how_they_are_checked(portal: Portal) -> None:
+    ann = portal.user("ann@example.org", is_site_admin=True)
+    tone = portal.project("Tone", ann)
+    with transaction(portal.factory) as db:
+        project = db.get_one(Project, tone.id)
+        project.base_model, project.queue = "/srv/models/secret-place/llama", {"gold_percent": 20}
+        project.training = {**project.training, "nodes": 2, "rendezvous": "10.0.0.7:29500"}
+    reviewer = portal.token(portal.member(tone, "rev@example.org"))
+    for told in (reviewer.get(f"{URL}/tone").json(), reviewer.get(URL).json()["items"][0]):
+        assert (told["base_model"], told["queue"], "rendezvous" in told["training"]) == ("llama", {}, False)
+    told = portal.token(ann).get(f"{URL}/tone").json()
+    assert told["base_model"] == "/srv/models/secret-place/llama"
+    assert (told["queue"], told["training"]["rendezvous"]) == ({"gold_percent": 20}, "10.0.0.7:29500")
+
+
 def test_reviewers_read_but_do_not_change(portal: Portal) -> None:
     project = portal.project("Tone", portal.user("ann@example.org"))
     client = portal.token(portal.member(project, "bo@example.org")).client

@@ -101,7 +101,7 @@ def test_a_site_admin_sets_them(portal: Portal, project: Project, site_admin: Ca
 def test_the_forms_show_them_to_a_projects_admin_and_change_none(portal: Portal, browser: Caller) -> None:
     for url, typed in (
         ("/p/tone/settings", forms.of_project(stored(portal)).values),
-        ("/p/tone/rounds/new", forms.training_of_project(stored(portal)).values),
+        ("/p/tone/rounds/new", forms.of_training(stored(portal).training).values),
     ):
         page = browser.get(url).text
         for name, value in SET.items():
@@ -124,6 +124,6 @@ def test_the_forms_let_a_site_admin_change_them(portal: Portal, project: Project
     assert not re.search(r'name="training.processes"[^>]*readonly', admin.get("/p/tone/settings").text)
     assert admin.post("/p/tone/settings", typed).status_code == 303
     assert machines(stored(portal).training) == SET | {"processes": 4}
-    typed = forms.training_of_project(stored(portal)).values | {"training.processes": "2"}
+    typed = forms.of_training(stored(portal).training).values | {"training.processes": "2"}
     assert admin.post("/p/tone/rounds/new", typed).status_code == 303
     assert [machines(round_.settings) for round_ in rounds(portal)] == [SET | {"processes": 2}]

@@ -46,7 +46,8 @@ def test_other_names_of_the_field() -> None:
     assert (moving.loss, moving.reference_sync_steps, moving.reference_sync_alpha) == ("sigmoid", 512, 0.6)
     assert TrainingSettings.from_dict({"loss": "tr_dpo", "reference_sync_steps": 9}).reference_sync_steps == 9
     assert TrainingSettings.from_dict({"loss": "tr_dpo", "reference_sync_steps": None}) == moving
-    assert TrainingSettings().overridden({"loss": "tr_dpo"}).reference_sync_steps == 512
+    changed = TrainingSettings.from_dict(TrainingSettings().overridden({"loss": "tr_dpo"}))
+    assert changed.reference_sync_steps == 512
 
 
 @pytest.mark.parametrize("loss", list(LOSSES))

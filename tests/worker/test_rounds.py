@@ -184,7 +184,7 @@ FAILURES = [
         "Out of memory in step 3",
     ),
     ("sys.stderr.write('no space left\\n'); sys.exit(4)", "out_of_disk", "Free some space"),
-    ("sys.stderr.write('loss is nan\\n'); sys.exit(5)", "not_finite", "Lower the learning rate"),
+    ("sys.stderr.write('loss is nan\\n'); sys.exit(5)", "not_finite", "Start again with a lower learning rate"),
     ("raise RuntimeError('boom')", "trainer_failed", "RuntimeError: boom"),
     ("sys.exit(0)", "trainer_failed", "left no version"),
     ("os.kill(os.getpid(), signal.SIGKILL)", "killed", "SIGKILL"),

@@ -109,7 +109,9 @@ def test_an_update_changes_what_it_names_and_nothing_else(db: Session) -> None:
 
 def test_the_base_model_changes_only_until_version_1(db: Session) -> None:
     project = create_project(db, name="Tone", base_model="o/m")
-    update_project(db, project, base_model="o/better")
+    with pytest.raises(ProjectInvalidError, match="only site admins"):
+        update_project(db, project, base_model="/etc")
+    update_project(db, project, base_model="o/better", by_site_admin=True)
     assert project.base_model == "o/better"
     rows.make_version(db, project, number=1)
     with pytest.raises(BaseModelFixedError, match="o/better"):

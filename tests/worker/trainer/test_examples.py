@@ -32,7 +32,7 @@ def test_a_preference_counts_once_whatever_becomes_of_it(loss: str, preferences:
 
 def test_so_does_a_ranking_that_implies_three_pairs() -> None:
     example = read("sigmoid", [], rankings=[{"tiers": [[2], [0], [1]], "weight": 1.0}])
-    assert (example.size, example.preferences, example.decided) == (3, 1, 1)
+    assert (len(example.pairs), example.size, example.preferences, example.decided) == (3, 1, 1, 1)
 
 
 def test_agreement_is_of_labels_only_where_there_is_no_choice() -> None:
