@@ -32,13 +32,14 @@ def export(
 ) -> None:
     """Write what people chose as JSON Lines, one object a line. What was voted is never locked in."""
     with attached(data, "hone export") as settings:
-        from app.preferences.export import export_rows
+        from app.preferences.export import export_rows, note
 
         with transaction_on(settings) as db:
             row = db.scalar(select(Project).where(Project.slug == project))
             if row is None:
                 known = ", ".join(db.scalars(select(Project.slug).order_by(Project.slug))) or "none yet"
                 raise BadInputError(f"there is no project {project!r}; there are: {known}")
+            note(db, row, None, format_, split)
             found = export_rows(db, row, format_, split=None if split == "all" else split)
             lines = (json.dumps(one, ensure_ascii=False) + "\n" for one in found)
             if output is None:

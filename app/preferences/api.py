@@ -26,6 +26,7 @@ router = APIRouter(prefix="/api/v1", tags=["projects"])
 )
 def export(
     here: Annotated[ProjectContext, access.api_admin("export:read")],
+    db: Db,
     request: Request,
     export_format: Annotated[
         Literal["trl", "arena", "groups", "votes"], Query(alias="format", description="Shape of the rows.")
@@ -39,7 +40,7 @@ def export(
     vote as it was cast, earlier words, skips and checks too, with comments, reasons and criteria; `counts` and
     `left_out` say what a round would make of it. Each row says of its `split` whether it is held out (`eval`).
     """
-    return stream(request, here.project, export_format, split)
+    return stream(request, db, here, export_format, split)
 
 
 Reading = Annotated[ProjectContext, access.api_admin("export:read")]

@@ -4,14 +4,17 @@ import json
 from collections.abc import Iterator
 
 from fastapi import Request
+from sqlalchemy.orm import Session
 from starlette.responses import StreamingResponse
 
-from app.db.tables import Project
-from app.preferences.export import FORMATS, ExportFormatUnknownError, Part, export_rows
+from app.accounts.principal import ProjectContext
+from app.preferences.export import FORMATS, ExportFormatUnknownError, Part, export_rows, note
 
 
-def stream(request: Request, project: Project, export_format: str, part: Part = "all") -> StreamingResponse:
-    """The preferences of the project in this format, all or those of one split.
+def stream(
+    request: Request, db: Session, here: ProjectContext, export_format: str, part: Part = "all"
+) -> StreamingResponse:
+    """The preferences of the project in this format, all or those of one split. Who took them is in the audit log.
 
     It reads in a session of its own, as long as the answer lasts.
 
@@ -20,10 +23,12 @@ def stream(request: Request, project: Project, export_format: str, part: Part = 
     """
     if export_format not in FORMATS:
         raise ExportFormatUnknownError(export_format)
+    project = here.project
+    note(db, project, here.principal.user_id, export_format, part)
 
     def lines() -> Iterator[str]:
-        with request.app.state.session_factory() as db:
-            for row in export_rows(db, project, export_format, split=None if part == "all" else part):
+        with request.app.state.session_factory() as own:
+            for row in export_rows(own, project, export_format, split=None if part == "all" else part):
                 yield json.dumps(row, ensure_ascii=False) + "\n"
 
     name = f"{project.slug}-{export_format}{'' if part == 'all' else f'-{part}'}.jsonl"

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import Completion, Project, Prompt, Version
 from app.errors import InvalidError
+from app.journal import audit
 from app.language import _
 from app.preferences import groups, raw
 from app.preferences.collecting import Preference, Split, collect
@@ -114,6 +115,19 @@ FORMATS: dict[str, Callable[[Session, Project, Iterator[Preference]], Iterator[d
     "votes": _votes,
 }
 """The formats by name."""
+
+
+def note(db: Session, project: Project, actor_id: UUID | None, export_format: str, part: Part) -> None:
+    """Write down that an export was taken; by nobody where it was the command line."""
+    audit.record(
+        db,
+        actor_id=actor_id,
+        project_id=project.id,
+        action="preferences.export",
+        subject=f"project:{project.id}",
+        format=export_format,
+        split=part,
+    )
 
 
 class _Answer(NamedTuple):

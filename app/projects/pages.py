@@ -83,9 +83,10 @@ def import_base(here: Annotated[ProjectContext, access.admin()], request: Reques
 @router.get("/p/{slug}/export")
 def export(
     here: Annotated[ProjectContext, access.admin()],
+    db: Db,
     request: Request,
     format: str = "trl",  # noqa: A002 - the address
     split: Part = "all",
 ) -> Response:
     """Everything people chose, as JSON Lines, sent row by row."""
-    return stream(request, here.project, format, split)
+    return stream(request, db, here, format, split)

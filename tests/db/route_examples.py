@@ -119,6 +119,8 @@ BODIES: Mapping[tuple[str, str], Mapping[str, Any] | Callable[[World, Person], M
 
 WRITES_ON_GET: Mapping[str, str] = {
     "/p/{slug}/compare": "leases the next pair to whoever looks at it; looking again gives the same one",
+    "/p/{slug}/export": "says in the audit log who took the votes along",
+    "/api/v1/projects/{slug}/export": "the same",
 }
 """GET routes that write, and why that is harmless. All others must not."""
 

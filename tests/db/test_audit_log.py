@@ -53,3 +53,16 @@ def test_the_log_comes_in_pages_over_the_api(portal: Portal) -> None:
     assert told[:5] == [f"round:{number}" for number in range(4, -1, -1)]
     assert portal.token(ann).get("/api/v1/audit").status_code == 403
     assert {line["project"] for line in portal.token(site).get("/api/v1/audit").json()["items"]} == {"tone"}
+
+
+def test_whoever_takes_the_votes_along_is_in_it(portal: Portal) -> None:
+    ann = portal.user("ann@example.org")
+    portal.project("Tone", ann)
+    assert portal.browser(ann).get("/p/tone/export?format=votes").status_code == 200
+    assert portal.token(ann).get("/api/v1/projects/tone/export?format=trl&split=train").status_code == 200
+    told = portal.token(ann).get("/api/v1/projects/tone/audit").json()["items"]
+    exports = [(line["who"], line["data"]) for line in told if line["action"] == "preferences.export"]
+    assert exports == [
+        (ann.name or ann.email, {"format": "trl", "split": "train"}),
+        (ann.name or ann.email, {"format": "votes", "split": "all"}),
+    ]
