@@ -64,7 +64,7 @@ def export_rows(
     if export_format == "groups":
         labels = (label for label in collect_labels(db, project, settings=settings) if split in (None, label.split))
         return groups.groups(db, preferences, labels)
-    return FORMATS[export_format](db, project, preferences)
+    return _OF_PREFERENCES[export_format](db, project, preferences)
 
 
 def _trl(db: Session, _project: Project, preferences: Iterator[Preference]) -> Iterator[dict[str, Any]]:
@@ -101,20 +101,16 @@ def _groups(db: Session, _project: Project, preferences: Iterator[Preference]) -
     return groups.groups(db, preferences)
 
 
-def _votes(db: Session, project: Project, _preferences: Iterator[Preference]) -> Iterator[dict[str, Any]]:
-    return raw.votes(db, project)
-
-
 Part = Literal["all", "train", "eval"]
 """What of it is exported: held-out votes are 'eval'."""
 
-FORMATS: dict[str, Callable[[Session, Project, Iterator[Preference]], Iterator[dict[str, Any]]]] = {
+_OF_PREFERENCES: dict[str, Callable[[Session, Project, Iterator[Preference]], Iterator[dict[str, Any]]]] = {
     "trl": _trl,
     "arena": _arena,
     "groups": _groups,
-    "votes": _votes,
 }
-"""The formats by name."""
+FORMATS = (*_OF_PREFERENCES, "votes")
+"""The formats' names."""
 
 
 def note(db: Session, project: Project, actor_id: UUID | None, export_format: str, part: Part) -> None:

@@ -1,9 +1,14 @@
 """What a form of settings is made of."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from app.language import _
 
 Choices = tuple[tuple[str, str], ...]
+YES = "yes"
+FLAG: Choices = (("", _("no")), (YES, _("yes")))
+"""What a setting that is on or off is chosen from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +46,14 @@ class Section:
     hint: str
     fields: tuple[Field, ...]
     open: bool = False
+
+
+def written(value: Any) -> str:
+    """A setting as its field holds it."""
+    if value is None or value is False:
+        return ""
+    if value is True:
+        return YES
+    if isinstance(value, list):
+        return "\n".join(map(str, value))
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -9,6 +9,7 @@ from app.accounts import access
 from app.accounts.principal import Principal, ProjectContext
 from app.language import _, listed, sentence
 from app.projects import forms, service
+from app.projects.form_sections import SECTIONS
 from app.projects.validation import FieldError, ProjectInvalidError
 from app.rounds.service import request_import
 from app.web.deps import Db, Fields, Render, see_other
@@ -19,7 +20,7 @@ router = APIRouter(include_in_schema=False)
 @router.get("/projects/new")
 def new(_me: Annotated[Principal, access.site_admin()], render: Render) -> HTMLResponse:
     """An empty form, defaults filled in."""
-    return render("projects/new.html", form=forms.blank(), sections=forms.SECTIONS, fixed={})
+    return render("projects/new.html", form=forms.blank(), sections=SECTIONS, fixed={})
 
 
 @router.post("/projects/new")
@@ -32,7 +33,7 @@ def create(
         project = service.create_project(db, **values, created_by=me.user_id)
     except ProjectInvalidError as error:
         form.add_errors(error.errors)
-        return render("projects/new.html", status=422, form=form, sections=forms.SECTIONS, fixed={})
+        return render("projects/new.html", status=422, form=form, sections=SECTIONS, fixed={})
     request_import(db, project, requested_by=me.user_id)
     told = _("%(name)s is made. Its base model is being imported; add prompts meanwhile.", name=project.name)
     return see_other(request, f"/p/{project.slug}", flash=told)
@@ -72,4 +73,4 @@ def _shown(db: Db, here: ProjectContext, form: forms.FormState) -> dict[str, Any
     fixed = forms.fixed_fields(here.principal)
     if service.has_version(db, here.project):
         fixed["base_model"] = _("Version 1 was made of it, so it stays.")
-    return {"project": here.project, "form": form, "sections": forms.SECTIONS, "fixed": fixed}
+    return {"project": here.project, "form": form, "sections": SECTIONS, "fixed": fixed}

@@ -13,6 +13,7 @@ from app.insights.queries import Overview, overview
 from app.language import _, _n, listed
 from app.language.figures import Figure
 from app.projects import forms
+from app.projects.form_sections import TRAINING_SECTIONS
 from app.projects.validation import FieldError
 from app.rounds import queries, service
 from app.rounds.errors import RoundSettingsInvalidError
@@ -147,7 +148,7 @@ def _asked(
         status=status,
         project=here.project,
         form=form,
-        sections=forms.TRAINING_SECTIONS,
+        sections=TRAINING_SECTIONS,
         fixed=forms.fixed_fields(here.principal),
         like=like,
         refused=refused,

@@ -17,6 +17,7 @@ from app.db.base import utcnow
 from app.db.session import transaction
 from app.db.tables import Membership, Project, Prompt, Round, User, Version
 from app.projects import forms
+from app.projects.form_sections import FIELDS
 from app.projects.refilling import GateSettings
 from app.rounds import blind
 from app.rounds.gate import judge, judge_blind
@@ -70,7 +71,7 @@ def test_a_project_is_made_by_the_form(portal: Portal) -> None:
     admin = portal.browser(portal.user("ann@example.org", is_site_admin=True))
     page = admin.get("/projects/new").text
     names = set(re.findall(r'<(?:input|select|textarea) id="([^"]+)" name="\1"', page))
-    assert names == set(forms.FIELDS)
+    assert names == set(FIELDS)
     data = filled(portal, **{"training.loss": "dpop", "training.learning_rate": "2e-4", "sampling.stop": "###\n\nEnd"})
     answer = admin.post("/projects/new", data)
     assert (answer.status_code, answer.headers["location"]) == (303, "/p/new")

@@ -1,13 +1,15 @@
 """The training fields of a project's settings form: what is typed is what is stored, and shown again."""
 
 from app.projects import forms
+from app.projects.form_fields import written
+from app.projects.form_sections import FIELDS
 from app.projects.schemas import ProjectIn
 from app.projects.validation import draft
 
 
 def typed(**training: str) -> dict[str, str]:
     """A form as a browser sends it, with some training fields filled in."""
-    form = dict.fromkeys(forms.FIELDS, "") | {f"training.{name}": text for name, text in training.items()}
+    form = dict.fromkeys(FIELDS, "") | {f"training.{name}": text for name, text in training.items()}
     return form | {"training.loss": "sigmoid", "training.method": training.get("method", "lora")}
 
 
@@ -32,7 +34,7 @@ def test_switches_numbers_and_addresses() -> None:
     stored = draft(ProjectIn, {"name": "x", "base_model": "", "training": training}, check_base=False).training
     assert (stored["lora_dora"], stored["lora_rslora"], stored["processes"], stored["nodes"]) == (True, False, 8, 2)
     shown = forms._flat({"training": stored})
-    assert [forms._written(shown[f"training.{name}"]) for name in ("lora_dora", "lora_rslora")] == ["yes", ""]
+    assert [written(shown[f"training.{name}"]) for name in ("lora_dora", "lora_rslora")] == ["yes", ""]
 
 
 def test_adapter_settings_outside_the_form_stay_for_every_adapter_method() -> None:
