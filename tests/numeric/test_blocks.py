@@ -90,9 +90,29 @@ def test_what_tiles_have_not_is_refused() -> None:
         attend(None, q, q, q, carrier(batch_of([(2, [1])])), softcap=30.0)
 
 
+@pytest.fixture(params=["oneDNN", "PyTorch"])
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whose products are used, whatever this CPU would choose; PyTorch's for both where it cannot do otherwise."""
+    name: str = request.param
+    monkeypatch.setattr(gemm, "available", gemm.works if name == "oneDNN" else lambda: False)
+    return name
+
+
+@pytest.mark.parametrize(
+    ("maker", "fits"), [("vendor_id\t: AuthenticAMD\n", True), ("vendor_id\t: GenuineIntel\n", False)]
+)
+def test_onednn_makes_the_products_of_cpus_that_mkl_does_not_fill(
+    maker: str, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gemm, "_maker", lambda: maker)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert gemm.available.__wrapped__() is (fits and gemm.works())
+
+
+@pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("bias", [True, False])
 def test_linear_layers_through_onednn(bias: bool) -> None:
-    """Values and gradients of nn.Linear; skipping nothing: where oneDNN is not at hand both sides are PyTorch's."""
+    """Values and gradients of nn.Linear."""
     torch.manual_seed(0)
     plain = torch.nn.Linear(33, 17, bias=bias)
     model = torch.nn.Sequential(torch.nn.Linear(33, 17, bias=bias))
@@ -110,6 +130,7 @@ def test_linear_layers_through_onednn(bias: bool) -> None:
         torch.testing.assert_close(ours.grad, theirs.grad)
 
 
+@pytest.mark.usefixtures("library")
 def test_products_of_strided_matrices() -> None:
     rng = random.Random(0)
     wide = torch.tensor([[rng.random() for _ in range(40)] for _ in range(20)])
@@ -120,6 +141,7 @@ def test_products_of_strided_matrices() -> None:
     assert math.isfinite(float(gemm.matmul(wide, wide.t()).sum()))
 
 
+@pytest.mark.usefixtures("library")
 @pytest.mark.parametrize(("n", "m", "k"), [(9, 40, 7), (9, 7, 40), (200, 40, 8), (1, 3, 2)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_gradients_of_weights_whichever_operand_is_transposed(n: int, m: int, k: int, dtype: torch.dtype) -> None:
