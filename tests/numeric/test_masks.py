@@ -1,10 +1,12 @@
 """The mask of a shared row, token by token, and its dense and block forms against each other."""
 
+import random
+
 import pytest
 import torch
 
 from worker.trainer.flex import flex_attention_forward
-from worker.trainer.masks import dense, mask_function, padding, windows
+from worker.trainer.masks import block, dense, mask_function, padding, windows
 from worker.trainer.packing import Batch, Plan, Unit, build, plan
 
 UNITS = [Unit([5, 6], [[7], [8, 9]]), Unit([10], [[11, 12]])]
@@ -64,16 +66,71 @@ def test_block_rule_is_the_dense_rule(window: int | None) -> None:
     assert torch.equal(create_mask(mask_function(made, window), 1, 1, T, T, device="cpu"), dense(made, window))
 
 
+PARTS = ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices")
+PARTS_OF_KEYS = ("q_num_blocks", "q_indices", "full_q_num_blocks", "full_q_indices")
+
+
+@pytest.mark.parametrize("window", [None, 70])
+@pytest.mark.parametrize("at_once", [1, 1 << 26])
+def test_blocks_are_those_that_flex_attention_finds_by_itself(
+    window: int | None, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    monkeypatch.setattr("worker.trainer.masks.SCORES_AT_ONCE", at_once)
+    rng = random.Random(0)
+    units = [
+        Unit([1] * rng.randrange(2, 300), [[2] * rng.randrange(1, 200) for _ in range(rng.randrange(1, 5))])
+        for _ in range(12)
+    ]
+    for made in plan(units, range(12), "shared", 4096, 2048):
+        batch = build(units, made, "shared")
+        B, T = batch.ids.shape
+        assert T % 128 == 0
+        found = block(batch.spans, batch.positions, window)
+        expected = create_block_mask(mask_function(batch, window), B, None, T, T, device="cpu")
+        for name in PARTS + PARTS_OF_KEYS:
+            assert torch.equal(getattr(found, name), getattr(expected, name)), name
+        assert found.seq_lengths == (T, T)
+
+
+@pytest.mark.parametrize("window", [None, 1, 4])
+def test_the_rule_token_by_token(window: int | None) -> None:
+    """A token sees those of its prompt and of its own completion that are not ahead of it, within the window."""
+    rng = random.Random(1)
+    units = [
+        Unit([1] * rng.randrange(1, 8), [[2] * rng.randrange(1, 6) for _ in range(rng.randrange(1, 4))])
+        for _ in range(4)
+    ]
+    for made in plan(units, range(4), "shared", 80, 40):
+        batch = build(units, made, "shared")
+        for row, members in enumerate(made.rows):
+            tokens = []  # group, completion (0: the prompt), position
+            for unit in members:
+                P = len(units[unit].prompt_ids)
+                tokens += [(unit, 0, p) for p in range(P)]
+                for k, completion in enumerate(units[unit].completions, start=1):
+                    tokens += [(unit, k, P + t) for t in range(len(completion))]
+            seen = dense(batch, window)[row, 0]
+            for q, (group, own, at) in enumerate(tokens):
+                wanted = [
+                    k
+                    for k, (other, part, place) in enumerate(tokens)
+                    if other == group and part in (0, own) and place <= at and (window is None or at - place < window)
+                ]
+                assert seen[q].nonzero().flatten().tolist() == wanted
+            for q in range(len(tokens), batch.ids.shape[1]):
+                assert seen[q].nonzero().flatten().tolist() == [q]
+
+
 @pytest.mark.parametrize("softcap", [None, 5.0])
 # Compiled, this runs on a GPU only; uncompiled it computes the same on a CPU and says that it is slow.
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
 def test_flex_attention_is_masked_attention_with_shared_heads(softcap: float | None) -> None:
-    from torch.nn.attention.flex_attention import create_block_mask
-
     made = batch(128)
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(1, heads, 128, 16, generator=generator) for heads in (4, 2, 2))
-    mask = create_block_mask(mask_function(made), 1, None, 128, 128, device="cpu")
+    mask = block(made.spans, made.positions)
     got, _ = flex_attention_forward(None, query, key, value, mask, scaling=0.2, softcap=softcap)
     scores = query @ key.repeat_interleave(2, 1).transpose(2, 3) * 0.2
     if softcap is not None:

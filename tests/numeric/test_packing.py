@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.trainer.packing import ForwardPath, Unit, build, plan
+from worker.trainer.packing import FLEX_BLOCK, ForwardPath, Unit, build, plan
 
 units = st.builds(
     Unit,
@@ -27,6 +27,10 @@ def test_every_unit_once_and_within_the_budget(
         batch = build(made, one, path)
         alone = len(one.units) == 1
         assert batch.ids.numel() <= tokens or alone or len(one.rows) == 1
+        if path == "shared" and row_length is not None:
+            fullest = max(sum(made[unit].shared_length for unit in row) for row in one.rows)
+            assert fullest <= one.length < fullest + FLEX_BLOCK
+            assert one.length % FLEX_BLOCK == 0
         total = sum(made[unit].shared_length if path == "shared" else made[unit].plain_total for unit in one.units)
         assert batch.tokens == total
         for unit in one.units:

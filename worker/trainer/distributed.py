@@ -175,7 +175,12 @@ class ShardedForward(Forward):
         self._root: Any = fully_shard(_Root(model), mesh=crew.mesh)
         super().__init__(model, autocast=autocast)
         self.device = crew.device
-        self.flex = self.device.type == "cuda"
+
+    def _make_recorder(self) -> None:
+        """None: passes talk to the other processes."""
+
+    def compile_layers(self) -> None:
+        """Nothing: layers are sharded as they are."""
 
     def __call__(self, batch: Any, **options: Any) -> CompletionLogps:
         """As ``Forward``; all of the crew call it together."""

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from app.rounds.spec import TrainingSettings
-from worker.trainer import blocks, embedding, gemm, llama, masks
+from worker.trainer import blocks, compiling, embedding, flex, gemm, llama, masks, recompute
 from worker.trainer.logprobs import Head, token_collisions, token_logps
-from worker.trainer.masks import FLEX_BLOCK
-from worker.trainer.packing import Batch, ForwardPath
+from worker.trainer.packing import FLEX_BLOCK, Batch, ForwardPath
+from worker.trainer.recording import Recorder
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,12 @@ class CompletionLogps:
 class Forward:
     """A causal language model as the trainer uses it; ``model`` may be wrapped by PEFT."""
 
-    def __init__(self, model: Any, *, autocast: torch.dtype | None = None) -> None:
+    def __init__(self, model: Any, *, autocast: torch.dtype | None = None, compiled: bool = False) -> None:
         self.model = model
         self.device = torch.device(next(model.parameters()).device)
-        self.flex = self.device.type == "cuda"
-        """Shared rows through FlexAttention; the model was loaded with that attention then."""
         causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.flex = causal.config._attn_implementation == flex.NAME  # noqa: SLF001 - the only place it is kept
+        """Shared rows through FlexAttention, which the model was loaded with."""
         self._config = causal.config
         self._decoder = causal.base_model
         self._head = Head.of(causal)
@@ -49,6 +49,11 @@ class Forward:
             embedding.use_in(causal)
         self.autocast_dtype = autocast
         """bfloat16, or None for fp32 throughout."""
+        self._recorder = self._make_recorder() if self.flex else None
+        self.compiled = False
+        """Whether layers are compiled."""
+        if compiled:
+            self.compile_layers()
 
     @property
     def paths(self) -> tuple[ForwardPath, ...]:
@@ -56,8 +61,19 @@ class Forward:
         return ("tiles", "shared", "plain") if self.device.type == "cpu" else ("shared", "plain")
 
     def row_length(self, settings: TrainingSettings) -> int | None:
-        """Tokens of every row where the attention wants one fixed length; None: as short as the groups allow."""
+        """Tokens that rows are filled up to where the attention skips what is hidden; None: as short as can be."""
         return -(-settings.tokens_per_row // FLEX_BLOCK) * FLEX_BLOCK if self.flex else None
+
+    def compile_layers(self) -> None:
+        """Let PyTorch compile the layers, on a GPU; the model's other users meet them compiled, too."""
+        if self.flex and not self.compiled:
+            compiling.use_in(self.model)
+            self.compiled = True
+
+    @property
+    def holds_gradients(self) -> bool:
+        """Whether gradients are to be zeroed where they are, as recorded passes add to them."""
+        return self._recorder is not None and self._recorder.holds_gradients
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision of every forward pass: bf16 products over fp32 weights, or nothing."""
@@ -67,14 +83,8 @@ class Forward:
     def __call__(self, batch: Batch, *, collisions: bool = False) -> CompletionLogps:
         """Log-probs of every completion of ``batch``, with gradients where grad mode is on."""
         batch = batch.to(self.device)
-        if batch.path == "plain":
-            mask: Any = masks.padding(batch)
-        else:
-            mask = masks.for_model(batch, self._config, flex=self.flex)
         with self.autocast():
-            hidden = self._decoder(
-                input_ids=batch.ids, attention_mask=mask, position_ids=batch.positions, use_cache=False
-            ).last_hidden_state
+            hidden, mask = self._hidden(batch)
             # index_select, whose gradient is summed in a fixed order on a CPU; that of indexing is not.
             predicting = hidden.reshape(-1, hidden.shape[-1])
             if not blocks.gave_predicting(mask):
@@ -84,6 +94,41 @@ class Forward:
         return CompletionLogps(
             _by_completion(batch, flat), None if flat_collisions is None else _by_completion(batch, flat_collisions)
         )
+
+    def _hidden(self, batch: Batch) -> tuple[Tensor, Any]:
+        """(B, T, D), the last hidden states, and the mask they were made under, where one was given."""
+        if self._recorder is not None and batch.path == "shared":
+            played = self._recorder(batch)
+            if played is not None:
+                return played, None
+        if batch.path == "plain":
+            mask: Any = masks.padding(batch)
+        else:
+            mask = masks.for_model(batch, self._config, flex=self.flex)
+        return self._decode(batch.ids, batch.positions, mask), mask
+
+    def _decode(self, ids: Tensor, positions: Tensor, mask: Any) -> Tensor:
+        hidden: Tensor = self._decoder(
+            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
+        ).last_hidden_state
+        return hidden
+
+    def _make_recorder(self) -> Recorder | None:
+        layers = recompute.layers(self.model)
+        quantized = getattr(self._config, "quantization_config", None) is not None
+        if quantized or not layers or any(layer.gradient_checkpointing for layer in layers):
+            return None
+
+        def decode(ids: Tensor, positions: Tensor, spans: Tensor) -> Tensor:
+            # What autocast keeps of weights would be left in the recording's memory.
+            dtype = self.autocast_dtype
+            with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None, cache_enabled=False):
+                return self._decode(ids, positions, masks.blocks_for_model(spans, positions, self._config))
+
+        def parameters() -> list[nn.Parameter]:
+            return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+        return Recorder(decode, parameters, sum(p.numel() for p in layers[0].parameters()))
 
     @torch.no_grad()
     def from_full_logits(self, prompt_ids: list[int], completion_ids: list[int]) -> Tensor:

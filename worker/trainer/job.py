@@ -41,6 +41,7 @@ FREE_SETTINGS = frozenset(
     {
         "tokens_per_row",
         "gradient_checkpointing",
+        "compile",
         "eval_every_steps",
         "checkpoint_every_steps",
         "checkpoint_every_seconds",

@@ -38,7 +38,7 @@ class Passes:
     tokens: int
     """Budget of a pass, padding included."""
     row_length: int | None
-    """Fixed length of rows; None: as long as the longest group of the pass."""
+    """Tokens that rows are filled up to; None: as long as the longest group of the pass."""
 
     def plan(self, examples: Sequence[Example], chosen: Sequence[int]) -> list[Plan]:
         """The passes over the ``chosen`` examples."""
@@ -147,7 +147,7 @@ class Loop:
         step, total = self.state.step, len(self._steps)
         weight_sum = sum(self._train.examples[index].weight for index in chosen)
         tally, tokens = Tally(), 0
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=not self._forward.holds_gradients)
         if self._crew.size > 1:  # dropout differs between processes and comes again after a restart
             torch.manual_seed((self._settings.seed * 1_000_003 + step) * self._crew.size + self._crew.rank)
         baseline = self._baseline(self._train, chosen)

@@ -26,7 +26,7 @@ class MovingReference:
     def __init__(self, model: Any, like: Forward, *, steps: int, alpha: float) -> None:
         """``model`` is changed in place; ``like`` has the precision to compute in."""
         self._parameters: dict[str, Tensor] = dict(model.named_parameters())
-        self._forward = Forward(model, autocast=like.autocast_dtype)
+        self._forward = Forward(model, autocast=like.autocast_dtype, compiled=like.compiled)
         self._steps, self._alpha = steps, alpha
         self._moved: set[str] = set()
 

@@ -15,6 +15,7 @@ import yaml
 
 from app.rounds.spec import (
     ALL_LINEAR,
+    COMPILE,
     DTYPES,
     LOSS_ALIASES,
     LOSS_SETTINGS,
@@ -53,6 +54,7 @@ HELP = {
     "pairs_per_step": "Judgements per optimiser step.",
     "tokens_per_row": "Tokens per forward pass; less needs less memory.",
     "gradient_checkpointing": "Compute layers again in the backward pass: less memory, up to a third more time.",
+    "compile": ", ".join(COMPILE) + ": compile layers on a GPU; auto does where the job is long enough to gain.",
     "max_length": "Longest prompt + completion, tokens.",
     "dtype": ", ".join(DTYPES) + ".",
     "seed": "Of the order of examples and of dropout.",

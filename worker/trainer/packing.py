@@ -8,12 +8,16 @@ one completion. All predict a completion's first token from the prompt's last po
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 ForwardPath = Literal["tiles", "shared", "plain"]
+
+FLEX_BLOCK = 128
+"""Rows for FlexAttention are padded to a multiple of this many tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +67,11 @@ class Batch:
     """(B, T), token ids; padding is 0."""
     positions: Tensor
     """(B, T), position within prompt + own completion."""
-    document: Tensor
-    """(B, T), number of the group within its row; −1 for padding."""
-    segment: Tensor
-    """(B, T), 0 for the prompt, k ≥ 1 for its k-th completion."""
+    spans: Tensor
+    """(3, B, T), int32, places within the row: where the token's group begins, where the group's prompt ends, and where
+    the token's own completion begins (of a prompt's token: the group). Padding is a group of its own, each token."""
+    real: Tensor
+    """(B, T), bool: False for padding."""
     predicted_from: Tensor
     """(N,), flat index into (B·T) of the position that predicts each completion token."""
     targets: Tensor
@@ -87,7 +92,7 @@ class Batch:
         """The batch on ``device``."""
         moved = {
             name: getattr(self, name).to(device)
-            for name in ("ids", "positions", "document", "segment", "predicted_from", "targets", "slots", "lengths")
+            for name in ("ids", "positions", "spans", "real", "predicted_from", "targets", "slots", "lengths")
         }
         return replace(self, **moved)
 
@@ -99,8 +104,9 @@ def plan(
 
     Longest first, so that rows of a pass are of near equal length. With ``row_length`` None a row is as long as the
     pass's longest unit (a dense mask costs T² per row: short rows are fast on a CPU); with a number, rows are filled
-    up to it (a block mask costs nothing for what it hides). Tiles have one row a pass, as long as its groups. A unit
-    longer than the budget gets a pass of its own.
+    up to it (a block mask costs nothing for what it hides), and cut to the next multiple of ``FLEX_BLOCK`` behind the
+    last group of the fullest. Tiles have one row a pass, as long as its groups. A unit longer than the budget gets a
+    pass of its own.
     """
     if path == "tiles":
         return _single_rows(units, chosen, tokens)
@@ -120,15 +126,21 @@ def plan(
         needed = 1 if path == "shared" else len(units[unit].completions)
         used = sum(1 if path == "shared" else len(units[row[0]].completions) for row in rows)
         if rows and (used + needed) * length > tokens:
-            plans.append(Plan(rows, length))
+            plans.append(_cut(rows, room, length, row_length))
             rows, room = [], []
         if not rows:
             length = max(lengths[unit], row_length or 0)
         rows.append([unit])
         room.append(length - lengths[unit])
     if rows:
-        plans.append(Plan(rows, length))
+        plans.append(_cut(rows, room, length, row_length))
     return plans
+
+
+def _cut(rows: list[list[int]], room: list[int], length: int, row_length: int | None) -> Plan:
+    """Rows that were filled up to a length, without the blocks that all of them leave empty."""
+    filled = length - min(room)
+    return Plan(rows, length if row_length is None else -(-filled // FLEX_BLOCK) * FLEX_BLOCK)
 
 
 def _single_rows(units: Sequence[Unit], chosen: Iterable[int], tokens: int) -> list[Plan]:
@@ -151,44 +163,45 @@ def build(units: Sequence[Unit], made: Plan, path: ForwardPath) -> Batch:
     """The tensors of one planned pass, on the CPU."""
     rows = _plain_rows(units, made) if path == "plain" else _shared_rows(units, made)
     B, T = len(rows), made.length
-    ids, positions = torch.zeros(B, T, dtype=torch.long), torch.zeros(B, T, dtype=torch.long)
-    document, segment = torch.full((B, T), -1, dtype=torch.int32), torch.zeros(B, T, dtype=torch.int32)
-    predicted_from: list[int] = []
+    ids, positions = np.zeros((B, T), np.int64), np.zeros((B, T), np.int64)
+    spans, real = np.tile(np.arange(T, dtype=np.int32), (3, B, 1)), np.zeros((B, T), np.bool_)
+    predicted_from: list[np.ndarray[Any, np.dtype[np.int64]]] = []
     targets: list[int] = []
     lengths: list[int] = []
     for row, parts in enumerate(rows):
         start = 0
-        for number, (prompt, completions) in enumerate(parts):
-            P = len(prompt)
-            _fill(ids, positions, document, segment, (row, start, number, 0), prompt, 0)
-            last_of_prompt = row * T + start + P - 1
-            start += P
-            for k, completion in enumerate(completions, start=1):
-                _fill(ids, positions, document, segment, (row, start, number, k), completion, P)
-                first = row * T + start
-                predicted_from.append(last_of_prompt)
-                predicted_from.extend(range(first, first + len(completion) - 1))
-                targets.extend(completion)
-                lengths.append(len(completion))
-                start += len(completion)
+        for prompt, completions in parts:
+            group, P = start, len(prompt)
+            for k, tokens in enumerate([prompt, *completions]):
+                end = start + len(tokens)
+                ids[row, start:end] = tokens
+                positions[row, start:end] = np.arange(len(tokens)) + (P if k else 0)
+                spans[:, row, start:end] = [[group], [group + P], [start]]
+                if k:
+                    places = np.arange(start - 1, end - 1)
+                    places[0] = group + P - 1  # the prompt's last position predicts the first token of each
+                    predicted_from.append(places + row * T)
+                    targets.extend(tokens)
+                    lengths.append(len(tokens))
+                start = end
+        real[row, :start] = True
     longest = max(lengths)
-    slots = [c * longest + t for c, length in enumerate(lengths) for t in range(length)]
     first_completion, count = {}, 0
     for unit in made.units:
         first_completion[unit] = count
         count += len(units[unit].completions)
     return Batch(
         path=path,
-        ids=ids,
-        positions=positions,
-        document=document,
-        segment=segment,
-        predicted_from=torch.tensor(predicted_from),
+        ids=torch.from_numpy(ids),
+        positions=torch.from_numpy(positions),
+        spans=torch.from_numpy(spans),
+        real=torch.from_numpy(real),
+        predicted_from=torch.from_numpy(np.concatenate(predicted_from)),
         targets=torch.tensor(targets),
-        slots=torch.tensor(slots),
+        slots=torch.from_numpy(np.concatenate([np.arange(n) + c * longest for c, n in enumerate(lengths)])),
         lengths=torch.tensor(lengths),
         longest=longest,
-        tokens=int((document >= 0).sum()),
+        tokens=int(real.sum()),
         first_completion=first_completion,
         groups=[(len(prompt), [len(c) for c in completions]) for row in rows for prompt, completions in row],
     )
@@ -207,20 +220,3 @@ def _plain_rows(units: Sequence[Unit], made: Plan) -> list[list[_Part]]:
 
 def _length(unit: Unit, path: ForwardPath) -> int:
     return unit.plain_length if path == "plain" else unit.shared_length
-
-
-def _fill(
-    ids: Tensor,
-    positions: Tensor,
-    document: Tensor,
-    segment: Tensor,
-    place: tuple[int, int, int, int],
-    tokens: list[int],
-    position: int,
-) -> None:
-    row, start, number, k = place
-    span = slice(start, start + len(tokens))
-    ids[row, span] = torch.tensor(tokens)
-    positions[row, span] = torch.arange(position, position + len(tokens))
-    document[row, span] = number
-    segment[row, span] = k

@@ -72,8 +72,8 @@ class Policy:
 
 
 def attention_for(device: torch.device) -> str:
-    """Which attention models are loaded with: block masks on a GPU, dense ones elsewhere."""
-    return flex.register() if device.type == "cuda" else "sdpa"
+    """Which attention models are loaded with: block masks on a GPU that can have them, dense ones elsewhere."""
+    return flex.register() if flex.usable(device) else "sdpa"
 
 
 def load_start(

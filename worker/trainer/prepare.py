@@ -11,7 +11,7 @@ from torch import Tensor
 from app.rounds.spec import GROUPS_FILE, ModelRef, Spec, TrainingSettings
 from app.versions.manifest import VersionInfo, verify
 from worker.models import load_tokenizer, load_weights, verify_base
-from worker.trainer import quantization
+from worker.trainer import compiling, quantization
 from worker.trainer.audit import Audit, data_findings
 from worker.trainer.data import Group, read_groups
 from worker.trainer.distributed import ALONE, Crew, ShardedForward
@@ -146,6 +146,8 @@ def reference_logps(directory: Path, prepared: Prepared, report: Report) -> dict
     stored = prepared.crew.first_tensors(store.read(wanted) if prepared.crew.main else {})
     todo = missing_plans(passes.plan_units(units, range(len(units))), keys, stored)
     report.work.total = _work(prepared, [unit for made in todo for unit in made.units])
+    if compiling.pays(spec.settings, prepared.policy.model, report.work.total):
+        forward.compile_layers()
     if not todo:
         return stored
     report.phase("reference")
@@ -233,7 +235,7 @@ def _reference_forward(prepared: Prepared) -> Forward:
         options["quantization"] = quantization.configuration(spec.settings, crew.device)
     if crew.size == 1:
         model = load_weights(directory, info, torch.float32, crew.device, **options)
-        return Forward(model, autocast=like.autocast_dtype)
+        return Forward(model, autocast=like.autocast_dtype, compiled=like.compiled)
 
     def load() -> Forward:
         model = load_weights(directory, info, torch.float32, "cpu", **options)

@@ -20,18 +20,23 @@ def use_in(model: nn.Module) -> None:
     Raises:
         RefusedError: it has no layers that can be.
     """
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    if not layers:
+    found = layers(model)
+    if not found:
         raise RefusedError(
             "gradient_checkpointing: transformers knows no layers of this architecture that can be computed again; "
             "leave the setting out and lower tokens_per_row"
         )
-    for layer in layers:
+    for layer in found:
         layer.gradient_checkpointing = True
         layer._gradient_checkpointing_func = _again  # noqa: SLF001 - where transformers looks for it
         layer.training = True
+
+
+def layers(model: nn.Module) -> list[Any]:
+    """The layers of a model, in order, as far as transformers knows them as such."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
 def _again(function: Callable[..., Any], *args: Any, **others: Any) -> Any:

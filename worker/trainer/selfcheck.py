@@ -57,6 +57,9 @@ def choose_path(forward: Forward, examples: Sequence[Example]) -> tuple[ForwardP
 
 def _shares(path: ForwardPath, worst: float, forward: Forward, why: str) -> Finding:
     value = f"within {worst:.1e} nats a token of the plain one"
+    if forward.device.type == "cuda" and not forward.flex:
+        note = "with dense masks, which is slower; FlexAttention needs Triton and a C compiler (apt install gcc)"
+        return Finding("shared forward", value, "warn", note)
     if path == forward.paths[0]:
         return Finding("shared forward", value)
     return Finding("shared forward", value, "warn", f"with masks in place of tiles, which is slower; {why}")

@@ -20,6 +20,7 @@ from app.rounds.spec.schema import training_schema
 from app.rounds.spec.settings import (
     ADAPTER_METHODS,
     ALL_LINEAR,
+    COMPILE,
     DEFAULT_LEARNING_RATES,
     DTYPES,
     METHODS,
@@ -36,6 +37,7 @@ from app.rounds.spec.settings import (
 __all__ = [
     "ADAPTER_METHODS",
     "ALL_LINEAR",
+    "COMPILE",
     "DEFAULT_LEARNING_RATES",
     "DTYPES",
     "GROUPS_FILE",

@@ -28,6 +28,7 @@ DESCRIPTIONS = {
     "pairs_per_step": "Judgements in one optimiser step.",
     "tokens_per_row": "Tokens of a forward pass; fewer need less memory.",
     "gradient_checkpointing": "Layers are computed again in the backward pass: less memory, up to a third more time.",
+    "compile": "Layers compiled by PyTorch on a GPU: `always`, `never`, or `auto`, if the job is long enough.",
     "max_length": "Longest prompt plus completion, tokens; null takes the model's context length.",
     "dtype": "`auto` is bfloat16 on a GPU that has it.",
     "seed": "Of the order of examples and of new adapters.",

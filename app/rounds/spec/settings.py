@@ -23,6 +23,7 @@ ADAPTER_METHODS = ("lora", "qlora")
 PUBLISH = ("best", "last")
 SCHEDULES = ("linear", "cosine", "constant")
 DTYPES = ("auto", "float32", "bfloat16")
+COMPILE = ("auto", "always", "never")
 REFERENCES = ("parent", "base")
 PAIR_WEIGHTINGS = ("none", "wpo")
 ALL_LINEAR = "all-linear"
@@ -69,6 +70,8 @@ class TrainingSettings:
     """Budget of a packed row, padding included; one group may be longer and then has a row of its own."""
     gradient_checkpointing: bool = False
     """Layers keep their inputs alone and are computed again in the backward pass: less memory, a third more time."""
+    compile: str = "auto"
+    """Layers compiled on a GPU (torch.compile): 'always', 'never', or 'auto': where the job is long enough to gain."""
     max_length: int | None = None
     """Longest prompt plus completion, tokens; None takes the model's context length."""
     dtype: str = "auto"
@@ -308,6 +311,7 @@ CHECKS: dict[str, Check] = {
     "pairs_per_step": whole(1, 100_000),
     "tokens_per_row": whole(16, 4_194_304),
     "gradient_checkpointing": yes_or_no,
+    "compile": known(*COMPILE),
     "max_length": optional(whole(8, 4_194_304)),
     "dtype": known(*DTYPES),
     "seed": whole(0, 2**31 - 1),
