@@ -13,6 +13,7 @@ from app.rounds.spec import ModelRef, TrainingSettings
 from app.versions.manifest import read_digest
 from bench import rate
 from bench.turns import Peak
+from worker.trainer import compiling
 from worker.trainer.checkpoint import Checkpoints
 from worker.trainer.data import Group
 from worker.trainer.examples import Example, select
@@ -54,6 +55,8 @@ def train(model: Path, groups: Sequence[Group], settings: TrainingSettings) -> d
     path, _ = choose_path(forward, examples)
     passes = Passes(path, settings.tokens_per_row, forward.row_length(settings))
     units = [example.unit for example in examples]
+    if compiling.pays(settings, policy.model, 4 * sum(unit.shared_length for unit in units)):
+        forward.compile_layers()
     losses: list[float] = []
     reference_tokens: list[int] = []
     gc.collect()
@@ -74,7 +77,7 @@ def train(model: Path, groups: Sequence[Group], settings: TrainingSettings) -> d
         policy = make_trainable(policy, settings)
         loop = Loop(
             policy,
-            Forward(policy.model, autocast=autocast),
+            Forward(policy.model, autocast=autocast, compiled=forward.compiled),
             settings,
             passes,
             train=Split(examples, reference),

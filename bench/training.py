@@ -6,7 +6,7 @@ order of our steps, and of all ways to split a step into passes the one that is 
 are compared. Shares are of the rate at which this machine makes the model's own matrix products and nothing else.
 
     python bench/training.py [--workload single|group|ranked|long-single|long-group] [--precision fp32|bf16]
-        [--pairs 12] [--repeats 3] [--tiny] [--json]
+        [--pairs 12] [--repeats 3] [--shape 42m|1b|tiny] [--json]
 """
 
 import argparse
@@ -27,9 +27,10 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 import torch
 
+from app.rounds.spec import COMPILE
 from bench import hone_side, rate, trl_side
 from bench.turns import Side
-from bench.workloads import SHAPE, TINY, WORKLOADS, make_groups, settings_for, trl_steps, write_model
+from bench.workloads import PAIRS_PER_STEP, SHAPES, WORKLOADS, make_groups, settings_for, trl_steps, write_model
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -39,12 +40,14 @@ def compare(
 ) -> dict[str, Any]:
     """Both sides in turns; medians of seconds, the highest of the peaks."""
     bfloat16 = precision == "bf16"
-    groups = make_groups(WORKLOADS[name], options.pairs, shape["vocab_size"])
+    groups = make_groups(WORKLOADS[name], options.pairs, shape["vocab_size"], per_step=options.pairs_per_step)
     settings = settings_for(
         WORKLOADS[name],
         bfloat16=bfloat16,
         learning_rate=options.learning_rate,
         tokens_per_row=options.tokens_per_row,
+        per_step=options.pairs_per_step,
+        compiled=options.compile,
     )
     steps = trl_steps(groups, settings)
     pairs, size = sum(map(len, steps)), len(steps[0])
@@ -120,10 +123,12 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--tokens-per-row", type=int, help="of our passes; the trainer's default, if not given")
     parser.add_argument("--trl-batch", type=int, help="pairs of a pass of TRL's; the fastest, if not given")
-    parser.add_argument("--tiny", action="store_true", help="a toy model, to try the program out")
+    parser.add_argument("--shape", choices=SHAPES, default="42m", help="of the model; tiny is to try the program out")
+    parser.add_argument("--pairs-per-step", type=int, default=PAIRS_PER_STEP, help="of an optimiser step")
+    parser.add_argument("--compile", choices=COMPILE, default="auto", help="our layers, on a GPU")
     parser.add_argument("--json", action="store_true", help="one line for machines, last")
     options = parser.parse_args()
-    shape = TINY if options.tiny else SHAPE
+    shape = SHAPES[options.shape]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model"

@@ -28,6 +28,15 @@ SHAPE = {
 }
 """Llama's, 42 million parameters."""
 
+LARGE = SHAPE | {
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+}
+"""Of a billion parameters, for GPUs."""
+
 TINY = SHAPE | {
     "hidden_size": 64,
     "intermediate_size": 160,
@@ -38,8 +47,10 @@ TINY = SHAPE | {
 }
 """For trying the program out; its figures mean nothing."""
 
+SHAPES = {"42m": SHAPE, "1b": LARGE, "tiny": TINY}
+
 PAIRS_PER_STEP = 4
-"""At most; of rankings one, which implies more pairs than that."""
+"""If not said otherwise, and at most; of rankings one, which implies more pairs than that."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,9 @@ SPREAD = 0.25
 """Standard deviation of a length's logarithm."""
 
 
-def make_groups(workload: Workload, pairs: int, vocabulary: int, *, seed: int = 0) -> list[Group]:
+def make_groups(
+    workload: Workload, pairs: int, vocabulary: int, *, seed: int = 0, per_step: int = PAIRS_PER_STEP
+) -> list[Group]:
     """Random groups that hold ``pairs`` pairs together, rounded up to whole steps, in the trainer's own format."""
     rng = random.Random(seed)
 
@@ -78,7 +91,7 @@ def make_groups(workload: Workload, pairs: int, vocabulary: int, *, seed: int = 
         return [rng.randrange(6, vocabulary) for _ in range(length)]
 
     a_group = len(workload.votes)
-    a_step = max(1, PAIRS_PER_STEP // a_group)
+    a_step = max(1, per_step // a_group)
     count = math.ceil(pairs / a_group / a_step) * a_step
     made = []
     for g in range(count):
@@ -97,7 +110,13 @@ def make_groups(workload: Workload, pairs: int, vocabulary: int, *, seed: int = 
 
 
 def settings_for(
-    workload: Workload, *, bfloat16: bool, learning_rate: float, tokens_per_row: int | None = None
+    workload: Workload,
+    *,
+    bfloat16: bool,
+    learning_rate: float,
+    tokens_per_row: int | None = None,
+    per_step: int = PAIRS_PER_STEP,
+    compiled: str = "auto",
 ) -> TrainingSettings:
     """DPO of every weight at a constant rate, as TRL's side does it; the rest is the trainer's default."""
     given: dict[str, Any] = {
@@ -105,7 +124,8 @@ def settings_for(
         "method": "full",
         "dtype": "bfloat16" if bfloat16 else "float32",
         "learning_rate": learning_rate,
-        "pairs_per_step": 1 if workload.ranked else PAIRS_PER_STEP,
+        "pairs_per_step": 1 if workload.ranked else per_step,
+        "compile": compiled,
         "warmup_ratio": 0.0,
         "schedule": "constant",
         "checkpoint_every_seconds": 86_400.0,
