@@ -86,6 +86,10 @@ test: dev ## The whole suite, with real servers and a real browser
 	$(BIN)/python tests/browser/ensure_chromium.py
 	$(BIN)/python -m pytest -q -n 2 --dist loadscope
 
+.PHONY: test-gpu
+test-gpu: dev ## What only a CUDA device can tell: the trainer's passes there
+	$(BIN)/python -m pytest -q tests/gpu
+
 .PHONY: messages
 messages: dev ## Bring the catalogues of translations up to date, and say what is still to translate
 	$(BIN)/python -m app.language.messages

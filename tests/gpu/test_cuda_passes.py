@@ -21,6 +21,9 @@ from worker.trainer.packing import Batch, build, plan
 from worker.trainer.policy import Policy, make_trainable
 from worker.trainer.selfcheck import choose_path
 
+# PyTorch's compiler and transformers' own masks use what PyTorch calls out of date.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 WIDER = {"hidden_size": 64}
 """FlexAttention has no heads of less than 16."""
 

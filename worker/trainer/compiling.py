@@ -29,6 +29,12 @@ def pays(settings: TrainingSettings, model: nn.Module, tokens: int) -> bool:
 
 
 def use_in(model: Any) -> None:
-    """Compile every layer, once for all lengths; all of them are one program."""
+    """Compile every layer, once for all lengths; all of them are one program.
+
+    What PyTorch cannot compile runs as it is, and PyTorch says so.
+    """
+    import torch._dynamo
+
+    torch._dynamo.config.suppress_errors = True  # noqa: SLF001 - where PyTorch documents it
     for layer in recompute.layers(model):
         layer.compile(dynamic=True)
