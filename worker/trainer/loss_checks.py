@@ -75,7 +75,9 @@ def _balance(train: Sequence[Example], settings: TrainingSettings) -> Finding:
 
 
 def _baseline(train: Sequence[Example], mismatched: Mapping[int, Unit]) -> Finding:
-    value = f"{len(mismatched)} of {len(train)} groups have an answer to another prompt"
+    # A group with many judgements is several examples.
+    groups, having = ({example.group.id for example in some} for some in (train, [train[i] for i in mismatched]))
+    value = f"{len(having)} of {len(groups)} groups have an answer to another prompt"
     if mismatched:
         return Finding("KTO's point of reference", value)
     note = "z0 stays 0; train on more than one prompt, or raise max_length"

@@ -1,11 +1,15 @@
 """Which answers to other prompts KTO's point of reference is measured on."""
 
 from collections import Counter
+from dataclasses import replace
 
-from tests.factories.jobs import make_groups
+from app.rounds.spec import TrainingSettings
+from tests.factories.jobs import completion, encode_prompt, group, make_groups, preference
 from worker.trainer.data import parse_group
 from worker.trainer.examples import select
+from worker.trainer.loss_checks import loss_findings
 from worker.trainer.mismatched import mismatched_units
+from worker.trainer.parts import by_judgements
 
 
 def test_mismatched_answers_are_good_and_bad_alike_in_any_order_of_rows() -> None:
@@ -34,3 +38,23 @@ def test_mismatched_answers_are_good_and_bad_alike_in_any_order_of_rows() -> Non
         share = sum(tuple(c) in good for unit in units.values() for c in unit.completions) / 400
         assert 0.4 < share < 0.6
     assert found[0] == found[1]
+
+
+def test_groups_are_counted_and_not_their_parts() -> None:
+    """With twelve choices and four judgements a step, each of the two groups is several examples."""
+    settings = TrainingSettings.from_dict({"loss": "kto", "pairs_per_step": 4})
+    groups = [
+        group(
+            name,
+            "train",
+            encode_prompt(f"{name} tea"),
+            [completion(f"{name}{k}", f"{name} boat {k}") for k in range(24)],
+            [preference(f"{name}{k}", 2 * k, 2 * k + 1, "a") for k in range(12)],
+        )
+        for name in ("lamp", "walk")
+    ]
+    whole = select([parse_group(row) for row in groups], "kto", 256)
+    parts = replace(whole, train=by_judgements(whole.train, settings.pairs_per_step))
+    assert len(parts.train) > 2
+    found = {f.name: f.value for f in loss_findings(parts, settings, mismatched_units(parts.train, 256))}
+    assert found["KTO's point of reference"] == "2 of 2 groups have an answer to another prompt"
