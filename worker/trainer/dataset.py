@@ -31,7 +31,9 @@ class _Prompt:
 
     ids: list[int]
     split: Literal["train", "eval"]
-    completions: dict[tuple[int, ...], Completion] = field(default_factory=dict)
+    completions: list[Completion] = field(default_factory=list)
+    places: dict[tuple[int, ...], int] = field(default_factory=dict)
+    """Of the completions, by their ids."""
     preferences: list[Preference] = field(default_factory=list)
     labels: list[Label] = field(default_factory=list)
 
@@ -65,9 +67,8 @@ def load_groups(
         except (ValueError, TypeError) as error:
             raise RefusedError(f"{where}: {error}") from error
     for prompt in prompts.values():
-        completions = list(prompt.completions.values())
         name = _digest(prompt.ids)[:16]
-        groups.append(Group(name, prompt.split, prompt.ids, completions, prompt.preferences, prompt.labels, []))
+        groups.append(Group(name, prompt.split, prompt.ids, prompt.completions, prompt.preferences, prompt.labels, []))
     if not groups:
         raise RefusedError(f"{file} holds no rows; write one for each preference")
     return groups, [*reading.findings(), *_held_out(list(prompts.values()), eval_fraction, fraction)]
@@ -186,10 +187,11 @@ def _add(
     prompt = prompts[key]
     places = []
     for answer in judged.answers:
-        end = "eos" if answer.ids[-1] in eos_ids else "human"
-        made = Completion(f"c{len(prompt.completions)}", answer.ids, answer.text, end)
-        prompt.completions.setdefault(tuple(answer.ids), made)
-        places.append(list(prompt.completions).index(tuple(answer.ids)))
+        place = prompt.places.setdefault(tuple(answer.ids), len(prompt.completions))
+        if place == len(prompt.completions):
+            end = "eos" if answer.ids[-1] in eos_ids else "human"
+            prompt.completions.append(Completion(f"c{place}", answer.ids, answer.text, end))
+        places.append(place)
     if judged.desirable is not None:
         prompt.labels.append(Label(places[0], judged.desirable, judged.weight))
         return
