@@ -86,7 +86,10 @@ class Checkpoints:
         random: RandomState,
         reference: Mapping[str, Tensor] | None = None,
     ) -> Path:
-        """Write a checkpoint and drop all but the newest ``KEPT``; ``reference``: weights of one that has moved."""
+        """Write a checkpoint; ``reference``: weights of one that has moved.
+
+        Dropped are all but the newest ``KEPT`` of this trajectory, and those of others, which nothing goes on from.
+        """
         final = self.directory / f"step-{state.step:08d}"
         data = {"schema": SCHEMA} | {name: getattr(state, name) for name in State.__slots__}
         files = {_TENSORS: _pack(parameters, optimizer, random)}
@@ -94,8 +97,7 @@ class Checkpoints:
             files[_REFERENCE] = {name: tensor.detach().contiguous() for name, tensor in reference.items()}
         if self._crew.main:
             self._write(final, files, data)
-            for old in self._steps()[KEPT:]:
-                shutil.rmtree(old)
+            self._drop_steps(state.fingerprint)
             self._drop_bests(state.best_step)
         return final
 
@@ -133,7 +135,11 @@ class Checkpoints:
                 log.warning("checkpoint passed over: %s", error)
                 continue
             if data.pop("schema") != SCHEMA or data["fingerprint"] != fingerprint:
-                log.warning("%s was made with other settings or examples; it is not used", directory)
+                log.warning(
+                    "%s was made with other settings, models or examples, and is not gone on from; the first checkpoint "
+                    "that training writes from here takes its place",
+                    directory,
+                )
                 continue
             return State(**data), directory
         return None
@@ -154,6 +160,13 @@ class Checkpoints:
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 
+    def _drop_steps(self, fingerprint: str) -> None:
+        """Remove all but the newest ``KEPT`` checkpoints of the trajectory ``fingerprint``."""
+        own = [directory for directory in self._steps() if _fingerprint(directory) == fingerprint]
+        for directory in self._steps():
+            if directory not in own[:KEPT]:
+                shutil.rmtree(directory)
+
     def _drop_bests(self, current: int | None) -> None:
         """Remove kept weights that no checkpoint that might be gone on from calls the best."""
         wanted = {current}
@@ -166,6 +179,14 @@ class Checkpoints:
     def _steps(self) -> list[Path]:
         """Newest first."""
         return sorted(self.directory.glob("step-*"), reverse=True)
+
+
+def _fingerprint(directory: Path) -> str | None:
+    """Of the trajectory that a checkpoint belongs to; None of one that cannot be read."""
+    try:
+        return str(json.loads((directory / _STATE).read_text(encoding="utf-8"))["fingerprint"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def restore(directory: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:

@@ -130,3 +130,20 @@ def test_a_finished_attempt_is_not_done_again(tmp_path: Path) -> None:
     before = (job / "metrics.jsonl").read_text()
     assert run(job, "a", Stop(), lambda _event: None) == version
     assert (job / "metrics.jsonl").read_text() == before
+
+
+def test_checkpoints_of_other_settings_do_not_crowd_out_new_ones(tmp_path: Path) -> None:
+    """Stopped at step 12, begun anew with another rate, stopped at step 4: the third start goes on from there."""
+    groups, stop = make_groups(8, 0), Stop()
+
+    def stopped_at(step: int, attempt: str) -> None:
+        stop.asked = False
+        with pytest.raises(Exception, match=f"checkpoint after step {step} is kept"):
+            run(job, attempt, stop, lambda event: setattr(stop, "asked", event.get("step") == step))
+
+    job = write_job(tmp_path / "job", groups=groups, epochs=8, checkpoint_every_steps=4)
+    stopped_at(12, "a")
+    write_job(job, groups=groups, epochs=8, checkpoint_every_steps=4, learning_rate=1e-5)
+    stopped_at(4, "b")
+    run(job, "c", Stop(), lambda _event: None)
+    assert [event["step"] for event in events(job, "resumed")] == [4]
