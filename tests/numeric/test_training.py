@@ -209,7 +209,7 @@ def test_loss_of_trl(tmp_path: Path) -> None:
 
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    groups, _ = load_groups(file, tokenizer(), frozenset({2}), 0.0)
+    groups, _ = load_groups([file], tokenizer(), frozenset({2}), 0.0)
     examples = select(groups, "sigmoid", 256).train
     units = [example.unit for example in examples]
     keys = completion_keys(units)

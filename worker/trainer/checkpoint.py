@@ -136,8 +136,8 @@ class Checkpoints:
                 continue
             if data.pop("schema") != SCHEMA or data["fingerprint"] != fingerprint:
                 log.warning(
-                    "%s was made with other settings, models or examples, and is not gone on from; the first checkpoint "
-                    "that training writes from here takes its place",
+                    "%s was made with other settings, models or examples, and is not gone on from; the first "
+                    "checkpoint that is written now takes its place",
                     directory,
                 )
                 continue

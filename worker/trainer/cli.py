@@ -17,7 +17,7 @@ from worker.trainer.tracking import checked
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-OTHERS = frozenset({"model", "data", "output", "reference", "eval_fraction", "report_to", "dry_run"})
+OTHERS = frozenset({"model", "data", "eval_data", "output", "reference", "eval_fraction", "report_to", "dry_run"})
 
 
 @app.command()
@@ -26,7 +26,13 @@ def train(
     model: Annotated[
         str | None, typer.Option(help="Version directory, model directory, or hub id to start from.")
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="JSONL or Parquet: TRL's rows, or groups of token ids.")] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="JSONL or Parquet: TRL's rows, or groups of token ids; repeat, or give a pattern in quotes."),
+    ] = None,
+    eval_data: Annotated[
+        list[Path] | None, typer.Option(help="The same for what is held out; in place of --eval-fraction.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="The new version's directory; must not exist yet.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML with any of these options; the command line wins.")] = None,
     loss_setting: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the loss; repeat.")] = None,
@@ -55,6 +61,7 @@ def train(
     typed = {
         "model": model,
         "data": data,
+        "eval_data": eval_data,
         "output": output,
         "reference": reference,
         "eval_fraction": eval_fraction,
@@ -83,7 +90,7 @@ def request(given: dict[str, Any]) -> Request:
     for name in ("model", "data", "output"):
         if not given.get(name):
             raise RefusedError(f"no {name} was given; name it with --{name}, or as '{name}' in the --config file")
-    for name in ("model", "data", "output", "reference"):
+    for name in ("model", "output", "reference"):
         if not isinstance(given.get(name), str | Path | None):
             raise SpecError(name, f"{given[name]!r} is no path; write a text")
     dry_run, trackers = given.get("dry_run", False), checked(_listed(given.get("report_to", [])))
@@ -92,17 +99,29 @@ def request(given: dict[str, Any]) -> Request:
     settings = {name: value for name, value in given.items() if name not in OTHERS}
     if "lora_targets" in settings:
         settings["lora_targets"] = targets(settings["lora_targets"])
-    reference = given.get("reference")
+    reference, eval_data = given.get("reference"), _files("eval_data", given.get("eval_data", []))
+    eval_fraction = _share(given.get("eval_fraction"))
+    if eval_data and eval_fraction:
+        raise SpecError("eval_fraction", "means nothing beside eval_data, which says what is held out; leave one out")
     return Request(
         model=str(given["model"]),
-        data=Path(given["data"]),
+        data=_files("data", given["data"]),
         output=Path(given["output"]),
         reference=None if reference is None else Path(reference),
         settings=TrainingSettings.from_dict(settings),
-        eval_fraction=_share(given.get("eval_fraction")),
+        eval_fraction=eval_fraction,
+        eval_data=eval_data,
         report_to=[] if dry_run else trackers,
         dry_run=dry_run,
     )
+
+
+def _files(name: str, given: Any) -> list[Path]:
+    files = given if isinstance(given, list) else [given]
+    for file in files:
+        if not isinstance(file, str | Path) or not str(file):
+            raise SpecError(name, f"{file!r} is no path; write a text, or a list of them")
+    return [Path(file) for file in files]
 
 
 def _listed(report_to: Any) -> list[str]:

@@ -3,26 +3,20 @@
 Rows of equal prompts become one group, so that the prompt is computed once. Texts are tokenised here, once.
 """
 
-import gzip
 import hashlib
-import json
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from worker.trainer.audit import Finding
 from worker.trainer.data import Completion, Group, Label, Preference, parse_group
 from worker.trainer.errors import RefusedError
+from worker.trainer.files import named, rows_of
 from worker.trainer.reading import Reading
 from worker.trainer.rows import Judged, Reader
 
 DEFAULT_EVAL_FRACTION = 0.1
-FORMATS = "JSON lines (.jsonl or .json, one object a line; also .gz) and Parquet (.parquet) are read"
-
-Row = tuple[str, dict[str, Any]]
-"""Where a row stands ('data.jsonl line 3'), and its columns."""
 
 
 @dataclass(slots=True)
@@ -30,6 +24,8 @@ class _Prompt:
     """What the rows of one prompt add up to."""
 
     ids: list[int]
+    whole_ids: list[int]
+    """Before answers cut it."""
     split: Literal["train", "eval"]
     completions: list[Completion] = field(default_factory=list)
     places: dict[tuple[int, ...], int] = field(default_factory=dict)
@@ -39,39 +35,92 @@ class _Prompt:
 
 
 def load_groups(
-    file: Path, tokenizer: Any, eos_ids: frozenset[int], eval_fraction: float | None
+    files: Sequence[Path],
+    tokenizer: Any,
+    eos_ids: frozenset[int],
+    eval_fraction: float | None = None,
+    eval_files: Sequence[Path] = (),
 ) -> tuple[list[Group], list[Finding]]:
-    """The preferences in ``file`` as groups, and what the audit should tell of how they were read.
+    """The preferences in ``files`` as groups, and what the audit should tell of how they were read.
 
-    Of the prompts of rows about ``eval_fraction`` (None: ``DEFAULT_EVAL_FRACTION``) are held out, by their hash.
+    Held out is what stands in ``eval_files``, and of ``files`` no row is trained on that has a prompt of theirs.
+    Without them about ``eval_fraction`` (None: ``DEFAULT_EVAL_FRACTION``) of the prompts of rows are held out, by their
+    hash. A path may be a pattern (``train-*.parquet``), which names several files.
 
     Raises:
-        RefusedError: the file cannot be read, or a row is wrong; it names file, line and field.
+        RefusedError: a file cannot be read, or a row is wrong; it names file, line and field.
     """
-    prompts: dict[tuple[int, ...], _Prompt] = {}
-    groups: list[Group] = []
-    seen: dict[str, str] = {}
-    reading = Reading()
-    reader = Reader(tokenizer, eos_ids, reading)
+    collected = _Collected(Reader(tokenizer, eos_ids, Reading()))
     fraction = DEFAULT_EVAL_FRACTION if eval_fraction is None else eval_fraction
-    for where, row in _rows(file):
-        try:
-            if "prompt_ids" in row:
-                group = _group(row)
-                if group.id in seen:
-                    raise ValueError(f"group id {group.id!r} was on {seen[group.id]} already; ids are unique")  # noqa: TRY301
-                seen[group.id] = where
-                groups.append(group)
-            else:
-                _add(prompts, reader.read(row), eos_ids, fraction)
-        except (ValueError, TypeError) as error:
-            raise RefusedError(f"{where}: {error}") from error
-    for prompt in prompts.values():
-        name = _digest(prompt.ids)[:16]
-        groups.append(Group(name, prompt.split, prompt.ids, prompt.completions, prompt.preferences, prompt.labels, []))
-    if not groups:
-        raise RefusedError(f"{file} holds no rows; write one for each preference")
-    return groups, [*reading.findings(), *_held_out(list(prompts.values()), eval_fraction, fraction)]
+    if eval_files:
+        collected.read(eval_files, 1.0)
+        held_out = collected.prompts.values()
+        collected.reserved = {tuple(ids) for prompt in held_out for ids in (prompt.ids, prompt.whole_ids)}
+    collected.read(files, 0.0 if eval_files else fraction)
+    groups = collected.groups()
+    found = collected.reader.reading.findings()
+    if eval_files:
+        return groups, [*found, *_kept_apart(collected)]
+    return groups, [*found, *_held_out(list(collected.prompts.values()), eval_fraction, fraction)]
+
+
+@dataclass(slots=True)
+class _Collected:
+    """What was read so far."""
+
+    reader: Reader
+    prompts: dict[tuple[int, ...], _Prompt] = field(default_factory=dict)
+    own: list[Group] = field(default_factory=list)
+    """Groups as they stood in a file."""
+    seen: dict[str, str] = field(default_factory=dict)
+    """Where each of them stood, by its id."""
+    reserved: set[tuple[int, ...]] = field(default_factory=set)
+    """Prompts of the held-out files, as they are and whole: what other files have of them is left out."""
+    left_out: int = 0
+    """How many rows that were."""
+
+    def read(self, files: Sequence[Path], eval_fraction: float) -> None:
+        """Read ``files``; at a fraction of 1 all of them are held out. Raises RefusedError, also if nothing is left."""
+        before, rows = len(self.own) + len(self.prompts), self.reader.reading.rows
+        for file in named(files):
+            self._add(file, eval_fraction)
+        if len(self.own) + len(self.prompts) == before:
+            rows = self.reader.reading.rows - rows
+            why = f"{rows} rows, all of prompts that eval_data holds out" if rows else "no rows"
+            raise RefusedError(f"{', '.join(map(str, files))} holds {why}; write one for each preference")
+
+    def _add(self, file: Path, eval_fraction: float) -> None:
+        for where, row in rows_of(file):
+            try:
+                if "prompt_ids" in row:
+                    group = _group(row)
+                    if group.id in self.seen:
+                        raise ValueError(f"group id {group.id!r} was on {self.seen[group.id]} already; ids are unique")  # noqa: TRY301
+                    self.seen[group.id] = where
+                    self.own.append(replace(group, split="eval") if eval_fraction == 1 else group)
+                else:
+                    judged = self.reader.read(row)
+                    if not self.reserved.isdisjoint(map(tuple, (judged.prompt_ids, judged.whole_prompt_ids))):
+                        self.left_out += 1
+                    else:
+                        _add(self.prompts, judged, self.reader.eos_ids, eval_fraction)
+            except (ValueError, TypeError) as error:
+                raise RefusedError(f"{where}: {error}") from error
+
+    def groups(self) -> list[Group]:
+        """Those that stood in files, then one for each prompt of rows."""
+        return self.own + [
+            Group(_digest(p.ids)[:16], p.split, p.ids, p.completions, p.preferences, p.labels, [])
+            for p in self.prompts.values()
+        ]
+
+
+def _kept_apart(collected: _Collected) -> list[Finding]:
+    """Rows that were to be trained on, and whose prompts are held out."""
+    if not collected.left_out:
+        return []
+    note = "left out of training, so that held-out figures are of prompts that were not trained on"
+    return [Finding("rows of prompts that eval_data holds out", str(collected.left_out), "warn", note)]
 
 
 def _held_out(prompts: list[_Prompt], asked: float | None, fraction: float) -> list[Finding]:
@@ -94,87 +143,6 @@ def _group(row: dict[str, Any]) -> Group:
     return parse_group(row)
 
 
-def _rows(file: Path) -> Iterator[Row]:
-    if file.is_dir():
-        raise RefusedError(f"{file} is a directory; name the JSONL or Parquet file in it")
-    return _parquet_rows(file) if file.suffix.lower() == ".parquet" else _json_rows(file)
-
-
-def _json_rows(file: Path) -> Iterator[Row]:
-    opened = gzip.open if file.suffix.lower() == ".gz" else open
-    try:
-        # A byte order mark is skipped. Bytes that are no UTF-8 become lone surrogates, so that their line is known.
-        with opened(file, "rt", encoding="utf-8-sig", errors="surrogateescape") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield f"{file.name} line {number}", _object(line, f"{file.name} line {number}")
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise RefusedError(f"{file} cannot be unpacked: {error}; pack it again, or give it as it is") from error
-    except OSError as error:
-        raise RefusedError(f"{file} cannot be read: {error.strerror}; {FORMATS}") from error
-
-
-def _object(line: str, where: str) -> dict[str, Any]:
-    try:
-        line.encode()
-        row = json.loads(line, object_pairs_hook=_each_key_once)
-    except UnicodeEncodeError as error:
-        byte = ord(line[error.start]) - 0xDC00
-        raise RefusedError(
-            f"{where}: byte 0x{byte:02x} in column {error.start + 1} is not UTF-8; save the file as UTF-8 text; "
-            f"{FORMATS}"
-        ) from error
-    except _TwiceError as error:
-        raise RefusedError(
-            f"{where}: the key {error.args[0]!r} stands in one object twice; keep one of them"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise RefusedError(
-            f"{where}: not JSON: {error}; write one object a line, {{...}}, for each row; {FORMATS}"
-        ) from error
-    if not isinstance(row, dict):
-        raise RefusedError(
-            f"{where}: holds {type(row).__name__}, not an object; write one object a line for each row; {FORMATS}"
-        )
-    return row
-
-
-class _TwiceError(Exception):
-    """A key that an object has twice."""
-
-
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _TwiceError(next(key for key in keys if keys.count(key) > 1))
-    return made
-
-
-def _parquet_rows(file: Path) -> Iterator[Row]:
-    from pyarrow import ArrowException
-    from pyarrow.parquet import ParquetFile
-
-    number = 0
-    try:
-        with ParquetFile(file) as table:
-            for batch in table.iter_batches():
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{file.name} row {number}", {name: _without_nulls(value) for name, value in row.items()}
-    except (OSError, ArrowException) as error:
-        raise RefusedError(
-            f"{file} cannot be read as Parquet: {error}; JSON lines have the ending .jsonl or .json"
-        ) from error
-
-
-def _without_nulls(value: Any) -> Any:
-    """Objects of a column share all their fields in Parquet, and have null for those that they lack."""
-    if isinstance(value, dict):
-        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
-
-
 def _add(
     prompts: dict[tuple[int, ...], _Prompt], judged: Judged, eos_ids: frozenset[int], eval_fraction: float
 ) -> None:
@@ -183,7 +151,7 @@ def _add(
     if key not in prompts:
         # Rows of one text are in one split, also where their answers cut it in several places.
         share = int(_digest(judged.whole_prompt_ids)[:8], 16) / 0x1_0000_0000
-        prompts[key] = _Prompt(judged.prompt_ids, "eval" if share < eval_fraction else "train")
+        prompts[key] = _Prompt(judged.prompt_ids, judged.whole_prompt_ids, "eval" if share < eval_fraction else "train")
     prompt = prompts[key]
     places = []
     for answer in judged.answers:

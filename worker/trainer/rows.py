@@ -71,11 +71,11 @@ class Reader:
     """Turns rows into ids with one tokenizer; what is worth telling goes to ``reading``."""
 
     def __init__(self, tokenizer: Any, eos_ids: frozenset[int], reading: Reading) -> None:
-        self._tokenizer, self.eos_ids, self._reading = tokenizer, eos_ids, reading
+        self._tokenizer, self.eos_ids, self.reading = tokenizer, eos_ids, reading
 
     def read(self, row: dict[str, Any]) -> Judged:
         """What ``row`` says. Raises ValueError, naming the field."""
-        self._reading.rows += 1
+        self.reading.rows += 1
         labelled = row.get("completion") is not None or row.get("label") is not None
         names = ("completion",) if labelled else ("chosen", "rejected")
         if labelled and (row.get("chosen") is not None or row.get("rejected") is not None):
@@ -101,7 +101,7 @@ class Reader:
         given = text(row, "prompt")
         prompt, rest = take_prompt_off(given, answers)
         if rest is not answers:
-            self._reading.note("taken off")
+            self.reading.note("taken off")
         for name, answer in rest.items():
             if isinstance(answer, str) != isinstance(prompt, str):
                 kind = "a text" if isinstance(answer, str) else "a conversation"
@@ -127,16 +127,16 @@ class Reader:
         if not cut:  # a prompt of one token, which merges, and no BOS: without a prompt nothing could be predicted
             cut, wholes = len(alone), [[*alone, *self._bare(answer)] for answer in answers.values()]
         if cut < len(alone):
-            self._reading.note("merged", self._tails(alone, wholes, cut))
+            self.reading.note("merged", self._tails(alone, wholes, cut))
         if all(answer.startswith(prompt) for answer in answers.values()):
-            self._reading.note("repeated")
+            self.reading.note("repeated")
         read = []
         for answer, whole in zip(answers.values(), wholes, strict=True):
             ids = whole[cut:]
             if not ids or ids[-1] not in self.eos_ids:
                 behind = _behind(ids, self.eos_ids)
                 if behind is not None and not self._decoded(behind).strip():
-                    self._reading.note("ended twice")
+                    self.reading.note("ended twice")
                 ids = [*ids, self._tokenizer.eos_token_id]
             self._compare(prompt + answer, [*alone[:cut], *ids])
             read.append(Answer(ids, answer if cut == len(alone) else self._decoded(ids, skip=True)))
@@ -158,15 +158,15 @@ class Reader:
 
     def _compare(self, given: str, ids: list[int]) -> None:
         """Count a plain row whose ids, prompt and answer in one, read otherwise than its text."""
-        if self._reading.compared >= DECODE_SAMPLE:
+        if self.reading.compared >= DECODE_SAMPLE:
             return
-        self._reading.compared += 1
+        self.reading.compared += 1
         inner = ids[:-1] if ids[-1] in self.eos_ids else ids
         begun = inner[1:] if inner[:1] == [self._tokenizer.bos_token_id] else inner
         seen = {self._decoded(ids, skip=True), self._decoded(inner), self._decoded(begun)}
         texts = {given, given.removesuffix(self._tokenizer.eos_token or "")}
         if {_normalised(item) for item in seen}.isdisjoint(map(_normalised, texts)):
-            self._reading.note("elsewhere", repr(self._decoded(begun)[-40:]))
+            self.reading.note("elsewhere", repr(self._decoded(begun)[-40:]))
 
     def _conversation(
         self, prompt: list[Message], answers: dict[str, list[Message]], how: _Rendering
@@ -182,7 +182,7 @@ class Reader:
         if cut < len(alone):
             name = min(wholes, key=lambda name: shared_length(alone, wholes[name]))
             self._check_cut(prompt, name, answers[name], shared_length(alone, self._render(prompt, how)) - cut)
-            self._reading.note("template", self._tails(alone, list(wholes.values()), cut))
+            self.reading.note("template", self._tails(alone, list(wholes.values()), cut))
         self._find_unread(prompt, answers, how, alone, wholes)
         return alone, cut, [self._turn(name, whole[cut:]) for name, whole in wholes.items()]
 
@@ -233,7 +233,7 @@ class Reader:
                         )
                     unread.add(extra)
         unread |= {extra for extra in _extras(prompt) if self._renders(alone, _without(prompt, extra), how, ask=True)}
-        self._reading.unread.update(unread)
+        self.reading.unread.update(unread)
 
     def _renders(self, ids: list[int], messages: list[Message], how: _Rendering, *, ask: bool = False) -> bool:
         """Whether ``messages`` are rendered as ``ids``; not where the template refuses them."""

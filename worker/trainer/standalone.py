@@ -31,11 +31,12 @@ class Request:
     """What ``hone train`` was asked for."""
 
     model: str
-    data: Path
+    data: list[Path]
     output: Path
     reference: Path | None
     settings: TrainingSettings
     eval_fraction: float | None = None
+    eval_data: list[Path] = field(default_factory=list)
     report_to: list[str] = field(default_factory=list)
     dry_run: bool = False
 
@@ -155,7 +156,7 @@ def _write_job(job: Path, asked: Request) -> None:
     reference = start if asked.reference is None else _reference(asked.reference)
     store = asked.output.resolve().with_name(REFERENCE_STORE)
     Spec(asked.settings, start, reference, reference_store=str(store)).write(job)
-    _write_groups(job, asked.data, Path(start.path), asked.eval_fraction)
+    _write_groups(job, asked, Path(start.path))
 
 
 def _start(model: str, output: Path, job: Path) -> ModelRef:
@@ -175,7 +176,7 @@ def _reference(directory: Path) -> ModelRef:
     return ModelRef(str(directory.resolve()), verify(directory))
 
 
-def _write_groups(job: Path, data: Path, start: Path, eval_fraction: float | None) -> None:
+def _write_groups(job: Path, asked: Request, start: Path) -> None:
     from transformers import GenerationConfig
 
     from worker.trainer.data import group_to_dict
@@ -185,7 +186,7 @@ def _write_groups(job: Path, data: Path, start: Path, eval_fraction: float | Non
     tokenizer = load_tokenizer(start, converses=False)
     eos = GenerationConfig.from_pretrained(start, local_files_only=True).eos_token_id
     eos_ids = frozenset(eos if isinstance(eos, list) else [tokenizer.eos_token_id if eos is None else eos])
-    groups, findings = load_groups(data, tokenizer, eos_ids, eval_fraction)
+    groups, findings = load_groups(asked.data, tokenizer, eos_ids, asked.eval_fraction, asked.eval_data)
     write_findings(job, findings)
     lines = [json.dumps(group_to_dict(group)) + "\n" for group in groups]
     (job / GROUPS_FILE).write_text("".join(lines), encoding="utf-8")

@@ -154,6 +154,10 @@ def test_a_configuration_file_and_the_command_line_that_wins(tmp_path: Path, dat
         ("loss_settings: {dpop_lambda: 5}\n", "loss 'sigmoid' does not read it"),
         ("report_to: paper\n", "--report-to 'paper' is unknown; known are tensorboard"),
         ("eval_fraction: 2\n", "eval_fraction: 2 is no share"),
+        ("eval_data: 5\n", "eval_data: 5 is no path; write a text, or a list of them"),
+        ("eval_data: [a.jsonl, {}]\n", "eval_data: {} is no path"),
+        ("eval_data: a.jsonl\neval_fraction: 0.1\n", "eval_fraction: means nothing beside eval_data"),
+        ("eval_data: no-*.jsonl\n", "no file is named like no-*.jsonl"),
     ],
 )
 def test_a_configuration_that_cannot_be_used(tmp_path: Path, data: Path, text: str, says: str) -> None:
@@ -164,9 +168,37 @@ def test_a_configuration_that_cannot_be_used(tmp_path: Path, data: Path, text: s
     assert says in result.stderr.splitlines()[-1]
 
 
+def test_shards_and_a_held_out_file_by_option_and_by_configuration(tmp_path: Path, data: Path) -> None:
+    """What the file names is replaced as a whole by what the command line names."""
+    lines = data.read_text().splitlines(keepends=True)
+    for name, part in (("train-0", lines[:10]), ("train-1", lines[10:20]), ("test", lines[20:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(part))
+    config = tmp_path / "run.yaml"
+    config.write_text(f"max_steps: 1\ndata: [{data}]\neval_data: [{tmp_path}/test.jsonl]\n")
+    given = ["--model", str(version_directory("llama")), "--config", str(config), "--output", str(tmp_path / "new")]
+    result = CliRunner().invoke(app, [*given, "--data", f"{tmp_path}/train-*.jsonl"])
+    assert result.exit_code == 0, result.output
+    metrics = VersionInfo.read(tmp_path / "new").metrics
+    assert (metrics["train"]["preferences"], metrics["eval"]["end"]["pairs"]) == (20, 10)
+    given[-1] = str(tmp_path / "other")
+    result = CliRunner().invoke(app, [*given, "--dry-run"])
+    assert re.search("rows of prompts that eval_data holds out +10 ", result.output)
+    result = CliRunner().invoke(app, [*given, "--dry-run", "--data", str(tmp_path / "test.jsonl")])
+    assert result.exit_code == 2
+    assert "test.jsonl holds 10 rows, all of prompts that eval_data holds out" in result.stderr
+
+
 def test_null_is_the_default_everywhere(tmp_path: Path, data: Path) -> None:
     file = tmp_path / "run.yaml"
-    nothing = ("eval_fraction", "report_to", "dry_run", "reference", "learning_rate", "reference_sync_steps")
+    nothing = (
+        "eval_data",
+        "eval_fraction",
+        "report_to",
+        "dry_run",
+        "reference",
+        "learning_rate",
+        "reference_sync_steps",
+    )
     settings = "loss: tr_dpo\nloss_settings: {beta: }\n" + "".join(f"{name}:\n" for name in nothing)
     file.write_text(f"model: m\ndata: {data}\noutput: o\n{settings}")
     made = request(read_configuration(file, OTHERS))

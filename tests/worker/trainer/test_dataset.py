@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def write(file: Path, rows: list[Any]) -> Path:
 
 
 def read(file: Path, eval_fraction: float = 0.0) -> list[Group]:
-    return load_groups(file, tokenizer(), frozenset({EOS}), eval_fraction)[0]
+    return load_groups([file], tokenizer(), frozenset({EOS}), eval_fraction)[0]
 
 
 def test_conversation_is_the_chat_template(tmp_path: Path) -> None:
@@ -223,10 +224,17 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, s
 
 
 def test_a_directory_and_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match="is a directory; name the JSONL or Parquet file in it"):
-        read(tmp_path)
+    (tmp_path / "data" / "inner").mkdir(parents=True)
+    (tmp_path / "data" / "inner" / "train-0.parquet").touch()
+    with pytest.raises(
+        RefusedError,
+        match=r"is a directory; name a file in it, or those to train on by a pattern .*, as '.*/\*\*/\*.parquet'",
+    ):
+        read(tmp_path / "data")
     with pytest.raises(RefusedError, match=r"absent.jsonl cannot be read: No such file or directory"):
         read(tmp_path / "absent.jsonl")
+    with pytest.raises(RefusedError, match=r"no file is named like .*/\*.jsonl; see which there are"):
+        read(tmp_path / "*.jsonl")
 
 
 def test_files_as_other_systems_write_them(tmp_path: Path) -> None:
@@ -239,3 +247,48 @@ def test_files_as_other_systems_write_them(tmp_path: Path) -> None:
     assert read(tmp_path / "a.jsonl.gz") == expected
     parquet.write_table(pa.Table.from_pylist([talk("tea", "boat", "rain")]), tmp_path / "a.PARQUET")
     assert read(tmp_path / "a.PARQUET") == expected
+
+
+def test_shards_are_read_by_name_and_by_pattern(tmp_path: Path) -> None:
+    """In the order of their names, each once, whatever their kind; a name with brackets that is there is a name."""
+    rows = [talk(f"tea {number}", "boat", "rain") for number in range(6)]
+    whole = read(write(tmp_path / "whole.jsonl", rows))
+    for number in range(3):
+        part = pa.Table.from_pylist(rows[2 * number : 2 * number + 2])
+        parquet.write_table(part, tmp_path / f"train-{number}.parquet")
+    load = partial(load_groups, tokenizer=tokenizer(), eos_ids=frozenset({EOS}), eval_fraction=0.0)
+    assert load([tmp_path / "train-*.parquet"])[0] == whole
+    assert load([tmp_path / "train-0.parquet", tmp_path / "*-[012].parquet"])[0] == whole
+    first = write(tmp_path / "a [1].jsonl", rows[:2])
+    assert load([first, tmp_path / "train-1.parquet", tmp_path / "train-2.parquet"])[0] == whole
+
+
+def test_files_of_their_own_are_held_out(tmp_path: Path) -> None:
+    """All of them, and no row of their prompts is trained on, also where its answers cut the prompt elsewhere."""
+    held_out = [talk("tea", "boat", "rain"), {"prompt": "lamp ", "chosen": "boat", "rejected": "rain"}]
+    rows = [
+        talk("tea", "walk", "rain"),
+        {"prompt": "lamp ", "chosen": "1", "rejected": "2"},
+        talk("river", "boat", "rain"),
+    ]
+    files = [write(tmp_path / "a.jsonl", rows)], [write(tmp_path / "b.jsonl", held_out)]
+    groups, findings = load_groups(files[0], tokenizer(), frozenset({EOS}), None, files[1])
+    assert [(g.split, [c.text for c in g.completions]) for g in groups] == [
+        ("eval", ["boat", "rain"]),
+        ("eval", [" boat", " rain"]),
+        ("train", ["boat", "rain"]),
+    ]
+    found = {f.name: (f.value, f.level) for f in findings}
+    assert found["rows of prompts that eval_data holds out"] == ("2", "warn")
+    with pytest.raises(RefusedError, match=r"b.jsonl holds 2 rows, all of prompts that eval_data holds out"):
+        load_groups(files[1], tokenizer(), frozenset({EOS}), None, files[1])
+    with pytest.raises(RefusedError, match=r"empty.jsonl holds no rows"):
+        load_groups(files[0], tokenizer(), frozenset({EOS}), None, [write(tmp_path / "empty.jsonl", [])])
+
+
+def test_groups_of_a_held_out_file_are_held_out_whatever_they_say(tmp_path: Path) -> None:
+    one, two = make_groups(2, 0)
+    files = [write(tmp_path / "a.jsonl", [one])], [write(tmp_path / "b.jsonl", [two])]
+    groups, findings = load_groups(files[0], tokenizer(), frozenset({EOS}), None, files[1])
+    assert {group.id: group.split for group in groups} == {one["id"]: "train", two["id"]: "eval"}
+    assert findings == []

@@ -41,7 +41,7 @@ def read(
     file: Path, made: Any, rows: list[Any], eval_fraction: float | None = 0.0
 ) -> tuple[list[Group], list[Finding]]:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return load_groups(file, made, frozenset({EOS}), eval_fraction)
+    return load_groups([file], made, frozenset({EOS}), eval_fraction)
 
 
 def user(content: str) -> list[dict[str, Any]]:
@@ -74,7 +74,7 @@ def test_parquet_says_of_tools_what_json_lines_do(tmp_path: Path) -> None:
     made = with_template(TOOL_TEMPLATE)
     rows = [CALLING | {"tools": json.dumps(TOOLS)}]
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
-    packed = load_groups(tmp_path / "a.parquet", made, frozenset({EOS}), 0.0)
+    packed = load_groups([tmp_path / "a.parquet"], made, frozenset({EOS}), 0.0)
     assert packed == read(tmp_path / "a.jsonl", made, rows)
 
 
