@@ -157,7 +157,10 @@ def _bos(groups: Sequence[Group], tokenizer: Any, eos_ids: frozenset[int]) -> Fi
         value = f"{wrong} prompts begin with {sorted(found)} BOS, {inside} completions with one"
         note = f"prompts begin with {' or '.join(map(str, sorted(expected)))}; tokenise the rendered template once"
         return Finding("BOS", value, "refuse", note)
-    return Finding("BOS", "one in every prompt" if found == {1: len(groups)} else f"{dict(found)} as the template has")
+    if found == {1: len(groups)}:
+        return Finding("BOS", "one in every prompt")
+    counts = ", ".join(f"{leading or 'none'} in {count} prompts" for leading, count in sorted(found.items()))
+    return Finding("BOS", f"{counts}, as the {'template' if tokenizer.chat_template else 'tokenizer'} has it")
 
 
 def _leading(ids: Sequence[int], bos: int) -> int:

@@ -86,7 +86,11 @@ class _Collected:
             self._add(file, eval_fraction)
         if len(self.own) + len(self.prompts) == before:
             rows = self.reader.reading.rows - rows
-            why = f"{rows} rows, all of prompts that eval_data holds out" if rows else "no rows"
+            why = "no rows"
+            if rows:
+                why = f"{rows} rows, and in each chosen and rejected are the same"
+            if self.left_out:
+                why = f"{rows} rows, all of prompts that eval_data holds out"
             raise RefusedError(f"{', '.join(map(str, files))} holds {why}; write one for each preference")
 
     def _add(self, file: Path, eval_fraction: float) -> None:
@@ -98,8 +102,7 @@ class _Collected:
                         raise ValueError(f"group id {group.id!r} was on {self.seen[group.id]} already; ids are unique")  # noqa: TRY301
                     self.seen[group.id] = where
                     self.own.append(replace(group, split="eval") if eval_fraction == 1 else group)
-                else:
-                    judged = self.reader.read(row)
+                elif (judged := self.reader.read(row)) is not None:
                     if not self.reserved.isdisjoint(map(tuple, (judged.prompt_ids, judged.whole_prompt_ids))):
                         self.left_out += 1
                     else:

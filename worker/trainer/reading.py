@@ -10,9 +10,19 @@ from worker.trainer.audit import Finding, Level
 
 READING_FILE = "reading.json"
 
-Note = Literal["merged", "template", "elsewhere", "repeated", "taken off", "ended twice"]
+Note = Literal["identical", "plain", "merged", "template", "elsewhere", "repeated", "taken off", "ended twice"]
 
 _SAID: dict[Note, tuple[str, Level, str]] = {
+    "identical": (
+        "rows whose answers are the same",
+        "warn",
+        "left out, for there is nothing to prefer",
+    ),
+    "plain": (
+        "plain texts beside the chat template",
+        "warn",
+        "a model that chats is never asked so; give lists of messages, unless this is a base model",
+    ),
     "merged": (
         "prompts cut where they merge with an answer",
         "warn",

@@ -34,6 +34,7 @@ from worker.trainer.reading import Reading
 MERGED_TOKENS = 2
 """How many of a prompt's own last tokens may be others once an answer stands behind them."""
 _SHOWN_IDS = 8
+_SHOWN_CHARACTERS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,8 @@ class Reader:
     def __init__(self, tokenizer: Any, eos_ids: frozenset[int], reading: Reading) -> None:
         self._tokenizer, self.eos_ids, self.reading = tokenizer, eos_ids, reading
 
-    def read(self, row: dict[str, Any]) -> Judged:
-        """What ``row`` says. Raises ValueError, naming the field."""
+    def read(self, row: dict[str, Any]) -> Judged | None:
+        """What ``row`` says; None where its answers are the same. Raises ValueError, naming the field."""
         self.reading.rows += 1
         labelled = row.get("completion") is not None or row.get("label") is not None
         names = ("completion",) if labelled else ("chosen", "rejected")
@@ -87,7 +88,8 @@ class Reader:
             raise ValueError(f"label {desirable!r} is neither true nor false; true says that the answer is good")
         alone, cut, read = self._ids(row, prompt, answers)
         if len(read) == 2 and read[0].ids == read[1].ids:
-            raise ValueError("chosen and rejected are the same tokens, so nothing can be learned; remove the row")
+            self.reading.note("identical", repr(read[0].text[:_SHOWN_CHARACTERS]))
+            return None
         margin, weight = number(row, "margin", 0.0), number(row, "weight", 1.0)
         if weight < 0:
             raise ValueError(f"weight {weight:g} is negative; swap chosen and rejected, or use a weight from 0")
@@ -116,6 +118,8 @@ class Reader:
         for name in ("tools", "chat_template_kwargs"):
             if row.get(name):
                 raise ValueError(f"{name} is for the chat template, which plain texts do not go through; remove it")
+        if self._tokenizer.chat_template:
+            self.reading.note("plain", repr(prompt[:_SHOWN_CHARACTERS]))
         return self._plain(prompt, {name: answer for name, answer in answers.items() if isinstance(answer, str)})
 
     def _plain(self, prompt: str, answers: dict[str, str]) -> tuple[list[int], int, list[Answer]]:
@@ -204,8 +208,14 @@ class Reader:
         )
 
     def _turn(self, name: str, ids: list[int]) -> Answer:
-        """An answer as the chat template renders it behind the prompt; it ends at its last end token."""
+        """An answer as the chat template renders it behind the prompt; it ends at its last end token.
+
+        Of several with nothing between them that is the first, at which sampling stops: Phi-3's template puts the end
+        of the text behind the end of the turn, and some answers bring an end token of their own.
+        """
         ends = [place for place, token in enumerate(ids) if token in self.eos_ids]
+        while len(ends) > 1 and not self._decoded(ids[ends[-2] + 1 : ends[-1]]).strip():
+            ends.pop()
         ids = ids[: ends[-1] + 1] if ends else ids
         if not ids:
             raise ValueError(f"{name} is empty")

@@ -175,7 +175,6 @@ def test_held_out_prompts_are_chosen_by_their_hash(tmp_path: Path) -> None:
             talk("tea", "boat", "rain") | {"chosen": [{"role": "assistant", "tool_calls": [{"name": "lookup"}]}]},
             "chosen has tool_calls, which the chat template does not render",
         ),
-        ({"prompt": "tea", "chosen": "boat", "rejected": "boat"}, "the same tokens"),
         ({"prompt": "tea", "chosen": "boat", "rejected": "rain", "weight": -1}, "weight -1 is negative"),
         ({"prompt": "tea", "chosen": "boat", "rejected": "rain", "margin": "much"}, "margin 'much'"),
         (talk("tea", "boat", "rain") | {"chosen": [{"role": "assistant"}]}, "chosen holds a message without"),

@@ -114,6 +114,47 @@ def test_a_generation_prompt_that_full_turns_lack(tmp_path: Path) -> None:
     assert finding.value == "1, such as '(think)\\n' alone and 'boat<|eos|>' before an answer"
 
 
+@pytest.mark.parametrize("content", ["boat", "boat<|eos|>"], ids=["Phi-3's template", "an end token of its own"])
+def test_an_answer_ends_where_sampling_would(tmp_path: Path, content: str) -> None:
+    """At the first of several end tokens with nothing between them, and not before a further turn."""
+    template = CHAT_TEMPLATE.replace("{% endif %}{% endfor %}", "\n{% endif %}{% endfor %}") + (
+        "{% if not add_generation_prompt %}{{ eos_token }}{% endif %}"
+    )
+    made = with_template(template)
+    turns = [*says("rain"), *user("walk"), *says("lamp")]
+    rows = [{"prompt": user("tea"), "chosen": says(content), "rejected": turns}]
+    ((group,), _) = read(tmp_path / "a.jsonl", made, rows)
+    texts = [made.decode(completion.ids) for completion in group.completions]
+    assert texts == ["boat<|eos|>", "rain<|eos|>\n<|user|>walk<|assistant|>lamp<|eos|>"]
+
+
+def test_plain_texts_for_a_model_that_chats_are_told(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "tea", "chosen": " boat", "rejected": " rain"},
+        {"prompt": user("tea"), "chosen": says("boat"), "rejected": says("rain")},
+    ]
+    _, (finding,) = read(tmp_path / "a.jsonl", tokenizer(), rows)
+    assert (finding.name, finding.level) == ("plain texts beside the chat template", "warn")
+    assert finding.value == "1, such as 'tea'"
+
+
+def test_rows_whose_answers_are_the_same_are_left_out_and_counted(tmp_path: Path) -> None:
+    """Public data sets have some of them; the others are trained on."""
+    same = {"prompt": user("tea"), "chosen": says("boat"), "rejected": says("boat")}
+    other = {"prompt": user("lamp"), "chosen": says("boat"), "rejected": says("rain")}
+    ((group,), (finding,)) = read(tmp_path / "a.jsonl", tokenizer(), [same, other, same])
+    assert group.prompt_ids == tokenizer().apply_chat_template(
+        other["prompt"], add_generation_prompt=True, return_dict=False
+    )
+    assert (finding.name, finding.value, finding.level) == (
+        "rows whose answers are the same",
+        "2, such as 'boat'",
+        "warn",
+    )
+    with pytest.raises(RefusedError, match="holds 2 rows, and in each chosen and rejected are the same"):
+        read(tmp_path / "a.jsonl", tokenizer(), [same, same])
+
+
 def test_a_template_that_tells_the_prompt_itself_otherwise_is_refused(tmp_path: Path) -> None:
     template = CHAT_TEMPLATE.replace("{{ message['content'] }}", "{{ messages|length }}{{ message['content'] }}")
     row = {"prompt": user("tea boat rain walk"), "chosen": says("boat"), "rejected": says("rain")}
@@ -151,7 +192,7 @@ def test_plain_answers_have_the_tokens_of_trl(tmp_path: Path, prompt: str, chose
 
 def test_prompts_that_merge_with_an_answer_are_counted(tmp_path: Path) -> None:
     rows = [{"prompt": f"{word} ", "chosen": "boat", "rejected": "rain"} for word in ("tea", "lamp")]
-    groups, (finding,) = read(tmp_path / "a.jsonl", tokenizer(), rows)
+    groups, (finding,) = read(tmp_path / "a.jsonl", with_template(None), rows)
     assert [tokenizer().decode(group.prompt_ids) for group in groups] == ["tea", "lamp"]
     assert finding.name == "prompts cut where they merge with an answer"
     assert finding.value == "2, such as ' ' alone and ' boat' before an answer"
@@ -163,14 +204,14 @@ def test_a_prompt_of_one_token_is_never_merged_away(tmp_path: Path) -> None:
 
 
 def test_texts_that_the_tokenizer_changes_are_counted(tmp_path: Path) -> None:
-    made = copy.deepcopy(tokenizer())
+    made = with_template(None)
     made.backend_tokenizer.normalizer = normalizers.Replace(",", " ")
     rows = [{"prompt": "tea", "chosen": f"{mark} boat", "rejected": " rain"} for mark in (",", ".")]
     _, (finding,) = read(tmp_path / "a.jsonl", made, rows)
     assert finding.name == "texts that read otherwise in their place"
     assert finding.value == "1 of 4, such as 'tea  boat'"
     right = [{"prompt": "<|bos|>tea", "chosen": " boat<|eos|>", "rejected": " <|user|> rain"}]
-    assert read(tmp_path / "a.jsonl", tokenizer(), right)[1] == []
+    assert read(tmp_path / "a.jsonl", with_template(None), right)[1] == []
 
 
 def test_a_model_without_a_template_reads_plain_texts(tmp_path: Path) -> None:
@@ -214,15 +255,15 @@ def test_answers_that_are_whole_conversations(tmp_path: Path, prompt: Any) -> No
     ],
 )
 def test_rows_that_are_probably_not_meant_so(tmp_path: Path, row: Any, name: str) -> None:
-    _, (finding,) = read(tmp_path / "a.jsonl", tokenizer(), [row])
+    _, (finding,) = read(tmp_path / "a.jsonl", with_template(None), [row])
     assert (finding.name, finding.level, finding.value) == (name, "warn", "1")
 
 
 def test_a_share_that_holds_nothing_out_is_told(tmp_path: Path) -> None:
     rows = [{"prompt": f"tea {n}", "chosen": " boat", "rejected": " rain"} for n in (1, 2)]
-    _, (finding,) = read(tmp_path / "a.jsonl", tokenizer(), rows, 0.01)
+    _, (finding,) = read(tmp_path / "a.jsonl", with_template(None), rows, 0.01)
     assert (finding.name, finding.value) == ("prompts held out", "0 of 2, at a share of 0.01")
-    assert read(tmp_path / "a.jsonl", tokenizer(), rows, 0.0)[1] == []
+    assert read(tmp_path / "a.jsonl", with_template(None), rows, 0.0)[1] == []
 
 
 def test_a_share_means_nothing_for_groups(tmp_path: Path) -> None:
