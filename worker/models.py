@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from app.versions.manifest import MANIFEST_FILE, ManifestError, VersionInfo, verify, write_manifest
 
@@ -157,8 +157,8 @@ def import_base(source: str | Path, staged: Path, *, converses: bool = True) -> 
     local = Path(source)
     if local.is_dir():
         return _import_directory(local, staged, source_of(local), converses=converses)
-    if isinstance(source, Path) or len(local.parts) != 2 or local.is_absolute():
-        raise ModelError(f"{source}: no such directory, and not a hub id like 'owner/name'")
+    if isinstance(source, Path):
+        raise ModelError(f"{source}: no such directory")
     import huggingface_hub
 
     revision = hub_revision(str(source))
@@ -172,7 +172,9 @@ def import_base(source: str | Path, staged: Path, *, converses: bool = True) -> 
 
 
 def hub_revision(name: str) -> str | None:
-    """The commit that the hub has of a model now. Raises ModelError."""
+    """The commit that the hub has of a model now. Raises ModelError, also for a name that no model can have."""
+    if len(Path(name).parts) != 2 or Path(name).is_absolute():
+        raise ModelError(f"{name}: no such directory, and not a hub id like 'owner/name'")
     import huggingface_hub
 
     with _fetching(name):
@@ -183,10 +185,16 @@ def hub_revision(name: str) -> str | None:
 def _fetching(name: str) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    # What every error of the hub's HTTP client is, whichever client that is.
+    of_client = cast("type[Exception]", HfHubHTTPError.__mro__[1])
     try:
         yield
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelError(f"{name}: could not be fetched from the hub: {error}") from error
+    except (of_client, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        said = " ".join(str(error).split())
+        raise ModelError(
+            f"{name}: could not be fetched from the hub: {said}; see to the network, and to HF_TOKEN for a model that "
+            "asks for it, or name a directory that has the model"
+        ) from error
 
 
 def source_of(source: str | Path) -> dict[str, Any]:
@@ -228,7 +236,10 @@ def _architecture(source: Path) -> dict[str, Any]:
     """config.json, of a causal language model that transformers has built in."""
     file = source / "config.json"
     if (source / ADAPTER_CONFIG).is_file() and not file.is_file():
-        raise ModelError(f"{source}: is an adapter; import the model it stands on")
+        raise ModelError(
+            f"{source}: is an adapter, and no version of Hone's; merge it into its base (PEFT's merge_and_unload, then "
+            "save_pretrained), or import the model it stands on"
+        )
     config = _read_json(file)
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 

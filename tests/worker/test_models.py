@@ -94,9 +94,18 @@ def test_a_context_that_is_not_said(model: Path, tmp_path: Path) -> None:
         import_base(model, tmp_path / "staged")
 
 
-def test_a_name_that_is_no_directory_and_no_hub_id(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["/nowhere/at/all", "nowhere", "too/many/parts", Path("owner/name")])
+def test_a_name_that_is_no_directory_and_no_hub_id(tmp_path: Path, name: str | Path) -> None:
     with pytest.raises(ModelError, match="no such directory"):
-        import_base("/nowhere/at/all", tmp_path / "staged")
+        import_base(name, tmp_path / "staged")
+
+
+def test_a_hub_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing listens there: an error of the HTTP client's own, which is no OSError."""
+    monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", "http://127.0.0.1:9")
+    with pytest.raises(ModelError, match=r"could not be fetched from the hub: .*refused.*; see to the network") as said:
+        import_base("owner/name", tmp_path / "staged")
+    assert "\n" not in str(said.value)
 
 
 def test_damage_is_noticed_before_loading(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typer.testing import Result
 from app.versions.manifest import VersionInfo, read_digest, verify
 from tests.factories.models import copy_version, version_directory
 from tests.worker.trainer.test_cli import _signals_as_before, data, train
-from worker.models import import_base
+from worker.models import ModelError, import_base
 from worker.trainer.base import base_of
 
 __all__ = ["_signals_as_before", "data"]
@@ -119,6 +119,12 @@ def test_a_hub_id_stays_one(tmp_path: Path, data: Path, hub: dict[str, str]) -> 
     base_of("owner/name", tmp_path / "new.base", tmp_path / "new.job")
     base_of("owner/name", tmp_path / "later.base", tmp_path / "later.job")
     assert hub["fetched"] == "c0ffee decaf "
+
+
+def test_a_model_that_is_not_there_is_named_beside_other_bases_too(tmp_path: Path, models: tuple[Path, Path]) -> None:
+    base_of(str(models[0]), tmp_path / "a.base", tmp_path / "a.job")
+    with pytest.raises(ModelError, match="nowhere: no such directory, and not a hub id"):
+        base_of("nowhere", tmp_path / "b.base", tmp_path / "b.job")
 
 
 def test_an_import_says_what_it_was_made_of(tmp_path: Path, models: tuple[Path, Path]) -> None:
