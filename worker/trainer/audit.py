@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from rapidfuzz.distance import Levenshtein
 
+from app.rounds.spec import LOSSES, SIGNALS
 from worker.trainer.data import Completion, Group
 from worker.trainer.errors import RefusedError
 from worker.trainer.examples import Examples
@@ -107,7 +108,12 @@ def _nothing(examples: Examples) -> str:
     if not examples.unused:
         return "every group is held out or has no preference; collect votes on prompts that are trained on"
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(examples.unused.items()))
-    return f"nothing is left for this loss ({reasons}); collect clear choices, raise max_length, or change the loss"
+    mends = ["collect clear choices", *(["raise max_length"] if examples.unused["too long"] else [])]
+    for signal in SIGNALS:
+        if examples.unused[signal] and signal != "margin":
+            readers = ", ".join(name for name, loss in LOSSES.items() if signal in loss.signals)
+            mends.append(f"use a loss that reads {signal} ({readers})")
+    return f"nothing is left for this loss ({reasons}); {', or '.join(mends)}"
 
 
 def _too_long(groups: Sequence[Group], max_length: int) -> Finding:

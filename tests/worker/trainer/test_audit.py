@@ -129,6 +129,12 @@ def test_nothing_to_train_on_says_why() -> None:
     found = findings(groups)["preferences to train on"]
     assert found.level == "refuse"
     assert "1 both_bad, 2 tie" in found.note
+    assert found.note.endswith(
+        "; collect clear choices, or use a loss that reads tie (rao_kupper, davidson), "
+        "or use a loss that reads both_bad (kto)"
+    )
+    found = findings(groups, max_length=12)["preferences to train on"]
+    assert "(3 too long); collect clear choices, or raise max_length" in found.note
 
 
 def test_what_the_loss_does_not_read_is_counted_by_name() -> None:
