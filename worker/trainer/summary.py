@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.versions.manifest import VersionInfo
+from worker.trainer.stopping import comparable_loss
 
 _FIGURES = {
     "loss": "loss",
@@ -61,6 +62,8 @@ def _facts(info: VersionInfo) -> list[tuple[str, str]]:
     ]
     if metrics.get("published_step") is not None:
         facts.append(("weights published", f"after step {metrics['published_step']:,}"))
+    if worse := _worse(metrics.get("eval") or {}):
+        facts.append(("worse than before", worse))
     if metrics.get("over_kl_budget"):
         facts.append(("over the KL budget", str(metrics["over_kl_budget"])))
     if metrics.get("stopped_early"):
@@ -68,6 +71,19 @@ def _facts(info: VersionInfo) -> list[tuple[str, str]]:
     if metrics.get("displacement_alarm"):
         facts.append(("alarm", str(metrics["displacement_alarm"])))
     return facts
+
+
+def _worse(held_out: Mapping[str, Any]) -> str:
+    """What to tell of published weights whose held-out loss is above that of the start; empty where it is not."""
+    if not held_out:
+        return ""
+    before, after = (comparable_loss(held_out[when]) for when in ("start", "end"))
+    if not after > before:
+        return ""
+    return (
+        f"the held-out loss rose from {before:.4f} to {after:.4f}; lower the learning rate, train for fewer steps, or "
+        "collect more preferences"
+    )
 
 
 def _number(column: Mapping[str, Any], name: str) -> str:

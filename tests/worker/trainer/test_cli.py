@@ -66,6 +66,21 @@ def test_a_file_becomes_a_version(tmp_path: Path, data: Path) -> None:
     assert not (tmp_path / "new.job" / "checkpoints").exists()
 
 
+def test_weights_that_are_worse_than_the_start_are_told(tmp_path: Path, data: Path) -> None:
+    """Held out are the same prompts with the preferences turned about: what is learned is wrong there."""
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    turned = [row | {"chosen": row["rejected"], "rejected": row["chosen"]} for row in rows[20:]]
+    for name, some in (("train", rows[:20]), ("other", turned), ("same", rows[20:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    said = {}
+    for name in ("other", "same"):
+        more = ("--eval-data", str(tmp_path / f"{name}.jsonl"), "--learning-rate", "0.01", "--epochs", "4")
+        result = train(tmp_path / "train.jsonl", tmp_path / name, *more)
+        assert result.exit_code == 0, result.output
+        said[name] = "worse than before" in result.output
+    assert said == {"other": True, "same": False}
+
+
 def test_dry_run_audits_and_trains_nothing(tmp_path: Path, data: Path) -> None:
     result = train(data, tmp_path / "new", "--dry-run")
     assert result.exit_code == 0, result.output
