@@ -15,6 +15,7 @@ from app.comparisons.records import Leased
 from app.comparisons.waiting import why_empty
 from app.db.base import utcnow
 from app.language import _
+from app.projects import guidelines
 from app.projects.reviewing import reviewing_of
 from app.web.deps import Db, Fields, Render, is_htmx, see_other, without_thread
 
@@ -49,7 +50,9 @@ def compare(
     still = leased is None and waiting is not None and waiting == why_empty(db, here.project, me)
     if still and is_htmx(request):
         return Response(status_code=204)
-    return _desk(here, db, render, leased, told=_("A new pair is ready.") if waiting else "")
+    told = _("A new pair is ready.") if waiting else ""
+    news = None if is_htmx(request) else guidelines.news(db, here.project, me)
+    return _desk(here, db, render, leased, told=told, news=news)
 
 
 @router.post("/p/{slug}/compare")
@@ -121,6 +124,13 @@ def undo(here: Reviewing, db: Db, request: Request, render: Render, lease: Annot
     return _desk(here, db, render, leased, told=TAKEN_BACK)
 
 
+@router.post("/p/{slug}/compare/guidelines")
+def read_guidelines(here: Reviewing, db: Db, request: Request, number: Annotated[int, Form()]) -> Response:
+    """A reviewer has read what has changed."""
+    guidelines.read(db, here.project, here.principal.user_id, number)
+    return Response() if is_htmx(request) else see_other(request, f"/p/{here.project.slug}/compare")
+
+
 def _desk(
     here: ProjectContext,
     db: Db,
@@ -130,6 +140,7 @@ def _desk(
     told: str = "",
     notice: str | None = None,
     ahead: bool = False,
+    news: guidelines.News | None = None,
 ) -> HTMLResponse:
     """The page, or for a script the desk with the pair on it; ``told`` is read out, for those who cannot see it."""
     shown = desk.context(db, here.project, here.principal.user_id, leased, ahead=ahead)
@@ -142,6 +153,7 @@ def _desk(
         is_admin=here.is_admin,
         told=told,
         taken_back=told == TAKEN_BACK,
+        news=news,
     )
 
 

@@ -10,9 +10,10 @@ from starlette.responses import HTMLResponse, Response
 
 from app.accounts import access
 from app.accounts.principal import ProjectContext
-from app.language import _, listed, say
+from app.language import _
 from app.lines import with_newlines
-from app.projects import editing, service
+from app.projects import editing, guidelines, service
+from app.projects.asked import CHOICES, in_words
 from app.projects.reviewing import MAX_CRITERIA, reviewing_of
 from app.projects.validation import ProjectInvalidError
 from app.web.deps import Db, Fields, Render, see_other
@@ -21,25 +22,13 @@ router = APIRouter(prefix="/p/{slug}/settings/reviewing", include_in_schema=Fals
 
 Here = Annotated[ProjectContext, access.admin()]
 
-CHOICES = {
-    "mode": (("pair", _("Two answers side by side")), ("ranking", _("Several answers to be put in order"))),
-    "scale": (
-        ("ab", _("A or B")),
-        ("ab_tie", _("A, tie or B")),
-        ("ab_tie_bad", _("A, tie, both bad or B")),
-        ("strength", _("Slightly, clearly or much better on each side; tie; both bad")),
-    ),
-    "comment": (("off", _("Not asked for")), ("optional", _("Optional")), ("required", _("Required"))),
-    "skip_reason": (("off", _("Not asked for")), ("optional", _("Optional")), ("required", _("Required"))),
-    "criterion": (("preference", _("A, tie or B")), ("likert", _("1 to 5 for each answer"))),
-}
 _SPARE_ROWS = 2
 
 
 @router.get("")
-def show(here: Here, render: Render) -> HTMLResponse:
+def show(here: Here, db: Db, render: Render) -> HTMLResponse:
     """The settings as they are."""
-    return _page(render, here, _stored(here))
+    return _page(db, render, here, _stored(here))
 
 
 @router.post("")
@@ -50,13 +39,13 @@ def save(here: Here, request: Request, fields: Fields, db: Db, render: Render) -
     merged = editing.merge(_typed(fields), _stored(here), shown)
     values = merged.values
     if merged.stored:
-        return _page(render, here, values, stored=merged.stored, status=409)
+        return _page(db, render, here, values, stored=merged.stored, status=409)
     wanted = values | {"tags": [line.strip() for line in values["tags"].split("\n") if line.strip()]}
     try:
         service.update_project(db, here.project, actor=here.principal.user_id, reviewing=wanted)
     except ProjectInvalidError as error:
         errors, general = _by_field(error)
-        return _page(render, here, values, shown=shown, errors=errors, general=general, status=422)
+        return _page(db, render, here, values, shown=shown, errors=errors, general=general, status=422)
     told = _("Saved. Pairs shown from now on ask for this.")
     return see_other(request, f"/p/{here.project.slug}/settings/reviewing", flash=told)
 
@@ -66,16 +55,6 @@ def _stored(here: ProjectContext) -> dict[str, Any]:
     values = reviewing_of(here.project.reviewing).model_dump()
     numbers = {name: str(values[name]) for name in ("answers", "comment_min_chars")}
     return values | numbers | {"tags": "\n".join(values["tags"])}
-
-
-def _in_words(name: str, value: Any) -> str:
-    """A setting as people read it on the page."""
-    if name == "criteria":
-        scales = dict(CHOICES["criterion"])
-        return listed(f"{item['label']} ({say(scales[item['scale']])})" for item in value) or _("nothing")
-    if isinstance(value, bool):
-        return _("yes") if value else _("no")
-    return dict(CHOICES.get(name, ())).get(value, value) or _("nothing")
 
 
 def _typed(fields: FormData) -> dict[str, Any]:
@@ -122,6 +101,7 @@ def _by_field(error: ProjectInvalidError) -> tuple[dict[str, str], list[str]]:
 
 
 def _page(
+    db: Db,
     render: Render,
     here: ProjectContext,
     values: dict[str, Any],
@@ -139,9 +119,10 @@ def _page(
         project=here.project,
         values=values,
         shown=shown or editing.marks(_stored(here)),
-        stored={name: _in_words(name, value) for name, value in (stored or {}).items()},
+        stored={name: in_words(name, value) for name, value in (stored or {}).items()},
         criteria=[*values["criteria"], *({"key": "", "label": "", "scale": "preference"} for _ in range(spare))],
         errors=errors,
         general=general or [],
         choices=CHOICES,
+        readers=guidelines.readers(db, here.project),
     )

@@ -16,7 +16,7 @@ from app.errors import ConflictError, NotFoundError
 from app.journal import audit, outbox
 from app.journal.queues import REFILL
 from app.language import _
-from app.projects import schedule
+from app.projects import guidelines, schedule
 from app.projects.aggregation import aggregation_of
 from app.projects.queue import queue_of
 from app.projects.refilling import gate_of, refilling_of
@@ -138,17 +138,26 @@ def update_project(
     if moved and not by_site_admin:  # a path would tell what lies on the server, and what it names becomes a version
         raise ProjectInvalidError([FieldError("base_model", _("only site admins say where the base model lies"))])
     checked = draft(ProjectEdit, current | changes, check_base=moved).model_dump()
+    _write(db, project, current, checked, actor=actor)
+    return project
+
+
+def _write(
+    db: Session, project: Project, current: Mapping[str, Any], checked: Mapping[str, Any], *, actor: UUID | None
+) -> None:
+    """Store what differs, and let follow what follows from it."""
     changed = {field: value for field, value in checked.items() if value != current[field]}
     for field, value in changed.items():
         setattr(project, field, value)
     if "round_schedule" in changed:
         project.next_round_at = _due(project.round_schedule)
     db.flush()
+    if changed.keys() & {"guidelines", "reviewing"}:
+        guidelines.keep(db, project, current, actor=actor)
     if checked["reviewing"]["mode"] != current["reviewing"]["mode"]:
         outbox.enqueue(db, REFILL, str(project.id))  # what waits in the queue is of the other mode
     if changed:
         _record(db, project, actor, "project.update", changed=sorted(changed))
-    return project
 
 
 def has_version(db: Session, project: Project) -> bool:

@@ -5,7 +5,7 @@ from app.db.tables.chats import Chat, ChatAnswer, CompletionLabel
 from app.db.tables.comparisons import Assignment, Comparison, ComparisonItem, ComparisonSlot, Vote
 from app.db.tables.journal import AuditEntry, OutboxMessage, Tick
 from app.db.tables.playground import PlaygroundTurn
-from app.db.tables.projects import Membership, Project
+from app.db.tables.projects import Guidelines, GuidelinesRead, Membership, Project
 from app.db.tables.prompts import Completion, Prompt, PromptUpload
 from app.db.tables.refilling import RefillCount
 from app.db.tables.reviewers import Control, Correction, Standing
@@ -26,6 +26,8 @@ __all__ = [
     "CompletionLabel",
     "Control",
     "Correction",
+    "Guidelines",
+    "GuidelinesRead",
     "LoginFailure",
     "Membership",
     "OutboxMessage",

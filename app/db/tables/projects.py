@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, text
+from sqlalchemy import CheckConstraint, ForeignKey, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, CreatedAt, Id
@@ -30,6 +30,8 @@ class Project(Base):
     slug: Mapped[str] = mapped_column(unique=True)
     name: Mapped[str]
     guidelines: Mapped[str] = mapped_column(default="")
+    guidelines_number: Mapped[int] = mapped_column(default=1, server_default="1")
+    """Of what reviewers are told and asked at present: ``guidelines`` and ``reviewing``; see ``Guidelines``."""
     base_model: Mapped[str]
     """A local directory or a hub id: where version 1 comes from."""
     sampling: Mapped[dict[str, Any]] = mapped_column(default=dict)
@@ -78,6 +80,30 @@ class Project(Base):
     created_by: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[CreatedAt]
     archived_at: Mapped[datetime | None]
+
+
+class Guidelines(Base):
+    """What reviewers were told and asked, as it stood until it changed and stands since. Rows are only ever added."""
+
+    __tablename__ = "guidelines"
+
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """1, 2, …; of the present ones there is a row once they have followed others."""
+    text: Mapped[str]
+    reviewing: Mapped[dict[str, Any]]
+    created_at: Mapped[CreatedAt]
+
+
+class GuidelinesRead(Base):
+    """Which guidelines a reviewer has before them or has said to have read, the latest of a project."""
+
+    __tablename__ = "guidelines_read"
+
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
+    reviewer_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True)
+    number: Mapped[int]
+    read_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 
 class Membership(Base):

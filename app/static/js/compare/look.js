@@ -65,6 +65,12 @@ document.addEventListener("click", (event) => {
   document.getElementById(`answer-${link.dataset.page}`).scrollIntoView({ block: "nearest", inline: "start" });
 });
 
+// Guidelines that have changed.
+document.addEventListener("toggle", ({ target }) => {
+  const [before, now] = target.querySelectorAll("[data-version]");
+  if (now && !target.querySelector("mark")) markDifferences(before, now);
+}, true);
+
 // Whoever walks with Tab into what is folded away sees it.
 document.addEventListener("focusin", (event) => {
   const body = event.target.closest?.(".answers.folded .body");

@@ -16,10 +16,12 @@ export function get(path) {
   return fetch(path, { headers: { "HX-Request": "true", "HX-Current-URL": location.href } });
 }
 
-/** The desk in an answer; null when there is none. */
+/** The desk in an answer; null when there is none. Made under other guidelines, it has the page say so. */
 export function deskIn(html) {
   const page = new DOMParser().parseFromString(html, "text/html");
   const found = page.getElementById("desk");
+  const changed = document.getElementById("changed");
+  if (found && found.dataset.guidelines !== changed.dataset.guidelines) changed.firstElementChild.hidden = false;
   return found && document.adoptNode(found);
 }
 
