@@ -1,6 +1,6 @@
 """How pairs reach reviewers and how votes become preferences: two settings pages of their own."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -10,8 +10,8 @@ from starlette.responses import HTMLResponse, Response
 from app.accounts import access
 from app.accounts.principal import ProjectContext
 from app.language import _, figures
-from app.projects import service
-from app.projects.aggregation import OVERALL, WEIGHTED, Aggregation, aggregation_of
+from app.projects import editing, service
+from app.projects.aggregation import OVERALL, WEIGHTED, aggregation_of
 from app.projects.queue import QueueSettings, queue_of
 from app.projects.reviewing import reviewing_of
 from app.projects.validation import ProjectInvalidError
@@ -39,55 +39,95 @@ AGGREGATION_CHOICES = {
     "undecided": (("tie", _("A tie")), ("drop", _("Left out"))),
     "kept": (("keep", _("Kept, for losses that use them")), ("drop", _("Left out"))),
 }
-_DAYS_AND_SHARES = ("half_life_days", "window_days", "replay_percent")
+_PREFIXES = {"margins": "margin", "criteria_weights": "weight"}
+"""How fields of a group begin."""
 _MARGINS = ("slightly", "clearly", "much")
 
 
 @router.get("/queue")
 def queue(here: Here, render: Render) -> HTMLResponse:
     """The settings of the queue and of its checks."""
-    return _queue_page(render, here, queue_of(here.project.queue).model_dump())
+    return _queue_page(render, here, _stored_queue(here))
 
 
 @router.post("/queue")
 def save_queue(here: Here, request: Request, fields: Fields, db: Db, render: Render) -> Response:
-    """Change them all, or show the form again with what is wrong."""
-    values: dict[str, Any] = {
-        name: _typed(fields, name) for name in QueueSettings.model_fields if name != "own_prompts"
-    }
-    values["own_prompts"] = bool(_text(fields, "own_prompts"))
+    """Store what was changed in the form, or show it again with what is wrong or was changed by somebody else, too."""
+    service.hold(db, here.project)
+    typed: dict[str, Any] = {name: _typed(fields, name) for name in QueueSettings.model_fields if name != "own_prompts"}
+    typed["own_prompts"] = bool(_text(fields, "own_prompts"))
+    shown = _text(fields, editing.MARKS)
+    merged = editing.merge(typed, _stored_queue(here), shown)
+    if merged.stored:
+        return _queue_page(render, here, merged.values, stored=merged.stored, status=409)
     try:
-        service.update_project(db, here.project, actor=here.principal.user_id, queue=_given(values))
+        service.update_project(db, here.project, actor=here.principal.user_id, queue=_given(merged.values))
     except ProjectInvalidError as error:
         errors, general = _by_field(error, "queue")
-        return _queue_page(render, here, values, errors=errors, general=general, status=422)
+        return _queue_page(render, here, merged.values, shown=shown, errors=errors, general=general, status=422)
     return _saved(request, here, "queue", _("Saved. Pairs handed out from now on follow this."))
 
 
 @router.get("/preferences")
 def preferences(here: Here, render: Render) -> HTMLResponse:
     """The settings by which votes become preferences."""
-    return _preferences_page(render, here, aggregation_of(here.project.aggregation).model_dump())
+    return _preferences_page(render, here, _stored_preferences(here))
 
 
 @router.post("/preferences")
 def save_preferences(here: Here, request: Request, fields: Fields, db: Db, render: Render) -> Response:
-    """Change them all, or show the form again with what is wrong."""
-    values: dict[str, Any] = {
-        name: _typed(fields, name)
-        for name in ("method", "undecided", "ties", "both_bad", "criteria", *_DAYS_AND_SHARES)
-    }
-    values |= {name: bool(_text(fields, name)) for name in ("skill", "corrections")}
-    values["margins"] = {name: _typed(fields, f"margin-{name}") for name in _MARGINS}
-    keys = reviewing_of(here.project.reviewing).criteria_by_key
-    values["criteria_weights"] = {key: weight for key in keys if (weight := _typed(fields, f"weight-{key}"))}
-    wanted = _given(values) | {"margins": _given(values["margins"])}
+    """Store what was changed in the form, or show it again with what is wrong or was changed by somebody else, too."""
+    service.hold(db, here.project)
+    current, shown = _stored_preferences(here), _text(fields, editing.MARKS)
+    merged = editing.merge(_typed_preferences(fields, current), current, shown)
+    if merged.stored:
+        return _preferences_page(render, here, merged.values, stored=merged.stored, status=409)
     try:
-        service.update_project(db, here.project, actor=here.principal.user_id, aggregation=wanted)
+        service.update_project(db, here.project, actor=here.principal.user_id, aggregation=_nested(merged.values))
     except ProjectInvalidError as error:
         errors, general = _by_field(error, "aggregation")
-        return _preferences_page(render, here, values, errors=errors, general=general, status=422)
+        return _preferences_page(render, here, merged.values, shown=shown, errors=errors, general=general, status=422)
     return _saved(request, here, "preferences", _("Saved. Rounds that start from now on read votes this way."))
+
+
+def _stored_queue(here: ProjectContext) -> dict[str, Any]:
+    """The settings as the form holds them."""
+    return {name: _held(value) for name, value in queue_of(here.project.queue).model_dump().items()}
+
+
+def _stored_preferences(here: ProjectContext) -> dict[str, Any]:
+    """The same, those of a group by dotted names; with a weight, or none, for each criterion that is asked for."""
+    values = aggregation_of(here.project.aggregation).model_dump()
+    margins, weights = values.pop("margins"), values.pop("criteria_weights")
+    keys = reviewing_of(here.project.reviewing).criteria_by_key
+    held = {name: _held(value) for name, value in values.items()}
+    held |= {f"margins.{name}": _held(margins[name]) for name in _MARGINS}
+    return held | {f"criteria_weights.{key}": _held(weights.get(key)) for key in keys}
+
+
+def _typed_preferences(fields: FormData, current: Mapping[str, Any]) -> dict[str, Any]:
+    """What was typed; of a criterion that the form did not have, the weight that is stored."""
+    typed: dict[str, Any] = {}
+    for name, now in current.items():
+        group, _dot, key = name.partition(".")
+        field = f"{_PREFIXES[group]}-{key}" if key else name
+        if isinstance(now, bool):
+            typed[name] = bool(_text(fields, field))
+        else:
+            typed[name] = now if group == "criteria_weights" and field not in fields else _typed(fields, field)
+    return typed
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as the service takes them, those left empty left out."""
+    nested: dict[str, Any] = {}
+    for name, value in _given(values).items():
+        group, _dot, key = name.partition(".")
+        if key:
+            nested.setdefault(group, {})[key] = value
+        else:
+            nested[name] = value
+    return nested
 
 
 def _text(fields: FormData, name: str) -> str:
@@ -101,19 +141,33 @@ def _typed(fields: FormData, name: str) -> str:
     return f"{text}?" if number is None else number
 
 
-def _as_typed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values as they stand in the form, numbers as the language of now writes them."""
-    return {name: _as_typed(value) if isinstance(value, Mapping) else _written(value) for name, value in values.items()}
-
-
-def _written(value: Any) -> Any:
-    if value is None or isinstance(value, bool):
+def _held(value: Any) -> Any:
+    """A setting as its field holds it, a number with a point."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
         return value
-    text = f"{value:.12g}" if isinstance(value, float) else str(value)
-    return figures.in_field(text) if figures.is_number(text) else text
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
-def _given(values: dict[str, Any]) -> dict[str, Any]:
+def _as_typed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as people of the language of now would type them."""
+    return {
+        name: figures.in_field(value) if isinstance(value, str) and figures.is_number(value) else value
+        for name, value in values.items()
+    }
+
+
+def _in_words(stored: Mapping[str, Any] | None, choices: Mapping[str, Iterable[tuple[str, str]]]) -> dict[str, str]:
+    """Settings as people read them on the page. choices: of those that are chosen from some."""
+    words: dict[str, str] = {}
+    for name, value in _as_typed(stored or {}).items():
+        named = _("yes") if value is True else _("no") if value is False else dict(choices.get(name, ())).get(value)
+        words[name] = named or value or _("nothing")
+    return words
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     """Without what was left empty: that takes its default."""
     return {name: value for name, value in values.items() if value != ""}
 
@@ -140,6 +194,8 @@ def _queue_page(
     here: ProjectContext,
     values: dict[str, Any],
     *,
+    shown: str = "",
+    stored: Mapping[str, Any] | None = None,
     errors: dict[str, str] | None = None,
     general: list[str] | None = None,
     status: int = 200,
@@ -149,6 +205,8 @@ def _queue_page(
         status=status,
         project=here.project,
         values=_as_typed(values),
+        shown=shown or editing.marks(_stored_queue(here)),
+        stored=_in_words(stored, QUEUE_CHOICES),
         errors=errors or {},
         general=general or [],
         choices=QUEUE_CHOICES,
@@ -161,6 +219,8 @@ def _preferences_page(
     here: ProjectContext,
     values: dict[str, Any],
     *,
+    shown: str = "",
+    stored: Mapping[str, Any] | None = None,
     errors: dict[str, str] | None = None,
     general: list[str] | None = None,
     status: int = 200,
@@ -168,18 +228,22 @@ def _preferences_page(
     criteria = reviewing_of(here.project.reviewing).criteria
     choices = [(OVERALL, _("The choice itself")), (WEIGHTED, _("All criteria, weighed into one"))]
     choices += [(item.key, _("%(name)s alone", name=item.label)) for item in criteria]
-    if values["criteria"] not in dict(choices):  # asked for earlier, and no longer
-        choices.append((values["criteria"], _("%(name)s alone", name=values["criteria"])))
+    for name in (values["criteria"], (stored or {}).get("criteria", OVERALL)):
+        if name not in dict(choices):  # asked for earlier, and no longer
+            choices.append((name, _("%(name)s alone", name=name)))
+    kept = AGGREGATION_CHOICES["kept"]
+    named = {**AGGREGATION_CHOICES, "ties": kept, "both_bad": kept, "criteria": choices}
     return render(
         "projects/aggregation.html",
         status=status,
         project=here.project,
         values=_as_typed(values),
+        shown=shown or editing.marks(_stored_preferences(here)),
+        stored=_in_words(stored, named),
         errors=errors or {},
         general=general or [],
         choices=AGGREGATION_CHOICES,
         criteria=criteria,
         criteria_choices=choices,
         margins=_MARGINS,
-        defaults=Aggregation(),
     )

@@ -1,6 +1,7 @@
 """What admins see of their votes as preferences: the summary, contradictions, drift, and the two settings pages."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -10,7 +11,7 @@ from app.db.session import transaction
 from app.db.tables import Project
 from app.preferences.drift import drift
 from tests.factories import rows
-from tests.fixtures.portal import Caller, Portal
+from tests.fixtures.portal import Caller, Portal, marks
 
 
 @pytest.fixture
@@ -106,3 +107,64 @@ def test_the_settings_pages_keep_what_is_right_and_say_what_is_wrong(portal: Por
     assert ann.post("/p/tone/settings/queue", {"repeat_after": "1.000"}, headers=german).status_code == 422
     page = ann.get("/p/tone/preferences")
     assert "of the last 90 days, at most 0 % of them learned before" in page.text
+
+
+def settings_of(portal: Portal) -> tuple[dict[str, Any], dict[str, Any]]:
+    with portal.db() as db:
+        project = db.scalars(select(Project)).one()
+        return project.queue, project.aggregation
+
+
+def test_two_admins_keep_what_each_changed_in_the_queue_and_are_asked_where_both_did(
+    portal: Portal, ann: Caller
+) -> None:
+    """The form's own values, as a browser sends them; German marks in it are no change."""
+    form = {"order": "oldest", "min_seconds": "0", "own_prompts": "1", "bad_faith": "report", "gold_percent": "2.5"}
+    form |= {"daily_goal": "", "attention_percent": "0", "repeat_percent": "0", "repeat_after": "20"}
+    form |= {"qualification_pairs": "0", "qualification_percent": "70"}
+    ann.post("/p/tone/settings/queue", form)
+    shown = {"shown": marks(ann.get("/p/tone/settings/queue").text)}
+    ann.post("/p/tone/settings/queue", form | shown | {"daily_goal": "20", "order": "random"})
+    del form["own_prompts"]
+    german = {"Accept-Language": "de"}
+    typed = form | shown | {"min_seconds": "1,5", "gold_percent": "2,5"}
+    assert ann.post("/p/tone/settings/queue", typed, headers=german).status_code == 303
+    both, _ = settings_of(portal)
+    assert (both["daily_goal"], both["order"], both["min_seconds"], both["own_prompts"]) == (20, "random", 1.5, False)
+    late = form | shown | {"daily_goal": "30", "order": "newest", "repeat_percent": "5"}
+    answer = ann.post("/p/tone/settings/queue", late)
+    assert answer.status_code == 409
+    assert "Somebody else has changed the same settings" in answer.text
+    assert all(text in answer.text for text in ('value="30"', 'dir="auto">20<', "selected>Newest", ">By chance<"))
+    assert 'name="min_seconds" type="text" value="1.5"' in answer.text, "what only the other changed is in the form"
+    assert settings_of(portal)[0] == both
+    again = late | {"min_seconds": "1.5", "shown": marks(answer.text)}
+    assert ann.post("/p/tone/settings/queue", again).status_code == 303
+    now, _ = settings_of(portal)
+    assert now == both | {"daily_goal": 30, "order": "newest", "repeat_percent": 5}
+
+
+def test_two_admins_keep_what_each_changed_of_how_votes_become_preferences(portal: Portal, ann: Caller) -> None:
+    helpful = {"key": "helpful", "label": "Helpful", "scale": "preference"}
+    brief = {"key": "brief", "label": "Brief", "scale": "preference"}
+    with transaction(portal.factory) as db:
+        db.scalars(select(Project)).one().reviewing = {"criteria": [helpful]}
+    form = {"method": "each", "undecided": "tie", "half_life_days": "", "window_days": "", "replay_percent": ""}
+    form |= {"criteria": "weighted", "weight-helpful": "2", "ties": "keep", "both_bad": "keep", "corrections": "1"}
+    form |= {"margin-slightly": "0", "margin-clearly": "0.5", "margin-much": "1"}
+    ann.post("/p/tone/settings/preferences", form)
+    shown = {"shown": marks(ann.get("/p/tone/settings/preferences").text)}
+    with transaction(portal.factory) as db:  # a criterion more, weighed by an admin who saw it
+        db.scalars(select(Project)).one().reviewing = {"criteria": [helpful, brief]}
+    other = form | {"shown": marks(ann.get("/p/tone/settings/preferences").text)}
+    other |= {"weight-brief": "3", "margin-much": "1.5", "window_days": "90", "ties": "drop"}
+    ann.post("/p/tone/settings/preferences", other)
+    mine = form | shown | {"skill": "1", "weight-helpful": "4", "margin-much": "1"}
+    assert ann.post("/p/tone/settings/preferences", mine).status_code == 303
+    _, both = settings_of(portal)
+    assert (both["window_days"], both["ties"], both["skill"], both["margins"]["much"]) == (90, "drop", True, 1.5)
+    assert both["criteria_weights"] == {"helpful": 4, "brief": 3}
+    answer = ann.post("/p/tone/settings/preferences", form | shown | {"margin-much": "2", "weight-helpful": "5"})
+    assert answer.status_code == 409
+    assert all(text in answer.text for text in ('value="2"', 'dir="auto">1.5<', 'value="5"', 'dir="auto">4<'))
+    assert settings_of(portal)[1] == both
