@@ -21,7 +21,7 @@ router = APIRouter(prefix="/api/v1", tags=["comparisons"])
 @router.post(
     "/projects/{slug}/comparisons/next",
     response_model=ComparisonOut,
-    responses={204: {"description": "No pair is ready for you at this moment."}},
+    responses={204: {"description": "No pair is ready for you at this moment."}, 409: problem("`project_archived`.")},
 )
 @without_thread
 def take_next(here: Annotated[ProjectContext, access.api_reviewer("votes:write")], db: Db) -> ComparisonOut | Response:
@@ -75,7 +75,8 @@ def keep(comparison_id: UUID, me: Annotated[Principal, access.api_by_id("votes:w
     status_code=201,
     responses={
         409: problem(
-            "`vote_frozen`: a round has learned from it. `idempotency_key_reused`: sent before with another vote."
+            "`vote_frozen`: a round has learned from it. `idempotency_key_reused`: sent before with another vote. "
+            "`project_archived`: it takes no votes."
         )
     },
 )

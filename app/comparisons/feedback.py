@@ -26,6 +26,7 @@ from app.db.ids import blurred_id, new_id
 from app.db.tables import Assignment, Comparison, ComparisonSlot, Completion, Project, Vote
 from app.errors import ConflictError
 from app.language import _
+from app.projects.archived import refuse_archived
 from app.projects.reviewing import reviewing_of
 
 NO_SLOT = -1
@@ -77,6 +78,7 @@ def record_feedback(
         KeyReusedError: the key was sent before with something else.
         PairInReviewError: the pair is this person's to judge blind.
         VoteFrozenError: a round has read what this would replace.
+        ProjectArchivedError: the project takes no votes.
     """
     now = now or utcnow()
     ballot = checked(Ballot(choice, strength=strength, comment=comment), idempotency_key)
@@ -98,6 +100,7 @@ def record_feedback(
         ):  # fmt: skip
             raise KeyReusedError(idempotency_key or "")
         return Preferred(stored, counted=_has_place(db, stored.assignment_id), replayed=True)
+    refuse_archived(project)
     mine, revision = _mine(db, project, comparison, user_id, left, now)
     vote = db.scalars(
         insert(Vote)

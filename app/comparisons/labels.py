@@ -12,6 +12,7 @@ from app.comparisons.errors import KeyReusedError
 from app.comparisons.records import Ballot
 from app.db.ids import new_id
 from app.db.tables import Completion, CompletionLabel, Project
+from app.projects.archived import refuse_archived
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ def record_label(
     Raises:
         VoteInvalidError: the comment or the key cannot be stored.
         KeyReusedError: the key was sent before with something else.
+        ProjectArchivedError: the project takes no thumbs.
     """
     said = checked(Ballot("tie", comment=comment), idempotency_key)  # the rules for comments and keys are the same
     db.execute(select(Completion.id).where(Completion.id == completion.id).with_for_update(key_share=True))
@@ -47,6 +49,7 @@ def record_label(
             if (stored.completion_id, stored.desirable, stored.comment) != (completion.id, desirable, said.comment):
                 raise KeyReusedError(idempotency_key)
             return Labelled(stored, replayed=True)
+    refuse_archived(project)
     last = db.scalar(
         mine.where(CompletionLabel.completion_id == completion.id)
         .order_by(CompletionLabel.revision.desc())

@@ -12,6 +12,7 @@ from app.comparisons.holding import expire_leases, in_hand
 from app.comparisons.records import Leased
 from app.db.base import utcnow
 from app.db.tables import Project
+from app.projects.archived import refuse_archived
 from app.projects.queue import queue_of
 
 _RNG = SystemRandom()
@@ -30,6 +31,9 @@ def lease_next(
 
     Where the project checks its reviewers, the comparison may be a check (``app.comparisons.checks``); in a
     qualification round it is. A reviewer in quarantine is given nothing new. ``rng`` decides what and when.
+
+    Raises:
+        ProjectArchivedError: nobody is handed anything there.
     """
     now = now or utcnow()
     return _next(db, project, reviewer_id, now, shown_at=now, rng=rng)
@@ -66,6 +70,7 @@ def _next(
     showing_since: datetime | None = None,
     rng: Random,
 ) -> Leased | None:
+    refuse_archived(project)
     found = in_hand(db, project, reviewer_id, now, shown_at=shown_at, holding=holding, showing_since=showing_since)
     if found:
         return found

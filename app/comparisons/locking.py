@@ -22,7 +22,8 @@ from app.projects.reviewing import Reviewing, reviewing_of
 _LOCK = Direct(
     text("""
     SELECT c.id AS comparison_id, c.project_id, c.first_left, c.state AS comparison_state, c.mode, c.strategy,
-           s.slot, s.state, s.assignment_id, pr.lease_seconds, pr.round_every_votes, pr.reviewing, pr.queue
+           s.slot, s.state, s.assignment_id, pr.lease_seconds, pr.round_every_votes, pr.reviewing, pr.queue,
+           pr.archived_at IS NOT NULL AS archived
     FROM comparisons c
     JOIN comparison_slots s ON s.comparison_id = c.id
     JOIN projects pr ON pr.id = c.project_id
@@ -91,6 +92,8 @@ class Locked:
     """When the reviewer was given it to look at."""
     min_seconds: float
     """How long they have to look before a choice is taken."""
+    archived: bool
+    """The project takes no votes."""
 
 
 def lock(
@@ -140,4 +143,5 @@ def lock(
         judged=mine["judged"],
         shown_at=mine["shown_at"],
         min_seconds=queue.min_seconds,
+        archived=first["archived"],
     )

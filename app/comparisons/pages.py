@@ -40,13 +40,15 @@ def compare(
     """
     me = here.principal.user_id
     leased = None
-    if again is not None:
+    archived = here.project.archived_at is not None
+    if again is not None and not archived:
         leased = service.load_lease(db, reviewer_id=me, assignment_id=again)
         if leased is None or leased.project_id != here.project.id:
             raise LeaseNotFoundError
         if not queries.is_changeable(db, again):
             raise VoteFrozenError
-    leased = leased or service.lease_next(db, project=here.project, reviewer_id=me)
+    if not archived:
+        leased = leased or service.lease_next(db, project=here.project, reviewer_id=me)
     still = leased is None and waiting is not None and waiting == why_empty(db, here.project, me)
     if still and is_htmx(request):
         return Response(status_code=204)

@@ -36,6 +36,7 @@ from app.db.base import utcnow
 from app.db.direct import Direct, Row
 from app.db.tables import Project
 from app.lines import with_newlines
+from app.projects.archived import ProjectArchivedError
 
 _BY_KEY = Direct(text("SELECT * FROM votes WHERE reviewer_id = :reviewer AND idempotency_key = :key"))
 
@@ -97,6 +98,7 @@ def record_vote(
         VoteFrozenError: a round has read the vote that this one would replace.
         JudgedMeanwhileError: there is a vote that this ``first`` one would replace.
         VersionsKnownError: the versions were shown after the vote that this one would replace.
+        ProjectArchivedError: the project takes no votes.
         VoteTooFastError: the pair was looked at for less than the project asks for.
     """
     ballot = checked(
@@ -120,12 +122,7 @@ def record_vote(
     stored = _replay(db, reviewer_id, idempotency_key, locked, ballot)
     if stored:
         return stored
-    if first and locked.latest not in (None, "undone"):
-        raise JudgedMeanwhileError
-    if locked.frozen:
-        raise VoteFrozenError
-    if locked.revealed and choice in COUNTED:
-        raise VersionsKnownError
+    _refuse_late(locked, choice, first=first)
     ballot = measured(ballot, shown_at=locked.shown_at, now=now)
     if not locked.judged and source != "feedback":
         require_dwell(ballot, shown_at=locked.shown_at, now=now, min_seconds=locked.min_seconds)
@@ -139,6 +136,18 @@ def record_vote(
     if change.assignment_state == "voted" and locked.revision == 0:
         wake.round_if_due(db, project_id=locked.project_id, every=locked.round_every_votes)
     return _recorded(row, replayed=False)
+
+
+def _refuse_late(locked: Locked, choice: Choice, *, first: bool) -> None:
+    """What has happened since the pair was shown may leave no room for another word on it."""
+    if locked.archived:
+        raise ProjectArchivedError
+    if first and locked.latest not in (None, "undone"):
+        raise JudgedMeanwhileError
+    if locked.frozen:
+        raise VoteFrozenError
+    if locked.revealed and choice in COUNTED:
+        raise VersionsKnownError
 
 
 def undo_vote(
@@ -157,9 +166,12 @@ def undo_vote(
         LeaseNotFoundError: this reviewer never held that comparison.
         NothingToUndoError: nothing was said of it yet.
         VoteFrozenError: a round has read the vote.
+        ProjectArchivedError: the project takes no votes, and none back.
     """
     now = now or utcnow()
     locked = lock(db, reviewer_id, assignment_id, comparison_id, project_id)
+    if locked.archived:
+        raise ProjectArchivedError
     if locked.latest is None:
         raise NothingToUndoError
     if locked.latest != "undone":

@@ -11,12 +11,22 @@ from app.comparisons.qualifying import Bar, bar
 from app.db.tables import Project
 
 Why = Literal[
-    "paused", "unqualified", "no_gold", "importing", "import_failed", "no_model", "no_prompts", "engine_down", "filling"
+    "archived",
+    "paused",
+    "unqualified",
+    "no_gold",
+    "importing",
+    "import_failed",
+    "no_model",
+    "no_prompts",
+    "engine_down",
+    "filling",
 ]
-"""paused: the reviewer is in quarantine · unqualified: the qualification round was not passed · no_gold: it cannot go
-on, for its pairs have run out · importing: version 1 is being brought in · import_failed: that did not work ·
-no_model: nobody has started it · no_prompts: there is nothing to answer · engine_down: the refill has a problem ·
-filling: new pairs are on their way (there is no end to them: what somebody has judged is replaced)."""
+"""archived: the project is put aside · paused: the reviewer is in quarantine · unqualified: the qualification round was
+not passed · no_gold: it cannot go on, for its pairs have run out · importing: version 1 is being brought in ·
+import_failed: that did not work · no_model: nobody has started it · no_prompts: there is nothing to answer ·
+engine_down: the refill has a problem · filling: new pairs are on their way (there is no end to them: what somebody has
+judged is replaced)."""
 
 _FACTS = text("""
     SELECT
@@ -30,12 +40,14 @@ _FACTS = text("""
 _OF_BAR: dict[Bar, Why] = {"paused": "paused", "failed": "unqualified", "qualifying": "no_gold", "new": "no_gold"}
 
 
-Hindered = Literal["paused", "unqualified", "no_gold", "first_part"]
+Hindered = Literal["archived", "paused", "unqualified", "no_gold", "first_part"]
 """As in ``Why``; and first_part: gold pairs wait, and real work comes after them."""
 
 
 def hindered(db: Session, project: Project, reviewer_id: UUID) -> Hindered | None:
     """What stands between a reviewer and the work in the queue, before they ask for a pair; null: nothing."""
+    if project.archived_at is not None:
+        return "archived"
     kept = bar(db, project, reviewer_id)
     if kept is None:
         return None
@@ -46,6 +58,8 @@ def hindered(db: Session, project: Project, reviewer_id: UUID) -> Hindered | Non
 
 def why_empty(db: Session, project: Project, reviewer_id: UUID) -> Why:
     """The first reason that holds for this reviewer."""
+    if project.archived_at is not None:
+        return "archived"
     kept = bar(db, project, reviewer_id)
     if kept is not None:
         return _OF_BAR[kept]

@@ -31,6 +31,7 @@ from app.playground.errors import (
     TurnNotFoundError,
     TurnTakenError,
 )
+from app.projects.archived import refuse_archived
 from app.projects.queue import queue_of
 from app.prompts.conversations import digest, normalise
 from app.prompts.service import add_prompts
@@ -60,6 +61,7 @@ def open_turn(
         blind: the person may be asked to judge these versions' answers elsewhere; so of everybody but admins.
 
     Raises:
+        ProjectArchivedError: nobody is asked for a choice there.
         NoModelError: the project has no version yet.
         NotYetError: the parent's answers are not whole, or nobody chose between them.
         ConversationError: nothing was asked, or too much.
@@ -72,6 +74,7 @@ def open_turn(
             PlaygroundTurn.created_at < utcnow() - KEPT_UNCHOSEN,
         )
     )
+    refuse_archived(project)
     now = current(db, project)
     if now is None:
         raise NoModelError(
@@ -175,6 +178,7 @@ def choose(
                 mend=_("Ask another question."),
             )
         return
+    refuse_archived(project)
     if turn.state not in ("streaming", "done"):
         raise TurnLostError(_("At least one of the answers was not written to its end."), mend=_("Ask again."))
     now = utcnow()
@@ -209,11 +213,14 @@ def _so_far(parent: PlaygroundTurn | None, side: str | None) -> list[dict[str, s
 
 
 def _become_vote(db: Session, turn: PlaygroundTurn, rng: Random) -> None:
-    """Prompt, completions, comparison and vote. Answers that cannot be compared leave the choice on the turn alone."""
+    """Prompt, completions, comparison and vote. Where the answers cannot be compared, or the project was archived
+    meanwhile, the choice stays on the turn alone."""
     answers = [turn.answers[side] for side in SIDES]
     if not all(answer["storable"] for answer in answers) or answers[0]["ids"] == answers[1]["ids"]:
         return
     project = db.get_one(Project, turn.project_id)
+    if project.archived_at is not None:
+        return
     prompt = add_prompts(db, project, [turn.messages], source="playground", created_by=turn.user_id).outcomes[0].prompt
     left, right = (
         Completion(

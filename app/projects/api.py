@@ -11,7 +11,7 @@ from app.db.tables import Project
 from app.insights.refill import refill
 from app.projects import queries, service
 from app.projects.schemas import MemberIn, MemberOut, ProjectChange, ProjectIn, ProjectOut, ProjectPage, RefillOut
-from app.rounds.service import request_import
+from app.rounds import service as rounds
 from app.web.deps import Db
 from app.web.problems import problem
 
@@ -32,7 +32,7 @@ def create(
     error at once in `errors`: a model directory without safetensors, an unknown loss, a setting the loss does not read.
     """
     project = service.create_project(db, **body.model_dump(), created_by=me.user_id)
-    request_import(db, project, requested_by=me.user_id)
+    rounds.request_import(db, project, requested_by=me.user_id)
     response.headers["Location"] = f"/api/v1/projects/{project.slug}"
     return ProjectOut.model_validate(project)
 
@@ -43,9 +43,12 @@ def list_projects(
     db: Db,
     cursor: Annotated[UUID | None, Query(description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    archived: Annotated[bool, Query(description="Those that are archived, in place of the others.")] = False,
 ) -> ProjectPage:
     """The projects you take part in, newest first. Site admins take part in all."""
-    found = queries.mine(db, user_id=me.user_id, is_site_admin=me.is_site_admin, after=cursor, limit=limit + 1)
+    found = queries.mine(
+        db, user_id=me.user_id, is_site_admin=me.is_site_admin, archived=archived, after=cursor, limit=limit + 1
+    )
     items = [_shown(item.project, item.role) for item in found[:limit]]
     return ProjectPage(items=items, next_cursor=items[-1].id if len(found) > limit else None)
 
@@ -74,6 +77,21 @@ def change(
         **body.model_dump(exclude_unset=True),
     )
     return ProjectOut.model_validate(project)
+
+
+@router.post("/{slug}/archive", responses={409: problem("`round_already_active`: wait for it, or cancel it.")})
+def archive(here: Annotated[ProjectContext, access.api_admin("projects:write")], db: Db) -> ProjectOut:
+    """Put the project aside: it leaves the lists and takes no votes, prompts or rounds (409 `project_archived`).
+
+    Nothing is lost: settings, votes, versions and exports can be read as before.
+    """
+    return ProjectOut.model_validate(rounds.archive(db, here.project, actor=here.principal.user_id))
+
+
+@router.post("/{slug}/restore")
+def restore(here: Annotated[ProjectContext, access.api_admin("projects:write")], db: Db) -> ProjectOut:
+    """Take an archived project back into use. Rounds come at the next time of its schedule."""
+    return ProjectOut.model_validate(rounds.restore(db, here.project, actor=here.principal.user_id))
 
 
 @router.get("/{slug}/refill")

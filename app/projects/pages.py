@@ -40,13 +40,15 @@ def home(
     db: Db,
     render: Render,
     show_all: Annotated[bool, Query(alias="all")] = False,
+    archived: bool = False,
 ) -> Response:
-    """The projects somebody takes part in; who has one goes straight there, unless asking for all."""
-    mine = queries.mine(db, user_id=me.user_id, is_site_admin=me.is_site_admin)
-    if len(mine) == 1 and not show_all:
+    """The projects somebody takes part in; who has one goes straight there, unless asking for all or for old ones."""
+    mine = queries.mine(db, user_id=me.user_id, is_site_admin=me.is_site_admin, archived=archived)
+    if len(mine) == 1 and not show_all and not archived:
         return see_other(request, f"/p/{mine[0].project.slug}")
+    others = queries.mine(db, user_id=me.user_id, is_site_admin=me.is_site_admin, archived=not archived, limit=1)
     shown = [(item, overview(db, item.project)) for item in mine]
-    return render("projects/list.html", projects=shown)
+    return render("projects/list.html", projects=shown, archived=archived, others=bool(others))
 
 
 @router.get("/p/{slug}")

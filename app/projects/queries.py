@@ -27,14 +27,24 @@ class Member:
     role: str
 
 
-def mine(db: Session, *, user_id: UUID, is_site_admin: bool, after: UUID | None = None, limit: int = 200) -> list[Mine]:
+def mine(
+    db: Session,
+    *,
+    user_id: UUID,
+    is_site_admin: bool,
+    archived: bool = False,
+    after: UUID | None = None,
+    limit: int = 200,
+) -> list[Mine]:
     """Projects this person takes part in, newest first; a site admin takes part in all, as admin.
 
     Args:
+        archived: those that are put aside, in place of the others.
         after: continue below this project (a cursor).
     """
     membership = (Membership.project_id == Project.id) & (Membership.user_id == user_id)
-    query = select(Project, Membership.role).outerjoin(Membership, membership).where(Project.archived_at.is_(None))
+    query = select(Project, Membership.role).outerjoin(Membership, membership)
+    query = query.where(Project.archived_at.is_not(None) if archived else Project.archived_at.is_(None))
     if not is_site_admin:
         query = query.where(Membership.role.is_not(None))
     if after is not None:

@@ -166,6 +166,9 @@ class ProjectOut(BaseModel):
     next_round_at: datetime | None
     refill_problem: str | None = Field(description="Why no new pairs can be made at present; null: nothing is wrong.")
     created_at: datetime
+    archived_at: datetime | None = Field(
+        description="Since when it is archived and takes no votes, prompts or rounds; null: it is in use."
+    )
 
     def for_reviewers(self) -> "ProjectOut":
         """Without what tells of the server (where the base model lies, where machines meet), nor of checks."""

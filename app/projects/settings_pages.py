@@ -11,7 +11,7 @@ from app.language import _, listed, sentence
 from app.projects import forms, service
 from app.projects.form_sections import SECTIONS
 from app.projects.validation import FieldError, ProjectInvalidError
-from app.rounds.service import request_import
+from app.rounds import service as rounds
 from app.web.deps import Db, Fields, Render, see_other
 
 router = APIRouter(include_in_schema=False)
@@ -34,7 +34,7 @@ def create(
     except ProjectInvalidError as error:
         form.add_errors(error.errors)
         return render("projects/new.html", status=422, form=form, sections=SECTIONS, fixed={})
-    request_import(db, project, requested_by=me.user_id)
+    rounds.request_import(db, project, requested_by=me.user_id)
     told = _("%(name)s is made. Its base model is being imported; add prompts meanwhile.", name=project.name)
     return see_other(request, f"/p/{project.slug}", flash=told)
 
@@ -67,6 +67,21 @@ def change(
         told = _("Saved. Rounds that start from now on use these settings.")
         return see_other(request, f"/p/{project.slug}/settings", flash=told)
     return render("projects/settings.html", status=422, **_shown(db, here, form))
+
+
+@router.post("/p/{slug}/settings/archive")
+def archive(here: Annotated[ProjectContext, access.admin()], request: Request, db: Db) -> Response:
+    """Put the project aside."""
+    rounds.archive(db, here.project, actor=here.principal.user_id)
+    told = _("Archived. Nothing comes in any more, and everything can still be read.")
+    return see_other(request, f"/p/{here.project.slug}/settings", flash=told)
+
+
+@router.post("/p/{slug}/settings/restore")
+def restore(here: Annotated[ProjectContext, access.admin()], request: Request, db: Db) -> Response:
+    """Take it back into use."""
+    rounds.restore(db, here.project, actor=here.principal.user_id)
+    return see_other(request, f"/p/{here.project.slug}/settings", flash=_("The project is in use again."))
 
 
 def _shown(db: Db, here: ProjectContext, form: forms.FormState) -> dict[str, Any]:

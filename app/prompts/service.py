@@ -16,6 +16,7 @@ from app.errors import NotFoundError
 from app.journal import audit, outbox
 from app.journal.queues import REFILL
 from app.language import _
+from app.projects.archived import refuse_archived
 from app.prompts.conversations import Conversation, digest, is_held_out
 from app.prompts.upload import RowError, parse_upload
 
@@ -67,7 +68,11 @@ def add_prompts(
 
     Args:
         source: 'api', 'file', 'form', 'chat' or 'demo'.
+
+    Raises:
+        ProjectArchivedError: the project takes none.
     """
+    refuse_archived(project)
     digests = [digest(conversation) for conversation in conversations]
     rows = {
         key: {

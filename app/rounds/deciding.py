@@ -23,7 +23,9 @@ logger = logging.getLogger(__name__)
 
 def open_gates(db: Session) -> list[UUID]:
     """Candidates that people compare at present."""
-    return list(db.scalars(select(Version.id).where(Version.gate_state == "open").order_by(Version.id)))
+    query = select(Version.id).join(Project, Project.id == Version.project_id)
+    query = query.where(Version.gate_state == "open", Project.archived_at.is_(None))
+    return list(db.scalars(query.order_by(Version.id)))
 
 
 def decide(db: Session, version_id: UUID, *, settings: Settings) -> bool:

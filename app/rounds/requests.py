@@ -14,6 +14,7 @@ from app.journal import audit
 from app.journal.outbox import enqueue
 from app.journal.queues import RUN_ROUNDS
 from app.language import _
+from app.projects.archived import ProjectArchivedError
 from app.rounds import events, thawing
 from app.rounds.errors import (
     AlreadyImportedError,
@@ -42,13 +43,14 @@ def request_round(
     ``settings``: those of this round alone; None takes the project's.
 
     Raises:
+        ProjectArchivedError: nothing starts there.
         RoundAlreadyActiveError: another one has not ended yet.
         NoCurrentVersionError: there is nothing to start from.
         TooFewVotesError: fewer new votes on training prompts than the project asks for; with both numbers.
         SpecError: the project's training settings cannot be used (they were checked when they were set).
     """
     _lock(db, project)
-    _refuse_second(db, project)
+    refuse_second(db, project)
     parent = current(db, project)
     if parent is None:
         raise NoCurrentVersionError(project.name)
@@ -115,7 +117,7 @@ def request_import(db: Session, project: Project, *, requested_by: UUID | None =
         RoundAlreadyActiveError: it is under way.
     """
     _lock(db, project)
-    _refuse_second(db, project)
+    refuse_second(db, project)
     if first(db, project) is not None:
         raise AlreadyImportedError(
             _("%(name)s has its first version.", name=project.name), mend=_("Nothing needs to be done.")
@@ -169,7 +171,7 @@ def retry(db: Session, round_: Round, *, actor: UUID | None = None) -> Round:
     """
     project = db.get_one(Project, round_.project_id)
     _lock(db, project)
-    _refuse_second(db, project)
+    refuse_second(db, project)
     changed = db.scalar(
         update(Round)
         .where(Round.id == round_.id, Round.state == "failed")
@@ -196,11 +198,22 @@ def retry(db: Session, round_: Round, *, actor: UUID | None = None) -> Round:
 
 
 def _lock(db: Session, project: Project) -> None:
-    """Rounds of a project are asked for one at a time; votes, which only refer to the project, do not wait."""
-    db.execute(select(Project.id).where(Project.id == project.id).with_for_update(key_share=True))
+    """Rounds of a project are asked for one at a time; votes, which only refer to the project, do not wait.
+
+    Raises:
+        ProjectArchivedError: it is archived by now.
+    """
+    query = select(Project.archived_at).where(Project.id == project.id).with_for_update(key_share=True)
+    if db.execute(query).scalar_one() is not None:
+        raise ProjectArchivedError
 
 
-def _refuse_second(db: Session, project: Project) -> None:
+def refuse_second(db: Session, project: Project) -> None:
+    """See that no round of the project is active, whose row is locked.
+
+    Raises:
+        RoundAlreadyActiveError: one is.
+    """
     active = db.execute(
         select(Round.number, Round.state).where(Round.project_id == project.id, Round.state.in_(ACTIVE))
     ).one_or_none()

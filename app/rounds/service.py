@@ -4,6 +4,7 @@ People and schedules ask (``requests``), workers hold and move on what was asked
 (``promotion``). No other room registers a version, promotes one, or withdraws stale comparisons.
 """
 
+from app.rounds.archiving import archive, restore
 from app.rounds.leases import (
     Beat,
     Claimed,
@@ -24,6 +25,7 @@ __all__ = [
     "Beat",
     "Claimed",
     "advance",
+    "archive",
     "cancel",
     "claim",
     "end_cancelled",
@@ -38,6 +40,7 @@ __all__ = [
     "release",
     "request_import",
     "request_round",
+    "restore",
     "retry",
     "roll_back",
     "settings_of",
