@@ -1,6 +1,7 @@
 """Preferences on the admin pages: what a round would read now, contradictions, drift."""
 
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter, Query
 from starlette.responses import HTMLResponse
@@ -8,6 +9,7 @@ from starlette.responses import HTMLResponse
 from app.accounts import access
 from app.accounts.principal import ProjectContext
 from app.language import _
+from app.preferences import thumbs
 from app.preferences.contradictions import contradictions
 from app.preferences.drift import AGO_DAYS, RECENT_DAYS, drift
 from app.preferences.service import preview
@@ -17,6 +19,7 @@ from app.web.deps import Db, Render
 router = APIRouter(prefix="/p/{slug}", include_in_schema=False)
 
 PAGE_SIZE = 10
+THUMBS_PER_PAGE = 20
 
 LEFT_OUT = {
     "skip": _("skipped"),
@@ -60,4 +63,24 @@ def preferences(
         page=page,
         more=len(found) > PAGE_SIZE,
         left_out=LEFT_OUT,
+        thumbs=thumbs.given(db, here.project),
+    )
+
+
+@router.get("/preferences/thumbs")
+def read_thumbs(
+    here: Annotated[ProjectContext, access.admin()],
+    db: Db,
+    render: Render,
+    before: Annotated[UUID | None, Query()] = None,
+) -> HTMLResponse:
+    """What API clients said of single answers, newest first."""
+    found = thumbs.page(db, here.project, limit=THUMBS_PER_PAGE + 1, before=before)
+    shown = found[:THUMBS_PER_PAGE]
+    return render(
+        "preferences/thumbs.html",
+        project=here.project,
+        thumbs=shown,
+        older=shown[-1].id if len(found) > THUMBS_PER_PAGE else None,
+        first_page=before is None,
     )

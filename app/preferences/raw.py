@@ -1,13 +1,15 @@
-"""Votes as they were cast: every revision of every one, with all that was said, and whether a round would read it."""
+"""Votes and thumbs as they were given: every revision, with all that was said, and whether a round would read it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from heapq import merge
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
 from app.db.tables import Project
-from app.preferences import reading
+from app.preferences import reading, thumbs
 from app.preferences.records import Split
 
 _ROWS_PER_FETCH = 500
@@ -44,50 +46,82 @@ def votes(db: Session, project: Project, *, split: Split | None = None) -> Itera
     """A JSON-ready row for each revision, oldest first, read in parts while they are sent.
 
     'a' and 'b' are the first and second of ``answers``, in ``choice`` and ``criteria``; a ``ranking`` is tiers of
-    places in it, the best first. ``counts`` says whether a round would read it now, ``left_out`` why not: a reason of
-    ``reading``, 'replaced' by a later word, or 'check' (gold, attention and repeated pairs never train).
+    places in it, the best first; a thumb has one answer, and says 'up', 'down' or 'undone' of it. ``counts`` says
+    whether a round would read it now, ``left_out`` why not: a reason of ``reading``, 'replaced' by a later word, or
+    'check' (gold, attention and repeated pairs never train).
     """
     reasons = reading.reasons(db, project)
-    found = db.execute(
-        _VOTES, {"project": project.id, "split": split}, execution_options={"yield_per": _ROWS_PER_FETCH}
-    )
-    for row in found.mappings():
-        replaced = row["replaced"]
-        if not replaced and row["purpose"] == "work" and row["id"] not in reasons:
-            continue  # it was cast after this export began
-        left_out = "replaced" if replaced else "check" if row["purpose"] != "work" else reasons[row["id"]]
-        yield {
-            "id": str(row["id"]),
-            "comparison_id": str(row["comparison_id"]),
-            "assignment_id": str(row["assignment_id"]),
-            "prompt_id": str(row["prompt_id"]),
-            "reviewer_id": str(row["reviewer_id"]),
-            "reviewer": row["reviewer"],
-            "created_at": row["created_at"].isoformat(),
-            "source": row["source"],
-            "idempotency_key": row["idempotency_key"],
-            "revision": row["revision"],
-            "latest": not replaced,
-            "choice": row["choice"],
-            "shown_choice": row["shown_choice"],
-            "left_side": row["left_side"],
-            "shown_order": row["shown_order"],
-            "mirrored": row["mirrored"],
-            "strength": row["strength"],
-            "criteria": row["criteria"],
-            "tags": row["tags"],
-            "ranking": row["ranking"],
-            "comment": row["comment"],
-            "reason": row["reason"],
-            "corrected": row["corrected"],
-            "seconds": row["seconds"],
-            "purpose": row["purpose"],
-            "known_answer": row["known_answer"],
-            "state": row["state"],
-            "counts": left_out is None,
-            "left_out": left_out,
-            "read_at": row["frozen_at"].isoformat() if row["frozen_at"] else None,
-            "split": row["split"],
-            "prompt": row["prompt"],
-            "answers": row["answers"],
-        }
+    options = {"yield_per": _ROWS_PER_FETCH}
+    values = {"project": project.id, "split": split}
+    cast: Iterator[RowMapping] = iter(db.execute(_VOTES, values, execution_options=options).mappings())
+    given = thumbs.every(db, project, split=split, options=options)
+    for row in merge(cast, given, key=lambda row: (row["created_at"], row["id"])):
+        written = _thumb(row) if "desirable" in row else _vote(row, reasons)
+        if written is not None:
+            yield _about(row) | written
+
+
+def _about(row: RowMapping) -> dict[str, Any]:
+    """What votes and thumbs have in common."""
+    return {
+        "id": str(row["id"]),
+        "prompt_id": str(row["prompt_id"]),
+        "reviewer_id": str(row["reviewer_id"]),
+        "reviewer": row["reviewer"],
+        "created_at": row["created_at"].isoformat(),
+        "source": row["source"],
+        "idempotency_key": row["idempotency_key"],
+        "revision": row["revision"],
+        "latest": not row["replaced"],
+        "comment": row["comment"],
+        "split": row["split"],
+        "prompt": row["prompt"],
+        "answers": row["answers"],
+    }
+
+
+def _vote(row: RowMapping, reasons: Mapping[UUID, str | None]) -> dict[str, Any] | None:
+    """The rest of a vote; null of one that was cast after the export began."""
+    if not row["replaced"] and row["purpose"] == "work" and row["id"] not in reasons:
+        return None
+    left_out = "replaced" if row["replaced"] else "check" if row["purpose"] != "work" else reasons[row["id"]]
+    return {
+        "comparison_id": str(row["comparison_id"]),
+        "assignment_id": str(row["assignment_id"]),
+        "choice": row["choice"],
+        "shown_choice": row["shown_choice"],
+        "left_side": row["left_side"],
+        "shown_order": row["shown_order"],
+        "mirrored": row["mirrored"],
+        "strength": row["strength"],
+        "criteria": row["criteria"],
+        "tags": row["tags"],
+        "ranking": row["ranking"],
+        "reason": row["reason"],
+        "corrected": row["corrected"],
+        "seconds": row["seconds"],
+        "purpose": row["purpose"],
+        "known_answer": row["known_answer"],
+        "state": row["state"],
+        "counts": left_out is None,
+        "left_out": left_out,
+        "read_at": row["frozen_at"].isoformat() if row["frozen_at"] else None,
+    }
+
+
+_NOT_OF_THUMBS = (
+    *("comparison_id", "assignment_id", "shown_choice", "left_side", "shown_order", "mirrored", "strength", "ranking"),
+    *("reason", "corrected", "seconds", "known_answer", "state", "read_at"),
+)  # fmt: skip
+
+
+def _thumb(row: RowMapping) -> dict[str, Any]:
+    """The rest of a thumb: a word on one answer, which nobody was shown beside another."""
+    return dict.fromkeys(_NOT_OF_THUMBS) | {
+        "purpose": "thumb",
+        "choice": thumbs.CHOICES[row["desirable"]],
+        "criteria": {},
+        "tags": [],
+        "counts": row["left_out"] is None,
+        "left_out": row["left_out"],
+    }

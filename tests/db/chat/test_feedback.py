@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from app.db.tables import (
     Version,
     Vote,
 )  # fmt: skip
+from app.preferences import pages
 from app.preferences.collecting import collect
 from app.preferences.export import export_rows
 from app.preferences.groups import snapshot_lines
@@ -256,3 +258,66 @@ def test_feedback_is_no_days_work_of_a_reviewer(client: Client) -> None:
     with client.portal.db() as db:
         told = progress(db, project=db.get_one(Project, client.project.id), reviewer_id=client.user.id)
     assert (told.mine_today, told.mine_any) == (0, False)
+
+
+def test_thumbs_and_their_comments_are_in_the_raw_export_and_on_a_page(client: Client) -> None:
+    chat, (_, other) = client.chat("One.", "Two <b>bold</b>.")
+    held, _ = client.chat("Three.", held_out=True)
+    assert client.prefer(chat, "a", comment="Shorter.").status_code == 201
+    client.say("k1", answer={"id": chat, "index": 1}, thumb="up", comment="Kind at <i>first</i>.")
+    client.say(answer={"id": chat, "index": 1}, thumb="down", comment="Wrong after all.")
+    client.say(answer={"id": held}, thumb="up")
+    client.say(answer={"id": held}, thumb="none", comment="By mistake.")
+    with transaction(client.portal.factory) as db:
+        project = db.get_one(Project, client.project.id)
+        exported = list(export_rows(db, project, "votes"))
+        held_out = list(export_rows(db, project, "votes", split="eval"))
+        project.feedback = "ignore"
+        db.flush()
+        assert [row["left_out"] for row in export_rows(db, project, "votes") if row["purpose"] == "thumb"][1] == (
+            "feedback"
+        )
+        project.feedback = "train"
+        assert len(collect_labels(db, project)) == 1
+    assert json.loads(json.dumps(exported)) == exported
+    assert {tuple(sorted(row)) for row in exported} == {tuple(sorted(exported[0]))}, "every row has every field"
+    assert [(row["purpose"], row["choice"], row["comment"], row["counts"], row["left_out"]) for row in exported] == [
+        ("work", "a", "Shorter.", True, None),
+        ("thumb", "up", "Kind at <i>first</i>.", False, "replaced"),
+        ("thumb", "down", "Wrong after all.", True, None),
+        ("thumb", "up", None, False, "replaced"),
+        ("thumb", "undone", "By mistake.", False, "undone"),
+    ]
+    assert [(row["revision"], row["latest"], row["source"]) for row in exported[1:3]] == [
+        (1, False, "feedback"),
+        (2, True, "feedback"),
+    ]
+    assert (exported[1]["idempotency_key"], exported[1]["reviewer"]) == ("k1", client.user.email)
+    assert exported[1]["answers"] == [
+        {"completion_id": str(other.id), "version": client.version.number, "text": "Two <b>bold</b>."}
+    ]
+    assert [row["choice"] for row in held_out] == ["up", "undone"]
+
+    admin = client.portal.browser(client.portal.member(client.project, "ann@example.org", "admin"))
+    here = f"/p/{client.project.slug}/preferences"
+    assert f'href="{here}/thumbs"' in admin.get(here).text
+    page = admin.get(f"{here}/thumbs").text
+    told = ["By mistake.", "Wrong after all.", "Kind at &lt;i&gt;first&lt;/i&gt;."]
+    assert [page.index(text) for text in told] == sorted(page.index(text) for text in told), "newest first"
+    assert page.count("changed later") == 2
+    assert "<b>" not in page
+    assert client.portal.browser(client.user).get(f"{here}/thumbs").status_code == 403
+
+
+def test_thumbs_are_read_a_page_at_a_time(client: Client) -> None:
+    chat, _ = client.chat("One.")
+    for number in range(pages.THUMBS_PER_PAGE + 1):
+        client.say(answer={"id": chat}, thumb="up", comment=f"Comment {number}.")
+    admin = client.portal.browser(client.portal.member(client.project, "ann@example.org", "admin"))
+    here = f"/p/{client.project.slug}/preferences/thumbs"
+    first = admin.get(here).text
+    assert [f"Comment {number}." in first for number in (0, 1, pages.THUMBS_PER_PAGE)] == [False, True, True]
+    older = re.search(rf'href="({here}\?before=[^"]+)"', first)
+    assert older is not None
+    rest = admin.get(older[1]).text
+    assert [f"Comment {number}." in rest for number in (0, 1)] == [True, False]
