@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, select, text, update
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from app.accounts import keys
+from app.accounts import devices, keys
 from app.accounts.principal import Principal
 from app.db.base import utcnow
 from app.db.direct import Direct
@@ -21,6 +21,7 @@ from app.web.deps import Place
 from app.web.replies import read_cookie, set_cookie
 
 SESSION_COOKIE = "hone_session"
+DEVICE_COOKIE = "hone_device"
 _TOUCH_SESSION = timedelta(hours=1)
 _TOUCH_TOKEN = timedelta(minutes=1)
 """How old "last used" may be before it is written again: not every request writes."""
@@ -160,6 +161,17 @@ def send_session_cookie(request: Request, key: str) -> None:
 def drop_session_cookie(request: Request) -> None:
     """Let the browser forget the key."""
     set_cookie(request, SESSION_COOKIE, "", max_age_seconds=0)
+
+
+def device_key(request: Request) -> str | None:
+    """The key that this browser was given when somebody last signed in with it."""
+    key = read_cookie(request, DEVICE_COOKIE)
+    return key if key and len(key) <= 200 else None
+
+
+def send_device_cookie(request: Request, key: str) -> None:
+    """Hand the key to the browser: it is known from now on, and whoever signs in there is not locked out by others."""
+    set_cookie(request, DEVICE_COOKIE, key, max_age_seconds=int(devices.KEPT.total_seconds()))
 
 
 def _remember(request: Request, principal: Principal) -> Principal:

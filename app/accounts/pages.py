@@ -8,6 +8,8 @@ from fastapi import APIRouter, Form, Query, Request
 from starlette.responses import Response
 
 from app.accounts import access, identity, passwords, queries, service
+from app.accounts.devices import remember_device
+from app.accounts.identity import device_key
 from app.accounts.principal import Principal
 from app.accounts.scopes import KEEPS, KEPT_FROM_NOW, SCOPES
 from app.accounts.throttle import TooManyAttemptsError
@@ -52,7 +54,9 @@ def login(
 ) -> Response:
     """Sign in. A failure is rendered, not raised, so that its count is committed."""
     try:
-        user = service.authenticate(db, email=email, password=password, address=_address(request))
+        user = service.authenticate(
+            db, email=email, password=password, address=_address(request), device_key=device_key(request)
+        )
     except (service.WrongCredentialsError, TooManyAttemptsError) as error:
         seconds = error.extra.get("retry_after_seconds")
         headers = {"Retry-After": str(seconds)} if seconds else {}
@@ -68,6 +72,7 @@ def login(
     if old_key:
         service.end_session(db, old_key)
     _session, key = service.start_session(db, user, settings.session_days)
+    identity.send_device_cookie(request, remember_device(db, user, key=device_key(request)))
     audit.record(db, actor_id=user.id, project_id=None, action="user.sign_in", subject=f"user:{user.id}")
     identity.send_session_cookie(request, key)
     return see_other(request, safe_next(next))
@@ -105,7 +110,13 @@ def change_password(
         return _account(db, render, me, status=422, errors={"repeat": _("The two new passwords differ.")})
     try:
         service.change_password(
-            db, user, current=current, new=password, address=_address(request), with_tokens=tokens == "1"
+            db,
+            user,
+            current=current,
+            new=password,
+            address=_address(request),
+            device_key=device_key(request),
+            with_tokens=tokens == "1",
         )
     except service.WrongCredentialsError:
         return _account(db, render, me, status=422, errors={"current": _("This is not your current password.")})
@@ -114,6 +125,7 @@ def change_password(
     audit.record(db, actor_id=me.user_id, project_id=None, action="user.password", subject=f"user:{user.id}")
     _session, key = service.start_session(db, user, settings.session_days)
     identity.send_session_cookie(request, key)
+    identity.send_device_cookie(request, remember_device(db, user, key=device_key(request)))
     return see_other(request, "/account", flash=_("Your password is changed. Other sign-ins were ended."))
 
 

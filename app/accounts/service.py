@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import delete, exists, func, select, text, update
 from sqlalchemy.orm import Session
 
-from app.accounts import keys, passwords, queries, throttle
+from app.accounts import devices, keys, passwords, queries, throttle
 from app.accounts.scopes import KEEPS, SCOPES
 from app.db.base import utcnow
 from app.db.tables import ApiToken, User, UserSession
@@ -84,9 +84,10 @@ def ensure_first_admin(db: Session, settings: Settings) -> User | None:
     return create_user(db, email=settings.admin_email, password=password, is_site_admin=True)
 
 
-def authenticate(db: Session, *, email: str, password: str, address: str | None) -> User:
+def authenticate(db: Session, *, email: str, password: str, address: str | None, device_key: str | None = None) -> User:
     """Who this is. Throttled per account and address; unknown and wrong look alike and take equally long.
 
+    In a browser whose ``device_key`` says that this account has signed in there before, only its own failures count.
     A failure is written down in ``db``: commit it, although this raises.
 
     Raises:
@@ -94,7 +95,8 @@ def authenticate(db: Session, *, email: str, password: str, address: str | None)
         WrongCredentialsError: unknown, wrong or deactivated.
     """
     account = email.strip().lower()
-    attempts = throttle.Attempts(db, account=account, address=address)
+    device_id = devices.known_device(db, key=device_key, account=account)
+    attempts = throttle.Attempts(db, account=account, address=address, device_id=device_id)
     attempts.check()
     user = db.scalar(select(User).where(User.email == account))
     hash_ = user.password_hash if user is not None and user.is_active else None
@@ -149,29 +151,42 @@ def set_language(db: Session, user: User, language: str) -> None:
 def set_password(db: Session, user: User, password: str, *, with_tokens: bool = False) -> None:
     """A new password; every sign-in of the user ends, and ``with_tokens`` every API token, too.
 
+    Failures with the old one are forgotten, so that whoever was locked out can use the new one at once.
+
     Raises:
         InvalidError: too short, too long, or the email address.
     """
     passwords.check_new_password(password, email=user.email)
     user.password_hash = passwords.hash_password(password)
     db.execute(delete(UserSession).where(UserSession.user_id == user.id))
+    throttle.forget_all(db, user.email)
     if with_tokens:
         revoke_tokens(db, user)
     db.flush()
 
 
 def change_password(
-    db: Session, user: User, *, current: str, new: str, address: str | None, with_tokens: bool = False
+    db: Session,
+    user: User,
+    *,
+    current: str,
+    new: str,
+    address: str | None,
+    device_key: str | None = None,
+    with_tokens: bool = False,
 ) -> None:
     """The user's own change, for which the current password is asked again. Every sign-in ends, this one too.
+
+    Browsers but the one of ``device_key`` are unknown from now on: somebody else may have signed in there.
 
     Raises:
         TooManyAttemptsError, WrongCredentialsError: about the current password; commit, although this raises.
         InvalidError: about the new one.
     """
     passwords.check_new_password(new, email=user.email)
-    authenticate(db, email=user.email, password=current, address=address)
+    authenticate(db, email=user.email, password=current, address=address, device_key=device_key)
     set_password(db, user, new, with_tokens=with_tokens)
+    devices.forget_devices(db, user, but_key=device_key)
 
 
 def create_token(

@@ -1,5 +1,8 @@
 """Failed sign-ins are counted in Postgres, by account and by address, so that guessing is slow on every process.
 
+A browser in which the account has signed in before (``app.accounts.devices``) is refused for its own failures alone,
+so that nobody who guesses elsewhere can lock the owner out.
+
 The account is stored hashed (people type passwords into the wrong field). Attempts on one account wait for each other,
 so that a burst sent at once is counted one by one.
 """
@@ -8,9 +11,10 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
+from uuid import UUID
 
 from psycopg.errors import LockNotAvailable
-from sqlalchemy import ColumnElement, delete, func, literal, select, text
+from sqlalchemy import ColumnElement, and_, delete, func, literal, select, text
 from sqlalchemy.dialects.postgresql import INET
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
@@ -24,9 +28,11 @@ WINDOW = timedelta(minutes=15)
 PAIR_LIMIT = 5
 """Failures of one account from one address within the window."""
 ACCOUNT_LIMIT = 30
-"""Of one account from everywhere: higher, so that a stranger cannot easily lock somebody out."""
+"""Of one account from everywhere: whatever the number of addresses, no more guesses than these."""
 ADDRESS_LIMIT = 60
 """From one address (IPv6: one /64) to all accounts: high enough for an office behind one router."""
+DEVICE_LIMIT = 5
+"""Of one account in one browser in which it has signed in before; none of the other limits hold there."""
 _KEPT = timedelta(days=1)
 _LOCK_WAIT = "3s"
 
@@ -46,6 +52,8 @@ class Attempts:
     db: Session
     account: str
     address: str | None
+    device_id: UUID | None = None
+    """The browser, where the account has signed in before."""
 
     def check(self) -> None:
         """
@@ -53,37 +61,45 @@ class Attempts:
             TooManyAttemptsError: a limit is reached; ``retry_after_seconds`` says when the oldest failure is forgotten.
         """
         self._one_at_a_time()
-        by_account = LoginFailure.account_hash == self._hash
+        if self.device_id is not None:
+            self._limit(self._from_here(), DEVICE_LIMIT)
+            return
+        by_stranger = LoginFailure.device_id.is_(None)
         by_address = self._same_network()
-        self._limit(by_account, ACCOUNT_LIMIT)
+        self._limit(by_stranger & (LoginFailure.account_hash == self._hash), ACCOUNT_LIMIT)
         if by_address is not None:
-            self._limit(by_address, ADDRESS_LIMIT)
-            self._limit(by_account & by_address, PAIR_LIMIT)
-        else:
-            self._limit(by_account & LoginFailure.address.is_(None), PAIR_LIMIT)
+            self._limit(by_stranger & by_address, ADDRESS_LIMIT)
+        self._limit(self._from_here(), PAIR_LIMIT)
 
     def failed(self) -> None:
         """Count one more failure, and forget those of the day before."""
-        self.db.add(LoginFailure(account_hash=self._hash, address=self._valid_address(), at=utcnow()))
+        address, device_id = self._valid_address(), self.device_id
+        self.db.add(LoginFailure(account_hash=self._hash, address=address, device_id=device_id, at=utcnow()))
         self.db.execute(delete(LoginFailure).where(LoginFailure.at < utcnow() - _KEPT))
         self.db.flush()
 
     def forget(self) -> None:
         """The password was right: this account's failures from here were typing errors."""
-        by_address = self._same_network()
-        self.db.execute(
-            delete(LoginFailure).where(
-                LoginFailure.account_hash == self._hash,
-                by_address if by_address is not None else LoginFailure.address.is_(None),
-            )
-        )
+        self.db.execute(delete(LoginFailure).where(self._from_here()))
 
     @property
     def _hash(self) -> bytes:
-        return hashlib.sha256(self.account.encode()).digest()
+        return _hash(self.account)
+
+    def _from_here(self) -> ColumnElement[bool]:
+        """Failures of this account in this browser where it is known; else by strangers at this address."""
+        if self.device_id is not None:
+            return LoginFailure.device_id == self.device_id
+        by_address = self._same_network()
+        return and_(
+            LoginFailure.account_hash == self._hash,
+            LoginFailure.device_id.is_(None),
+            by_address if by_address is not None else LoginFailure.address.is_(None),
+        )
 
     def _one_at_a_time(self) -> None:
-        key = int.from_bytes(self._hash[:8], signed=True)
+        queue = self._hash if self.device_id is None else self.device_id.bytes[::-1]  # its end is the random part
+        key = int.from_bytes(queue[:8], signed=True)
         try:
             with self.db.begin_nested():
                 self.db.execute(text(f"set local lock_timeout = '{_LOCK_WAIT}'"))
@@ -111,12 +127,18 @@ class Attempts:
                     minutes=WINDOW.seconds // 60,
                     limit=limit,
                 ),
-                mend=_(
-                    "Wait %(time)s, then try again. An admin can give you a new password.",
-                    time=_minutes(oldest + WINDOW, now),
-                ),
+                mend=self._mend(_minutes(oldest + WINDOW, now)),
                 retry_after_seconds=max(1, int((oldest + WINDOW - now).total_seconds())),
             )
+
+    def _mend(self, time: str) -> str:
+        if self.device_id is not None:
+            return _("Wait %(time)s, then try again. An admin can give you a new password.", time=time)
+        return _(
+            "Wait %(time)s, then try again, or use a browser in which you have signed in before. "
+            "An admin can give you a new password.",
+            time=time,
+        )
 
     def _valid_address(self) -> str | None:
         try:
@@ -133,6 +155,15 @@ class Attempts:
         return LoginFailure.address.op("<<=", is_comparison=True)(
             func.network(func.set_masklen(literal(valid, INET), width))
         )
+
+
+def forget_all(db: Session, account: str) -> None:
+    """The account has another password: what was guessed before says nothing about it."""
+    db.execute(delete(LoginFailure).where(LoginFailure.account_hash == _hash(account)))
+
+
+def _hash(account: str) -> bytes:
+    return hashlib.sha256(account.encode()).digest()
 
 
 def _minutes(until: datetime, now: datetime) -> str:

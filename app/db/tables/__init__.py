@@ -1,6 +1,6 @@
 """The tables, a file per aggregate. Importing this package registers all of them."""
 
-from app.db.tables.accounts import ApiToken, ApiUsage, LoginFailure, User, UserSession
+from app.db.tables.accounts import ApiToken, ApiUsage, Device, LoginFailure, User, UserSession
 from app.db.tables.chats import Chat, ChatAnswer, CompletionLabel
 from app.db.tables.comparisons import Assignment, Comparison, ComparisonItem, ComparisonSlot, Vote
 from app.db.tables.journal import AuditEntry, OutboxMessage, Tick
@@ -26,6 +26,7 @@ __all__ = [
     "CompletionLabel",
     "Control",
     "Correction",
+    "Device",
     "Guidelines",
     "GuidelinesRead",
     "LoginFailure",

@@ -1,9 +1,9 @@
-"""People and their keys: users, sign-ins, API tokens, failed sign-ins."""
+"""People and their keys: users, sign-ins, browsers, API tokens, failed sign-ins."""
 
 from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, func
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, UniqueConstraint, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, INET
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
@@ -86,16 +86,32 @@ class ApiUsage(Base):
     day_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
 
 
+class Device(Base):
+    """A browser in which somebody has signed in, a row for each person. The key is in its cookie, the SHA-256 here."""
+
+    __tablename__ = "devices"
+    __table_args__ = (UniqueConstraint("key_hash", "user_id"),)
+
+    id: Mapped[Id]
+    key_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    used_at: Mapped[datetime]
+    """The last sign-in."""
+
+
 class LoginFailure(Base):
-    """A failed sign-in, by account (as typed, hashed) and address: what throttling counts."""
+    """A failed sign-in, by account (as typed, hashed) and address, or by a known browser: what throttling counts."""
 
     __tablename__ = "login_failures"
     __table_args__ = (
         Index("ix_login_failures_account_hash_at", "account_hash", "at"),
         Index("ix_login_failures_address_at", "address", "at"),
+        Index("ix_login_failures_device_id", "device_id", postgresql_where=text("device_id is not null")),
     )
 
     id: Mapped[Id]
     account_hash: Mapped[bytes] = mapped_column(LargeBinary)
     address: Mapped[str | None] = mapped_column(INET)
+    device_id: Mapped[UUID | None] = mapped_column(ForeignKey("devices.id", ondelete="CASCADE"))
+    """Where the account had signed in before: counted for that browser alone."""
     at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 
+from app.accounts import devices, throttle
 from app.accounts.service import MAX_TOKENS, create_token, create_user, revoke_tokens
 from app.db.base import utcnow
 from app.db.session import transaction
@@ -94,6 +95,28 @@ def test_after_too_many_the_page_says_how_long(browser: TestClient, ada: User) -
     assert "Wait 15 minutes" in answer.text
 
 
+def test_a_browser_that_signed_in_before_is_let_in_while_somebody_guesses_elsewhere(
+    portal: Portal, browser: TestClient, ada: User
+) -> None:
+    cookies = sign_in(browser).headers.get_list("set-cookie")
+    device = next(cookie for cookie in cookies if cookie.startswith("hone_device="))
+    assert "HttpOnly; SameSite=Lax" in device
+    assert "Max-Age=34560000;" in device
+    known = browser.cookies["hone_device"]
+    browser.post("/logout", data={"csrf_token": csrf(browser.get("/account"))})
+    assert browser.cookies["hone_device"] == known, "signing out does not make a browser unknown"
+    assert browser.get("/account").status_code == 303, "the cookie signs nobody in"
+    with transaction(portal.factory) as db:
+        for number in range(throttle.ACCOUNT_LIMIT):
+            throttle.Attempts(db, account="ada@example.org", address=f"10.1.0.{number}").failed()
+    with TestClient(portal.app, follow_redirects=False) as stranger:
+        answer = sign_in(stranger)
+        assert answer.status_code == 429
+        assert "use a browser in which you have signed in before" in answer.text
+    assert sign_in(browser).status_code == 303
+    assert browser.cookies["hone_device"] != known
+
+
 def test_signing_in_changes_the_key(portal: Portal, browser: TestClient, ada: User) -> None:
     sign_in(browser)
     first = browser.cookies["hone_session"]
@@ -174,6 +197,8 @@ def test_changing_the_password(portal: Portal, browser: TestClient, ada: User) -
     key = browser.cookies["hone_session"]
     assert change().status_code == 303
     assert browser.cookies["hone_session"] != key
+    with portal.db() as db:
+        assert devices.known_device(db, key=browser.cookies["hone_device"], account=ada.email)
     assert "Your password is changed." in browser.get("/account").text
     assert elsewhere.get("/account").status_code == 303
     with portal.db() as db:
