@@ -70,6 +70,12 @@ class Settings(BaseSettings):
         ge=0,
         description="Tokens read and written under `/v1/` for each token and UTC day, where it has no own; 0: any.",
     )
+    chat_person_keys: int = Field(
+        default=5,
+        ge=0,
+        description="As many keys' worth of requests and tokens one person may use under `/v1/`, however many keys "
+        "they have; 0: any. Keys with limits of their own do not count.",
+    )
     max_prompt_chars: int = Field(default=100_000, ge=1, description="Longest conversation accepted, characters.")
 
     admin_email: str = Field(default="", description="First admin, created when there is no user yet.")

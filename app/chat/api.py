@@ -121,7 +121,7 @@ def feedback(
     The answers are ones that a key of yours was given and that were kept. Saying it again changes it, until a round
     has learned from it. Feedback is not blind, so it takes no place among reviewers' votes unless the project says so.
     """
-    counted = usage.take(db, *usage.limits_of(db, me, settings)).headers()
+    counted = usage.take(db, usage.allowances(db, me, settings)).headers()
     db.commit()  # a refusal counts, too
     try:
         given = find(db, me.user_id, body)

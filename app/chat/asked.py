@@ -59,7 +59,7 @@ def begin(db: Session, me: Principal, body: ChatRequest, settings: Settings) -> 
         InvalidError: too long, or no text.
         PromptInHandError: the caller has answers to it to judge blind.
     """
-    caller_id, limits = usage.limits_of(db, me, settings)
+    allowed = usage.allowances(db, me, settings)
     try:
         target = service.resolve(db, body.model, user_id=me.user_id, is_site_admin=me.is_site_admin)
         messages, conversation, why_not = _messages(body, settings.max_prompt_chars)
@@ -67,7 +67,7 @@ def begin(db: Session, me: Principal, body: ChatRequest, settings: Settings) -> 
             told = digest(conversation)
             refuse_in_hand(db, project_id=target.project_id, reviewer_id=me.user_id, digest=told)
     except DomainError as error:
-        error.headers = error.headers | usage.take(db, caller_id, limits).headers()
+        error.headers = error.headers | usage.take(db, allowed).headers()
         db.commit()
         raise
     sampling = sampling_of(
@@ -81,7 +81,7 @@ def begin(db: Session, me: Principal, body: ChatRequest, settings: Settings) -> 
     )
     chars = sum(len(message["content"]) for message in messages)
     most = body.n * sampling.max_tokens + chars // CHARS_PER_TOKEN
-    taken = usage.take(db, caller_id, limits, tokens=most)
+    taken = usage.take(db, allowed, tokens=most)
     keeps = keeping.keeps_of(db, me.token_id)
     if body.store is False:
         conversation, why_not = None, "The request said `store: false`."

@@ -126,8 +126,8 @@ def _begin(
     turn = service.get_turn(db, here.project, here.principal.user_id, turn_id)
     sampling = sampling_of(turn.sampling)
     chars = sum(len(message["content"]) for message in turn.messages)
-    caller_id, limits = usage.limits_of(db, here.principal, settings)
-    taken = usage.take(db, caller_id, limits, tokens=2 * (sampling.max_tokens + chars // _CHARS_PER_TOKEN))
+    allowed = usage.allowances(db, here.principal, settings)
+    taken = usage.take(db, allowed, tokens=2 * (sampling.max_tokens + chars // _CHARS_PER_TOKEN))
     service.start_writing(db, turn)
     left, right = (
         Question(service.version_of(turn, side), turn.messages, sampling, 1, turn.sampling["seeds"][side])

@@ -73,12 +73,12 @@ class ApiToken(Base):
 
 
 class ApiUsage(Base):
-    """What a caller (a token, or a person in a browser) has used of what it may use: one row, changed in place."""
+    """What a token has used of what it may use, and a person with all of theirs: one row each, changed in place."""
 
     __tablename__ = "api_usage"
 
     caller_id: Mapped[UUID] = mapped_column(primary_key=True)
-    """The token's id, or the person's where no token was used."""
+    """The token's id, or the person's."""
     allowed_at: Mapped[datetime]
     """When a caller who never paused could send the next request: the "theoretical arrival time" of GCRA."""
     day: Mapped[date]

@@ -319,12 +319,22 @@ def test_limits_hold_over_several_web_processes_and_say_when_to_come_back(open_t
     assert ask(talk.client(requests_per_minute=100), max_tokens=1).headers["x-ratelimit-limit-requests"] == "100"
 
 
+def test_more_keys_are_no_more_requests_than_a_person_may_send(open_talk: OpenTalk) -> None:
+    talk = open_talk(chat_requests_per_minute=2, chat_person_keys=1)
+    answers = [ask(talk.client(), max_tokens=1) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[2].json()["error"]["code"] == "rate_limit_exceeded"
+    assert 1 <= int(answers[2].headers["retry-after"]) <= 30
+    assert answers[2].headers["x-ratelimit-remaining-requests"] == "0"
+    assert ask(talk.client(talk.admin), max_tokens=1).status_code == 200, "somebody else"
+
+
 def test_a_days_quota_counts_what_was_used(open_talk: OpenTalk) -> None:
     talk = open_talk(chat_tokens_per_day=1000)
     client = talk.client()
     used = ask(client, max_tokens=20).json()["usage"]["total_tokens"]
     with talk.server.db() as db:
-        assert db.scalars(select(ApiUsage.day_tokens)).all() == [used]
+        assert db.scalars(select(ApiUsage.day_tokens)).all() == [used, used], "of the key, and of its owner"
     assert "".join(event["choices"][0]["delta"].get("content", "") for event in events(ask(client, stream=True)))
     refused = ask(client, n=15, max_tokens=64)
     assert (refused.status_code, refused.json()["code"]) == (429, "quota_exceeded")
