@@ -3,17 +3,19 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
+from pydantic import TypeAdapter
 from starlette.responses import StreamingResponse
 
 from app.accounts import access
 from app.accounts.principal import ProjectContext
-from app.preferences.contradictions import contradictions
+from app.preferences.contradictions import Place, contradictions
 from app.preferences.download import stream
 from app.preferences.drift import drift
 from app.preferences.export import Part
 from app.preferences.schemas import ContradictionOut, ContradictionsPage, DriftOut, SummaryOut
 from app.preferences.service import preview
 from app.projects.aggregation import aggregation_of
+from app.web import cursors
 from app.web.deps import Db
 
 router = APIRouter(prefix="/api/v1", tags=["projects"])
@@ -43,6 +45,7 @@ def export(
     return stream(request, db, here, export_format, split)
 
 
+_PLACE: TypeAdapter[Place] = TypeAdapter(Place)
 Reading = Annotated[ProjectContext, access.api_admin("export:read")]
 
 
@@ -57,13 +60,19 @@ def summary(here: Reading, db: Db) -> SummaryOut:
 def contradicting(
     here: Reading,
     db: Db,
+    cursor: cursors.Cursor = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    offset: Annotated[int, Query(ge=0, le=1_000_000, description="`next_offset` of the page before.")] = 0,
+    offset: cursors.Offset = 0,
 ) -> ContradictionsPage:
     """Pairs on which reviewers contradict each other, the most contested first."""
-    found = contradictions(db, here.project, limit=limit + 1, offset=offset)
-    items = [ContradictionOut.model_validate(item) for item in found[:limit]]
-    return ContradictionsPage(items=items, next_offset=offset + limit if len(found) > limit else None)
+    after = cursors.unpack(cursor, _PLACE, offset=offset)
+    found = contradictions(db, here.project, limit=limit + 1, offset=offset, after=after)
+    shown, more = found[:limit], len(found) > limit
+    return ContradictionsPage(
+        items=[ContradictionOut.model_validate(item) for item in shown],
+        next_cursor=cursors.pack(shown[-1].place) if more else None,
+        next_offset=offset + limit if more and after is None else None,
+    )
 
 
 @router.get("/projects/{slug}/preferences/drift")

@@ -86,4 +86,5 @@ class ContradictionsPage(BaseModel):
     """Some of them, the most contested first."""
 
     items: list[ContradictionOut]
-    next_offset: int | None = Field(description="Give it as `offset` to go on; null at the end.")
+    next_cursor: str | None = Field(description="Give it as `cursor` to go on; null at the end.")
+    next_offset: int | None = Field(description="The same as a number, for `offset`; null after a cursor, too.")

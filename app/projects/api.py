@@ -4,6 +4,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
+from pydantic import TypeAdapter
 
 from app.accounts import access
 from app.accounts.principal import Principal, ProjectContext
@@ -12,11 +13,16 @@ from app.insights.refill import refill
 from app.projects import queries, service
 from app.projects.schemas import MemberIn, MemberOut, ProjectChange, ProjectIn, ProjectOut, ProjectPage, RefillOut
 from app.rounds import service as rounds
+from app.web import cursors
 from app.web.deps import Db
 from app.web.problems import problem
 
 router = APIRouter(prefix="/api/v1/projects", tags=["projects"])
 
+NEXT_CURSOR = "X-Next-Cursor"
+"""A header, for the list of members was an array before it came in pages."""
+_PLACE = TypeAdapter(tuple[str, str])
+"""Role and address of a member."""
 _INVALID = "`invalid_project`: `errors` names every field with what is wrong."
 _LAST = "`last_admin`: a project keeps at least one admin."
 
@@ -100,10 +106,33 @@ def read_refill(here: Annotated[ProjectContext, access.api_admin("projects:read"
     return RefillOut.model_validate(refill(db, here.project))
 
 
-@router.get("/{slug}/members")
-def list_members(here: Annotated[ProjectContext, access.api_admin("projects:read")], db: Db) -> list[MemberOut]:
-    """Everybody in the project."""
-    return [_member(member) for member in queries.members(db, here.project)]
+@router.get(
+    "/{slug}/members",
+    responses={
+        200: {
+            "headers": {
+                NEXT_CURSOR: {
+                    "description": "Give it as `cursor` to go on; missing at the end.",
+                    "schema": {"type": "string"},
+                }
+            }
+        }
+    },
+)
+def list_members(
+    here: Annotated[ProjectContext, access.api_admin("projects:read")],
+    db: Db,
+    response: Response,
+    cursor: Annotated[str | None, Query(max_length=2000, description="`X-Next-Cursor` of the page before.")] = None,
+    limit: Annotated[int | None, Query(ge=1, le=200, description="Size of a page; left out: everybody.")] = None,
+) -> list[MemberOut]:
+    """Everybody in the project, admins first, then by address. With `limit`, that many; `X-Next-Cursor` goes on."""
+    after = cursors.unpack(cursor, _PLACE)
+    found = queries.members(db, here.project, after=after, limit=None if limit is None else limit + 1)
+    shown = found[:limit]
+    if len(found) > len(shown):
+        response.headers[NEXT_CURSOR] = cursors.pack((shown[-1].role, shown[-1].user.email))
+    return [_member(member) for member in shown]
 
 
 @router.put("/{slug}/members", responses={409: problem(_LAST)})

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from app.db.tables import Membership, Project, User
@@ -69,12 +69,22 @@ def member(db: Session, project: Project, user_id: UUID) -> Member:
     return Member(user, role)
 
 
-def members(db: Session, project: Project) -> list[Member]:
-    """Everybody in the project: admins first, then by address."""
+def members(
+    db: Session, project: Project, *, after: tuple[str, str] | None = None, limit: int | None = None
+) -> list[Member]:
+    """Everybody in the project: admins first, then by address.
+
+    Args:
+        after: role and address of somebody: only those who come behind them.
+        limit: no more than so many.
+    """
     query = (
         select(User, Membership.role)
         .join(Membership, Membership.user_id == User.id)
         .where(Membership.project_id == project.id)
         .order_by(Membership.role, User.email)
+        .limit(limit)
     )
+    if after is not None:
+        query = query.where(tuple_(Membership.role, User.email) > tuple_(*after))
     return [Member(user, role) for user, role in db.execute(query)]

@@ -5,21 +5,24 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
+from pydantic import TypeAdapter
 from starlette.responses import StreamingResponse
 
 from app.accounts import access
 from app.accounts.principal import ProjectContext
 from app.prompts.conversations import normalise
 from app.reviewers import controls, download, service
-from app.reviewers.check_schemas import AttentionIn, CheckIn, ChecksPage, MadeOut, PromoteIn
+from app.reviewers.check_schemas import AttentionIn, CheckIn, CheckOut, ChecksPage, MadeOut, PromoteIn
 from app.reviewers.report import line, report
 from app.reviewers.schemas import QuarantineIn, ReleasedOut, ReviewerChange, ReviewerOut, ReviewersOut
 from app.reviewers.sides import sides
+from app.web import cursors
 from app.web.deps import AppSettings, Db
 from app.web.problems import problem
 
 router = APIRouter(prefix="/api/v1/projects/{slug}", tags=["reviewers"])
 
+_PLACE: TypeAdapter[controls.Place] = TypeAdapter(controls.Place)
 Reading = Annotated[ProjectContext, access.api_admin("projects:read")]
 Writing = Annotated[ProjectContext, access.api_admin("projects:write")]
 
@@ -77,12 +80,19 @@ def release(here: Writing, user_id: UUID, db: Db) -> ReleasedOut:
 def checks(
     here: Reading,
     db: Db,
+    cursor: cursors.Cursor = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    offset: Annotated[int, Query(ge=0, le=1_000_000, description="`next_offset` of the page before.")] = 0,
+    offset: cursors.Offset = 0,
 ) -> ChecksPage:
-    """Pairs with a known answer, and how often reviewers found it."""
-    found = controls.listed(db, here.project, limit=limit + 1, offset=offset)
-    return ChecksPage.of(found, limit=limit, offset=offset)
+    """Pairs with a known answer, and how often reviewers found it. Those in use come first, newest first."""
+    after = cursors.unpack(cursor, _PLACE, offset=offset)
+    found = controls.listed(db, here.project, limit=limit + 1, offset=offset, after=after)
+    shown, more = found[:limit], len(found) > limit
+    return ChecksPage(
+        items=[CheckOut.model_validate(item) for item in shown],
+        next_cursor=cursors.pack(shown[-1].place) if more else None,
+        next_offset=offset + limit if more and after is None else None,
+    )
 
 
 @router.post(

@@ -5,8 +5,6 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.reviewers.controls import Listed
-
 
 class CheckMessage(BaseModel):
     """One turn."""
@@ -69,13 +67,8 @@ class ChecksPage(BaseModel):
     """Some of them, newest first."""
 
     items: list[CheckOut]
-    next_offset: int | None = Field(description="Give it as `offset` to go on; null at the end.")
-
-    @classmethod
-    def of(cls, found: list[Listed], *, limit: int, offset: int) -> "ChecksPage":
-        """A page out of one row more than it shows."""
-        items = [CheckOut.model_validate(item) for item in found[:limit]]
-        return cls(items=items, next_offset=offset + limit if len(found) > limit else None)
+    next_cursor: str | None = Field(description="Give it as `cursor` to go on; null at the end.")
+    next_offset: int | None = Field(description="The same as a number, for `offset`; null after a cursor, too.")
 
 
 class PromoteIn(BaseModel):

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from random import Random
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import select, text, update
+from sqlalchemy import DateTime, bindparam, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -31,6 +32,7 @@ class Listed:
     """A control with what reviewers made of it."""
 
     id: UUID
+    created_at: datetime
     kind: str
     origin: str
     note: str
@@ -43,9 +45,18 @@ class Listed:
     retired: bool
 
     @property
+    def place(self) -> "Place":
+        """Where it stands in the list."""
+        return self.retired, self.created_at, self.id
+
+    @property
     def doubtful(self) -> bool:
         """Most who judged it see it the other way: the known answer may be wrong."""
         return self.judged >= 5 and self.right * 2 < self.judged
+
+
+Place = tuple[bool, datetime, UUID]
+"""Whether it is retired, since when it is there, and which it is."""
 
 
 def add(
@@ -204,7 +215,7 @@ def retire(db: Session, project: Project, control_id: UUID, *, actor: UUID | Non
 
 
 _LIST = text("""
-    SELECT k.id, k.kind, k.origin, k.note, p.messages, k.retired_at IS NOT NULL AS retired,
+    SELECT k.id, k.created_at, k.kind, k.origin, k.note, p.messages, k.retired_at IS NOT NULL AS retired,
            CASE k.answer WHEN 'a' THEN x.text ELSE y.text END AS better,
            CASE k.answer WHEN 'a' THEN y.text ELSE x.text END AS worse,
            coalesce(s.judged, 0) AS judged, coalesce(s."right", 0) AS "right", coalesce(s.flagged, 0) AS flagged
@@ -222,14 +233,25 @@ _LIST = text("""
         WHERE c.control_id = k.id
     ) s ON true
     WHERE k.project_id = :project
+      AND (CAST(:retired AS boolean) IS NULL
+           OR (k.retired_at IS NOT NULL) > :retired
+           OR (k.retired_at IS NOT NULL) = :retired AND (k.created_at, k.id) < (:at, CAST(:id AS uuid)))
     ORDER BY k.retired_at IS NOT NULL, k.created_at DESC, k.id DESC
     LIMIT :limit OFFSET :offset
-""")
+""").bindparams(bindparam("at", type_=DateTime(timezone=True)))
 
 
-def listed(db: Session, project: Project, *, limit: int = 50, offset: int = 0) -> list[Listed]:
-    """The project's pairs with a known answer, newest first, those in use before the retired."""
-    rows = db.execute(_LIST, {"project": project.id, "limit": limit, "offset": offset}).mappings()
+def listed(
+    db: Session, project: Project, *, limit: int = 50, offset: int = 0, after: Place | None = None
+) -> list[Listed]:
+    """The project's pairs with a known answer, newest first, those in use before the retired.
+
+    Args:
+        after: only those that come behind this place.
+    """
+    retired, at, last = after or (None, None, None)
+    values = {"project": project.id, "limit": limit, "offset": offset, "retired": retired, "at": at, "id": last}
+    rows = db.execute(_LIST, values).mappings()
     return [Listed(**row) for row in rows]
 
 

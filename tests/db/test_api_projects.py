@@ -146,6 +146,31 @@ def test_members_are_set_and_removed(portal: Portal) -> None:
     assert client.put(url, json={"email": "bo@example.org", "role": "owner"}).status_code == 422
 
 
+def test_members_come_in_pages_where_that_is_asked_for(portal: Portal) -> None:
+    ann = portal.user("m@example.org")
+    portal.project("Tone", ann)
+    client = portal.token(ann).client
+    url = f"{URL}/tone/members"
+    for email, role in (("z@example.org", "admin"), ("b@example.org", "reviewer"), ("y@example.org", "reviewer")):
+        portal.user(email)
+        assert client.put(url, json={"email": email, "role": role}).status_code == 200
+    whole = client.get(url)
+    everybody = [item["email"] for item in whole.json()]
+    assert everybody == ["m@example.org", "z@example.org", "b@example.org", "y@example.org"]
+    assert "x-next-cursor" not in whole.headers
+    first = client.get(url, params={"limit": 2})
+    assert [item["email"] for item in first.json()] == everybody[:2]
+    cursor = {"cursor": first.headers["x-next-cursor"]}
+    assert client.delete(f"{url}/{first.json()[1]['user_id']}").status_code == 204
+    second = client.get(url, params=cursor | {"limit": 2})
+    assert [item["email"] for item in second.json()] == everybody[2:], "the one at the cursor may have gone"
+    assert "x-next-cursor" not in second.headers
+    assert client.get(url, params=cursor).json() == second.json()
+    for wrong in ("nonsense", "bm90aGluZw", "WzEsMl0", "WyJyZXZpZXdlciJd"):
+        refused = client.get(url, params={"cursor": wrong})
+        assert (refused.status_code, refused.json()["field"]) == (422, "cursor")
+
+
 def test_how_pairs_are_chosen_is_set_and_read_back_with_its_defaults(portal: Portal) -> None:
     ann = portal.user("ann@example.org")
     portal.project("Tone", ann)

@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from app.db.base import utcnow
 from app.db.session import transaction
-from app.db.tables import Project
+from app.db.tables import Comparison, Project
 from app.preferences.drift import drift
 from tests.factories import rows
 from tests.fixtures.portal import Caller, Portal, marks
@@ -52,6 +52,39 @@ def test_the_summary_counts_what_a_round_would_read(portal: Portal, ann: Caller)
     rest = key.get("/api/v1/projects/tone/preferences/contradictions?offset=1").json()
     assert len(found["items"]) == len(rest["items"]) == 1
     assert rest["next_offset"] is None
+    assert rest["next_cursor"] is None
+
+
+def test_contradictions_go_on_by_cursor_whatever_is_judged_meanwhile(portal: Portal, ann: Caller) -> None:
+    with transaction(portal.factory) as db:
+        project = db.scalars(select(Project)).one()
+        contested = []
+        for number, choices in enumerate(("abab", "aab", "bba", "ab")):
+            comparison = rows.make_comparison(db, project, slots=6)
+            for slot, choice in enumerate(choices):
+                rows.make_vote(db, comparison, slot=slot, choice=choice, created_at=utcnow() - timedelta(hours=number))
+            contested.append(str(comparison.id))
+    key = portal.token(portal.user("ann2@example.org", is_site_admin=True), "export:read")
+    url = "/api/v1/projects/tone/preferences/contradictions"
+
+    def ids(page: dict[str, Any]) -> list[str]:
+        return [item["comparison_id"] for item in page["items"]]
+
+    first = key.get(f"{url}?limit=2").json()
+    assert ids(first) == contested[:2]
+    with transaction(portal.factory) as db:  # the last one becomes the most contested: it is past, not shown twice
+        last = db.get_one(Comparison, contested[3])
+        for slot, choice in enumerate("abab", start=2):
+            rows.make_vote(db, last, slot=slot, choice=choice)
+    second = key.get(f"{url}?limit=2&cursor={first['next_cursor']}").json()
+    assert (ids(second), second["next_cursor"], second["next_offset"]) == ([contested[2]], None, None)
+    assert ids(key.get(f"{url}?limit=2&offset=1").json()) == contested[:2]
+    for wrong in (f"cursor={first['next_cursor']}&offset=2", "cursor=nonsense"):
+        refused = key.get(f"{url}?{wrong}")
+        assert (refused.status_code, refused.json()["field"]) == (
+            422,
+            "cursor" if "no" in wrong else "offset",
+        )
 
 
 def test_drift_is_what_changed_within_a_month_and_not_what_was_contested_anyway(portal: Portal, ann: Caller) -> None:

@@ -3,6 +3,7 @@
 import csv
 from datetime import timedelta
 from io import StringIO
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -194,6 +195,31 @@ def test_gold_is_written_promoted_and_retired(portal: Portal, ann: Caller) -> No
     key = portal.token(portal.user("site@example.org", is_site_admin=True), "projects:read", "projects:write")
     listed = key.get(f"{API}/checks").json()["items"]
     assert {item["origin"]: item["retired"] for item in listed} == {"admin": True, "unanimous": False}
+
+
+def test_checks_go_on_by_cursor_while_some_are_retired(portal: Portal, ann: Caller) -> None:
+    for number in range(5):
+        ann.post("/p/tone/checks", {"prompt": f"Hi {number}", "better": "Hello", "worse": "What?", "note": str(number)})
+    key = portal.token(portal.user("site@example.org", is_site_admin=True), "projects:read", "projects:write")
+
+    def page(**asked: Any) -> tuple[list[str], Any]:
+        found = key.client.get(f"{API}/checks", params={"limit": 2} | asked).json()
+        return [item["note"] for item in found["items"]], found
+
+    notes, first = page()
+    assert (notes, first["next_offset"]) == (["4", "3"], 2)
+    for item in first["items"]:
+        assert key.client.delete(f"{API}/checks/{item['id']}").status_code == 204
+    notes, second = page(cursor=first["next_cursor"])
+    assert (notes, second["next_offset"]) == (["2", "1"], None), "none is passed over because others were retired"
+    notes, third = page(cursor=second["next_cursor"])
+    assert notes == ["0", "4"]
+    assert [item["retired"] for item in third["items"]] == [False, True]
+    notes, last = page(cursor=third["next_cursor"])
+    assert (notes, last["next_cursor"]) == (["3"], None)
+    assert page(offset=1)[0] == ["1", "0"]
+    refused = key.client.get(f"{API}/checks", params={"cursor": first["next_cursor"][:-4]})
+    assert (refused.status_code, refused.json()["field"]) == (422, "cursor")
 
 
 def test_win_rates_count_a_pair_once_and_weigh_a_chosen_one_back(portal: Portal, ann: Caller) -> None:
