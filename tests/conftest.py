@@ -8,4 +8,10 @@ for _name in [name for name in os.environ if name.startswith("HONE_")]:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.redis", "tests.fixtures.portal", "tests.fixtures.talking"]
+pytest_plugins = [
+    "tests.fixtures.logged",
+    "tests.fixtures.postgres",
+    "tests.fixtures.redis",
+    "tests.fixtures.portal",
+    "tests.fixtures.talking",
+]

@@ -11,13 +11,14 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery, Task, signals
 from kombu import Queue
 
 from app import logs
-from app.journal.queues import REFILL_QUEUE, ROUNDS_QUEUE, TASK_QUEUES, TICK
+from app.journal.queues import REFILL, REFILL_QUEUE, ROUNDS_QUEUE, TASK_QUEUES, TICK
 from app.settings import Settings
 from worker.context import Context, StopFlag
 
@@ -94,10 +95,11 @@ def _set_up_log(loglevel: int = logging.INFO, **_: Any) -> None:
 
 
 @signals.task_prerun.connect
-def _begin_task(task: Task[Any, Any], **_: Any) -> None:
+def _begin_task(task: Task[Any, Any], args: Sequence[Any] = (), **_: Any) -> None:
     global _began
     _began = time.monotonic()
-    logs.start(task=task.name, request_id=task.request.get("request_id"))
+    project = str(args[0]) if task.name == REFILL and args else None
+    logs.start(task=task.name, request_id=task.request.get("request_id"), project=project)
 
 
 @signals.task_postrun.connect

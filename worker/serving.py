@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
+from app import logs
 from app.db.session import transaction
 from app.db.tables import Project, Round, Version
 from app.engine.client import EngineClient
@@ -114,18 +115,19 @@ def _serving(engine: EngineClient) -> Serving:
 
 def _push(context: Context, engine: EngineClient, serving: Serving) -> int:
     with transaction(context.factory) as db:
-        missing = db.scalars(
-            select(Version.id).where(
+        missing = db.execute(
+            select(Version.id, Version.project_id).where(
                 Version.id.in_(wanted(db)), Version.id.not_in(set(serving)), Version.kind == "adapter"
             )
         ).all()
     done = 0
-    for version_id in missing:
+    for version_id, project_id in missing:
         try:
             push(engine, context.settings.versions_dir, version_id)
             done += 1
         except DomainError as error:  # the refill, which needs it, shows admins the same
-            logger.warning("version %s cannot be pushed: %s", version_id, error)
+            with logs.about(project=str(project_id)):
+                logger.warning("version %s cannot be pushed: %s", version_id, error)
     return done
 
 
@@ -136,9 +138,9 @@ def _unload(context: Context, engine: EngineClient, serving: Serving) -> int:
     with transaction(context.factory) as db:
         keep = wanted(db)
         at_rest = func.coalesce(Version.retired_at, Version.created_at) < func.clock_timestamp() - left
-        old = db.execute(select(Version.id, at_rest).where(Version.id.in_(adapters - keep))).all()
+        old = db.execute(select(Version.id, Version.project_id, at_rest).where(Version.id.in_(adapters - keep))).all()
     done = 0
-    for version_id, rested in old:
+    for version_id, project_id, rested in old:
         name = str(version_id)
         try:
             # SGLang waits for them itself; a vLLM that does not tell is given as long as an answer may take.
@@ -148,7 +150,8 @@ def _unload(context: Context, engine: EngineClient, serving: Serving) -> int:
             engine.unload(name)
             done += 1
         except DomainError as error:
-            logger.warning("version %s cannot be unloaded: %s", version_id, error)
+            with logs.about(project=str(project_id)):
+                logger.warning("version %s cannot be unloaded: %s", version_id, error)
     return done
 
 

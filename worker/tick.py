@@ -4,7 +4,6 @@ Everything here may run twice at once (two beats, two workers) and do nothing th
 loop back after Redis was wiped, a message was lost, or a worker was killed.
 """
 
-import logging
 from uuid import UUID
 
 from sqlalchemy import Text, cast, func, not_, or_, select
@@ -25,8 +24,6 @@ from worker.context import Context
 from worker.rounds.sweep import sweep
 from worker.serving import serve
 
-logger = logging.getLogger(__name__)
-
 
 def tick(context: Context) -> None:
     """Look once.
@@ -39,9 +36,7 @@ def tick(context: Context) -> None:
     with transaction(context.factory) as db:
         expire_leases(db)
     with transaction(context.factory) as db:
-        looked = look(db)
-    if looked.rounds or looked.imports:
-        logger.info("due: %d rounds, %d imports", looked.rounds, looked.imports)
+        look(db)
     with transaction(context.factory) as db:
         judging = open_gates(db)
     for version_id in judging:

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import or_, select, text, update
 from sqlalchemy.orm import Session
 
+from app import logs
 from app.db.base import utcnow
 from app.db.tables import Project
 from app.projects.queue import queue_of
@@ -62,6 +63,7 @@ def look(db: Session, project: Project) -> list[UUID]:
             )
         except AlreadyPausedError:
             continue
-        logger.warning("%s: reviewer %s is in quarantine: %s", project.slug, reviewer_id, suspicions[0].told)
+        with logs.about(project=str(project.id)):
+            logger.warning("%s: reviewer %s is in quarantine: %s", project.slug, reviewer_id, suspicions[0].told)
         caught.append(reviewer_id)
     return caught

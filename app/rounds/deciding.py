@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from app import logs
 from app.comparisons.service import withdraw_comparing
 from app.db.tables import Project, Round, Version
 from app.journal import audit
@@ -53,7 +54,8 @@ def decide(db: Session, version_id: UUID, *, settings: Settings) -> bool:
             with db.begin_nested():
                 promote(db, version, actor=None, settings=settings, action="version.pass_gate")
         except VersionDamagedError as error:
-            logger.exception("version %s passed the gate, and is damaged", version.id)
+            with logs.about(project=str(project.id)):
+                logger.exception("version %s passed the gate, and is damaged", version.id)
             told = _(
                 "version %(number)s passed the gate, but its files are damaged: %(error)s",
                 number=version.number,

@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import func, not_, or_, select, update
 from sqlalchemy.orm import Session
 
+from app import logs
 from app.comparisons.queries import votes_since_last_round
 from app.db.base import utcnow
 from app.db.tables import Assignment, Comparison, Project, Prompt, Round, Version, Vote
@@ -71,7 +72,8 @@ def _due_by_schedule(db: Session, project: Project, now: datetime) -> bool:
     try:
         following: datetime | None = next_time(str(project.round_schedule), now)
     except ValueError as error:  # it was checked when it was set; whoever wrote past that check gets no rounds
-        logger.warning("the schedule of %s cannot be read, and is left alone from now on: %s", project.slug, error)
+        with logs.about(project=str(project.id)):
+            logger.warning("the schedule of %s cannot be read, and is left alone from now on: %s", project.slug, error)
         following = None
     claimed = db.scalar(
         update(Project)
@@ -132,13 +134,15 @@ def _request(db: Session, project: Project, trigger: Trigger) -> bool:
 
 def _try(db: Session, project: Project, trigger: Trigger, ask: Callable[[], Round]) -> bool:
     """Ask for a round; what stands in its way is no error here, and must not stop the look at other projects."""
-    try:
-        with db.begin_nested():
-            ask()
-    except (DomainError, SpecError) as error:
-        logger.info("no round of %s by %s: %s", project.slug, trigger, error)
-        return False
-    return True
+    with logs.about(project=str(project.id)):
+        try:
+            with db.begin_nested():
+                asked = ask()
+        except (DomainError, SpecError) as error:
+            logger.info("no round of %s by %s: %s", project.slug, trigger, error)
+            return False
+        logger.info("round %d of %s is due by %s", asked.number, project.slug, trigger)
+        return True
 
 
 def _waiting(db: Session) -> bool:

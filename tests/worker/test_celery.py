@@ -18,7 +18,7 @@ from app.db.base import utcnow
 from app.db.session import transaction
 from app.db.tables import OutboxMessage, Round, Tick
 from app.journal.outbox import send_pending
-from app.journal.queues import RUN_ROUNDS
+from app.journal.queues import REFILL, RUN_ROUNDS
 from app.local.process import stop
 from app.local.redis import EmbeddedRedis
 from app.settings import Settings
@@ -198,6 +198,7 @@ def test_the_worker_logs_as_the_web_server_does_and_says_for_whom(
     worker = start_worker(failing)
     until(lambda: world.round(round_id).state == "failed", 90, "the end of the round")
     worker.wait_for("hone.run_rounds: SUCCESS")
+    worker.wait_for("hone.refill: SUCCESS")
     time.sleep(2 * settings.reconcile_seconds)
     stop(worker.process, ((signal.SIGTERM, 20.0),))
     # To a terminal Celery says by itself that it stops.
@@ -206,6 +207,8 @@ def test_the_worker_logs_as_the_web_server_does_and_says_for_whom(
     (failed,) = [line for line in lines if "failed" in line["message"] and line["logger"] == "worker.rounds.run"]
     assert failed["request_id"] == "asked-by-somebody"
     assert (failed["task"], failed["round"]) == (RUN_ROUNDS, str(round_id))
-    assert failed["project"]
+    assert failed["project"] == str(world.project_id)
+    refilled = [line for line in lines if "hone.refill: SUCCESS" in line["message"]]
+    assert {(line["task"], line.get("project")) for line in refilled} == {(REFILL, str(world.project_id))}
     assert [line for line in lines if "hone.tick" in line["message"] or "Pool" in line["message"]] == []
     world.context.close()

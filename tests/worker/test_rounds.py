@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, update
 
-from app.db.session import transaction
+from app import logs
+from app.db.ids import new_id
+from app.db.session import make_engine, make_session_factory, transaction
 from app.db.tables import Project, Round, Version
 from app.preferences.groups import snapshot_lines
 from app.rounds import service
@@ -23,8 +25,10 @@ from app.versions.manifest import VersionInfo, verify, write_manifest
 from tests.factories.loops import claim
 from tests.factories.models import copy_version, version_directory
 from tests.factories.worlds import World, make_settings, make_world
+from tests.fixtures.logged import Logged
 from worker.rounds import publish, run_rounds
 from worker.rounds.folder import Folder
+from worker.rounds.keeper import Keeper
 from worker.rounds.run import work_on
 
 
@@ -162,7 +166,7 @@ def claim_in(world: World) -> service.Claimed:
         return claim(db, world.settings)
 
 
-def test_what_was_published_for_a_cancelled_round_does_not_stay(world: World) -> None:
+def test_what_was_published_for_a_cancelled_round_does_not_stay(world: World, logged: Logged) -> None:
     round_id = world.request()
     _stop_at(world, finished(world), "check_base")
     assert len(list(world.settings.versions_dir.iterdir())) == 2
@@ -175,6 +179,16 @@ def test_what_was_published_for_a_cancelled_round_does_not_stay(world: World) ->
     sweep(world.context)
     assert [path.name for path in world.settings.versions_dir.iterdir()] == [str(world.version_id)]
     assert world.round(round_id).state == "cancelled"
+    assert logged.about("it was never registered") == [{"project": str(world.project_id), "round": str(round_id)}]
+
+
+def test_the_heartbeat_says_for_which_project_it_fails(world: World, logged: Logged) -> None:
+    quick = world.settings.model_copy(update={"round_lease_seconds": 0.3})
+    nowhere = make_session_factory(make_engine(quick.model_copy(update={"database_url": "postgresql:///?port=1"})))
+    context = world.context.__class__(quick, nowhere, world.context.stopping, world.context.rng)
+    with logs.about(project="this one"), Keeper(context, new_id(), new_id()) as keeper:
+        until(lambda: keeper._lost)
+    assert {line["project"] for line in logged.about("no heartbeat")} == {"this one"}
 
 
 FAILURES = [

@@ -22,6 +22,7 @@ from tests.factories.models import copy_version, version_directory
 from tests.factories.other_engines import OtherEngine, other_engine
 from tests.factories.rows import make_prompt, make_version
 from tests.factories.worlds import World, make_settings, make_world
+from tests.fixtures.logged import Logged
 from worker.context import Context
 from worker.refill import refill
 from worker.serving import serve
@@ -206,13 +207,14 @@ def test_one_bad_answer_loses_no_other_and_samples_none_twice(
     assert {(row["seed"], row["index"]) for row in stored} == {(seed, i) for _, _, seed in engine.asked for i in (0, 1)}
 
 
-def test_why_an_adapter_does_not_load_is_shown_and_tried_again(world: World, held: ExitStack) -> None:
+def test_why_an_adapter_does_not_load_is_shown_and_tried_again(world: World, held: ExitStack, logged: Logged) -> None:
     engine = held.enter_context(other_engine(str(world.version_id)))
     context = with_engines(world, engine)
     promoted(world, 2, adapter=True)
     message = "LoRA rank 64 is greater than max_lora_rank 16."
     engine.load_faults = [(500, {"error": {"message": message, "type": "InternalServerError", "code": 500}})] * 40
     serve(context)
+    assert logged.about("cannot be pushed") == [{"project": str(world.project_id)}]
     assert refill(context, world.project_id) == 0
     assert "max_lora_rank" in problem(world)
     engine.load_faults = []

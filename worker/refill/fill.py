@@ -115,7 +115,7 @@ class _Filling:
             try:
                 self._sample(engine, plan)
             except _PromotedError:
-                logger.info("project %s: a version was replaced, its fresh answers are dropped", self.lease.project_id)
+                logger.info("a version was replaced, its fresh answers are dropped")
         return False
 
     def _sample(self, engine: EngineClient, plan: Plan) -> None:
@@ -253,7 +253,7 @@ def _give_up(context: Context, lease: Lease, error: Exception) -> None:
         problem, failed, wait_seconds = None, False, 2.0
         if not on_purpose:
             _wake(context)
-    logger.warning("project %s: no new pairs for %.0f s: %s", lease.project_id, wait_seconds, error)
+    logger.warning("no new pairs for %.0f s: %s", wait_seconds, error)
     with transaction(context.factory) as db:
         leases.give_up(db, lease, problem, wait_seconds=wait_seconds, failed=failed)
 

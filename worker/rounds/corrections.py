@@ -49,7 +49,7 @@ def tokenise_corrections(context: Context, project_id: UUID, version: Path) -> i
             encoded.append((edit, [*tokenizer.encode(edit.text, add_special_tokens=False).ids, last]))
         with transaction(context.factory) as db:
             made += corrections.store(db, db.get_one(Project, project_id), encoded)
-        logger.info("project %s: %d corrected answers were tokenised", project_id, len(encoded))
+        logger.info("%d corrected answers were tokenised", len(encoded))
 
 
 def _tokenizer(version: Path) -> Tokenizer:

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from contextvars import copy_context
 from types import TracebackType
 from typing import Self
 from uuid import UUID
@@ -29,7 +30,9 @@ class Keeper:
         self._round_id, self._token, self._machine = round_id, token, machine
         self._lost = self._cancelled = False
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"round-{round_id}", daemon=True)
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._run,), name=f"round-{round_id}", daemon=True
+        )
 
     def __enter__(self) -> Self:
         """Start."""

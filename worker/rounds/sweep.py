@@ -4,6 +4,7 @@ from uuid import UUID
 
 from sqlalchemy import select
 
+from app import logs
 from app.db.session import transaction
 from app.db.tables import Round, RoundEvent
 from worker.context import Context
@@ -22,13 +23,14 @@ def sweep(context: Context) -> int:
         if round_id is None:
             continue
         with transaction(context.factory) as db:
-            state = db.scalar(select(Round.state).where(Round.id == round_id))
+            round_ = db.get(Round, round_id)
             claims = select(RoundEvent.data["token"].astext).where(
                 RoundEvent.round_id == round_id, RoundEvent.kind == "claimed"
             )
             tokens = [UUID(token) for token in db.scalars(claims)]
-        if state in ("done", "cancelled") and path.exists():
-            forget(context, round_id, tokens)
+        if round_ is not None and round_.state in ("done", "cancelled") and path.exists():
+            with logs.about(round=str(round_id), project=str(round_.project_id)):
+                forget(context, round_id, tokens)
             cleared += 1
     return cleared
 

@@ -16,6 +16,7 @@ from app.preferences.collecting import collect
 from app.reviewers import service, watch
 from app.reviewers.errors import AlreadyPausedError, NoReviewerError, NotPausedError
 from tests.factories.rows import make_comparison, make_member, make_project, make_user, make_version, make_vote
+from tests.fixtures.logged import Logged
 
 
 @pytest.fixture
@@ -127,7 +128,7 @@ def crew_with_a_clicker(db: Session, project: Project) -> tuple[User, list[User]
     return clicker, crew
 
 
-def test_the_worker_quarantines_only_where_the_project_wants_it(db: Session, project: Project) -> None:
+def test_the_worker_quarantines_only_where_the_project_wants_it(db: Session, project: Project, logged: Logged) -> None:
     clicker, _ = crew_with_a_clicker(db, project)
     assert watch.due(db) == []
     assert watch.look(db, project) == []
@@ -139,6 +140,7 @@ def test_the_worker_quarantines_only_where_the_project_wants_it(db: Session, pro
     entry = db.scalars(select(AuditEntry).where(AuditEntry.action == "reviewer.quarantine")).one()
     assert entry.actor_id is None
     assert "on the left" in entry.data["reason"]
+    assert logged.about("is in quarantine") == [{"project": str(project.id)}]
     assert watch.look(db, project) == []
 
 

@@ -20,6 +20,7 @@ from app.versions.manifest import VersionInfo
 from tests.factories.loops import claim, make_loop, move_on, write_version
 from tests.factories.rows import make_completion, make_prompt, make_user, make_version, make_vote
 from tests.factories.threads import at_once
+from tests.fixtures.logged import Logged
 
 GOOD = {"eval": {"end": {"accuracy": 0.6, "kl": 3.0, "pairs": 10}}, "displacement_alarm": None}
 
@@ -239,7 +240,9 @@ def test_a_project_that_left_the_gate_is_not_promoted_by_it(db: Session, setting
     assert states(db, version.project_id)[1] == (2, "candidate", "ended")
 
 
-def test_damaged_files_are_not_promoted_however_many_prefer_them(db: Session, settings: Settings) -> None:
+def test_damaged_files_are_not_promoted_however_many_prefer_them(
+    db: Session, settings: Settings, logged: Logged
+) -> None:
     version = trained(db, settings, wanted=8)
     compare(db, version, ["new"] * 8)
     (settings.versions_dir / str(version.id) / "model.safetensors").write_text("rotten")
@@ -248,6 +251,7 @@ def test_damaged_files_are_not_promoted_however_many_prefer_them(db: Session, se
     made_by = select(Round.id).where(Round.version_id == version.id).scalar_subquery()
     texts = db.scalars(select(RoundEvent.data["text"].astext).where(RoundEvent.round_id == made_by)).all()
     assert any("its files are damaged" in (text or "") for text in texts)
+    assert logged.about("is damaged") == [{"project": str(version.project_id)}]
 
 
 def test_of_many_that_ask_one_decides(fresh_engine: Engine, settings: Settings) -> None:

@@ -15,6 +15,7 @@ from app.settings import Settings
 from tests.factories.loops import cast_votes, claim, make_loop
 from tests.factories.rows import make_project
 from tests.factories.threads import at_once
+from tests.fixtures.logged import Logged
 
 SETTINGS = Settings()
 NIGHT = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
@@ -146,6 +147,16 @@ def test_archived_projects_are_left_alone(db: Session) -> None:
     make_loop(db, votes=30, round_every_votes=20, archived_at=NIGHT)
     assert look(db) == look(db)
     assert rounds(db) == []
+
+
+def test_lines_of_a_look_say_of_which_project(db: Session, logged: Logged) -> None:
+    ready, _ = make_loop(db, votes=20, round_every_votes=20)
+    broken, _ = make_loop(db, round_schedule="not a crontab", next_round_at=NIGHT)
+    early, _ = make_loop(db, votes=1, round_schedule="0 3 * * *", next_round_at=NIGHT)
+    look(db, now=NIGHT + timedelta(hours=1))
+    assert logged.about("is due by votes") == [{"project": str(ready.id)}]
+    assert logged.about("cannot be read") == [{"project": str(broken.id)}]
+    assert logged.about("no round of") == [{"project": str(early.id)}]
 
 
 def test_a_broken_schedule_of_one_project_does_not_stop_the_others(db: Session) -> None:
