@@ -16,12 +16,9 @@ _SECRET = "HONE_ENGINE_SECRET"  # noqa: S105 - the name of the variable, not the
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse, check, bind, serve until SIGTERM or SIGINT. Returns the exit code."""
+    """Parse, check, bind, serve until SIGTERM or SIGINT. Returns the exit code. A start that is refused changes nothing
+    of this process."""
     options = _parser().parse_args(arguments)
-    # Read when torch is first imported. Threads that spin while they wait for each other are a little faster on an
-    # idle machine and many times slower on one that also serves web pages, a worker and a database.
-    os.environ.update({"OMP_WAIT_POLICY": "passive"} | PROGRAMS | os.environ)
-    logs.configure(level=logging.getLevelNamesMapping()[options.log_level.upper()])
     secret = os.environ.get(_SECRET, "")
     if not secret and not _is_loopback(options.host):
         return _refuse(f"{options.host} can be reached from outside: set {_SECRET}, or listen on 127.0.0.1")
@@ -36,6 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace, secret: str, listener: socket.socket) -> None:
+    logs.configure(level=logging.getLevelNamesMapping()[options.log_level.upper()])
+    # Read when torch is first imported. Threads that spin while they wait for each other are a little faster on an
+    # idle machine and many times slower on one that also serves web pages, a worker and a database.
+    os.environ.update({"OMP_WAIT_POLICY": "passive"} | PROGRAMS | os.environ)
     import torch
     import uvicorn
 
