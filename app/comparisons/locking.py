@@ -38,6 +38,7 @@ _MINE = Direct(
     text(f"""
     SELECT a.id AS assignment_id, a.left_side, a.shown_order, a.state, a.frozen_at,
            coalesce(a.shown_at, a.leased_at) AS shown_at,
+           CASE WHEN v.revision IS NULL THEN a.leased_at ELSE coalesce(a.shown_at, a.leased_at) END AS handed_out_at,
            {bar_sql("a.reviewer_id")} AS bar,
            EXISTS (
              SELECT 1 FROM votes said WHERE said.assignment_id = a.id
@@ -88,6 +89,9 @@ class Locked:
     """What keeps the reviewer's word from counting."""
     judged: bool
     """They have judged it before, whatever they said since: a skip is no judgement."""
+    handed_out_at: datetime
+    """When the reviewer could look at it first, though another pair may have been in hand still; for one that was
+    skipped or taken back, when it was shown for that."""
     shown_at: datetime
     """When the reviewer was given it to look at."""
     min_seconds: float
@@ -141,6 +145,7 @@ def lock(
         revealed=first["strategy"] == "playground" and bool(mine["revision"]),
         bar=mine["bar"],
         judged=mine["judged"],
+        handed_out_at=mine["handed_out_at"],
         shown_at=mine["shown_at"],
         min_seconds=queue.min_seconds,
         archived=first["archived"],

@@ -1,8 +1,8 @@
 """Votes: recorded once, changed by appending, taken back until a round has read them.
 
 A first vote is three statements: lock the comparison and its slots, lock and read the reviewer's assignment, write
-everything at once, if the idempotency key is new. Another one looks the key up before. Lock order as in ``leasing``:
-comparison → slot → assignment.
+everything at once, if the idempotency key is new. Another one looks the key up before; a shortest look is one more.
+Lock order as in ``leasing``: comparison → slot → assignment → look.
 Whoever freezes votes must lock the assignments before reading the votes; then a change is either read or refused.
 """
 
@@ -123,9 +123,17 @@ def record_vote(
     if stored:
         return stored
     _refuse_late(locked, choice, first=first)
-    ballot = measured(ballot, shown_at=locked.shown_at, now=now)
     if not locked.judged and source != "feedback":
-        require_dwell(ballot, shown_at=locked.shown_at, now=now, min_seconds=locked.min_seconds)
+        require_dwell(
+            db,
+            ballot,
+            reviewer_id=reviewer_id,
+            handed_out_at=locked.handed_out_at,
+            shown_at=locked.shown_at,
+            now=now,
+            min_seconds=locked.min_seconds,
+        )
+    ballot = measured(ballot, shown_at=locked.shown_at, now=now)
     if source != "feedback":  # an API client's own word was never asked for
         check_asked(ballot, locked.asks, mode=locked.mode, answers=len(locked.shown_order))
     rule = {"skip": changes.skip, "flag": changes.flag}.get(choice, changes.vote)

@@ -183,7 +183,15 @@ def choose(
         raise TurnLostError(_("At least one of the answers was not written to its end."), mend=_("Ask again."))
     now = utcnow()
     ballot = checked(Ballot(choice, seconds=seconds), None)
-    require_dwell(ballot, shown_at=turn.created_at, now=now, min_seconds=queue_of(project.queue).min_seconds)
+    require_dwell(
+        db,
+        ballot,
+        reviewer_id=turn.user_id,
+        handed_out_at=turn.created_at,
+        shown_at=turn.created_at,
+        now=now,
+        min_seconds=queue_of(project.queue).min_seconds,
+    )
     turn.choice, turn.chosen_at, turn.seconds = choice, now, seconds
     db.flush()
     if turn.state == "done":

@@ -2,7 +2,7 @@
 
 from app.db.tables.accounts import ApiToken, ApiUsage, Device, LoginFailure, User, UserSession
 from app.db.tables.chats import Chat, ChatAnswer, CompletionLabel
-from app.db.tables.comparisons import Assignment, Comparison, ComparisonItem, ComparisonSlot, Vote
+from app.db.tables.comparisons import Assignment, Comparison, ComparisonItem, ComparisonSlot, Look, Vote
 from app.db.tables.journal import AuditEntry, OutboxMessage, Tick
 from app.db.tables.playground import PlaygroundTurn
 from app.db.tables.projects import Guidelines, GuidelinesRead, Membership, Project
@@ -30,6 +30,7 @@ __all__ = [
     "Guidelines",
     "GuidelinesRead",
     "LoginFailure",
+    "Look",
     "Membership",
     "OutboxMessage",
     "PlaygroundTurn",

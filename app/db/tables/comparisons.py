@@ -197,6 +197,15 @@ class Assignment(Base):
     created_at: Mapped[CreatedAt]
 
 
+class Look(Base):
+    """Until when a reviewer's time is taken by the shortest looks at what they judged, in whichever project."""
+
+    __tablename__ = "looks"
+
+    reviewer_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    until: Mapped[datetime]
+
+
 class Vote(Base):
     """One revision of what a reviewer said of a comparison. Rows are only ever added.
 

@@ -1,12 +1,16 @@
 """One comparison more, leased behind the one in hand, so that the next is on the page at once."""
 
-from datetime import timedelta
+import random
+from datetime import datetime, timedelta
+from functools import partial
+from uuid import UUID
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from app.comparisons.errors import VoteTooFastError
+from app.comparisons.records import Choice
 from app.comparisons.service import (
     expire_leases,
     lease_ahead,
@@ -16,8 +20,10 @@ from app.comparisons.service import (
     undo_vote,
 )
 from app.db.base import utcnow
+from app.db.session import make_session_factory, transaction
 from app.db.tables import Assignment, ComparisonSlot
 from tests.factories.rows import make_comparison, make_project, make_user
+from tests.factories.threads import at_once
 
 
 def test_it_is_another_one_and_stays_behind_the_one_in_hand(db: Session) -> None:
@@ -155,3 +161,114 @@ def test_nothing_was_seen_before_it_was_handed_out(db: Session) -> None:
         record_vote(
             db, reviewer_id=me, assignment_id=second.assignment_id, choice="a", seconds=60.0, source="web", now=soon
         )
+
+
+class Hands:
+    """A reviewer of a project with a shortest look of 4 s, who may hold one pair behind another, as the page does."""
+
+    def __init__(self, db: Session, *, pairs: int = 6) -> None:
+        self.db = db
+        self.project = make_project(db, lease_seconds=600, queue={"min_seconds": 4})
+        for _ in range(pairs):
+            make_comparison(db, self.project)
+        self.me, self.start = make_user(db).id, utcnow()
+
+    def at(self, after: float) -> datetime:
+        return self.start + timedelta(seconds=after)
+
+    def take(self, after: float) -> UUID:
+        return lease_next(self.db, project=self.project, reviewer_id=self.me, now=self.at(after)).assignment_id
+
+    def ahead(self, holding: UUID, after: float, *, showing_since: float | None = None) -> UUID:
+        since = None if showing_since is None else self.at(showing_since)
+        return lease_ahead(
+            self.db,
+            project=self.project,
+            reviewer_id=self.me,
+            holding=holding,
+            showing_since=since,
+            now=self.at(after),
+        ).assignment_id
+
+    def vote(self, lease: UUID, after: float, *, seconds: float | None = None, choice: Choice = "a") -> None:
+        record_vote(
+            self.db,
+            reviewer_id=self.me,
+            assignment_id=lease,
+            choice=choice,
+            seconds=seconds,
+            source="web",
+            now=self.at(after),
+        )
+
+
+def test_two_pairs_in_hand_at_once_are_not_looked_at_at_once(db: Session) -> None:
+    mine = Hands(db)
+    first = mine.take(0)
+    second = mine.ahead(first, 0)
+    mine.vote(first, 4)
+    with pytest.raises(VoteTooFastError) as refused:
+        mine.vote(second, 4.5, seconds=60)
+    assert refused.value.extra == {"seconds": 0.5, "needed": 4}
+    third = mine.ahead(second, 4.5, showing_since=0)
+    mine.vote(second, 8)
+    with pytest.raises(VoteTooFastError):  # a chain of two wins nothing either
+        mine.vote(third, 8)
+    mine.vote(third, 12)
+
+
+def test_nor_are_pairs_of_two_projects(db: Session) -> None:
+    mine, there = Hands(db), Hands(db)
+    there.me, there.start = mine.me, mine.start
+    first, second = mine.take(0), there.take(0)
+    mine.vote(first, 5)
+    with pytest.raises(VoteTooFastError):
+        there.vote(second, 5)
+    there.vote(second, 8)
+
+
+def test_skips_changes_and_pairs_that_were_sent_twice_take_no_time(db: Session) -> None:
+    mine = Hands(db)
+    first = mine.take(0)
+    second = mine.ahead(first, 0)
+    mine.vote(first, 1, choice="skip")
+    mine.vote(second, 4)
+    mine.vote(second, 4.1, choice="b")
+    third = mine.take(4.1)
+    mine.vote(third, 8.1)
+
+
+@pytest.mark.parametrize("connection", ["quick", "slow", "lost"])
+def test_whoever_reads_one_pair_after_the_other_is_never_held_up(db: Session, connection: str) -> None:
+    """As the page does it: each pair is read for barely the shortest look, and its choice sent behind the reader's
+    back, with how long the next pair has been on the screen. What arrives when is the network's."""
+    mine, delays = Hands(db, pairs=12), random.Random(7)
+    hand = mine.take(0)
+    ahead, ready = mine.ahead(hand, 0.3), 0.3
+    read = arrived = 0.0
+    for number in range(10):
+        chosen = read + 4.01
+        late = {"quick": 0.0, "slow": delays.uniform(0.1, 3.5), "lost": 30.0 if number == 4 else 0.1}[connection]
+        arrived = max(arrived + 0.01, chosen + late)
+        mine.vote(hand, arrived, seconds=4.01)
+        behind = mine.ahead(ahead, arrived, showing_since=arrived)  # as the server learns of it: too late
+        hand, read = ahead, max(chosen, ready)
+        ahead, ready = behind, arrived
+
+
+def test_judgements_at_the_same_moment_wait_for_each_other(fresh_engine: Engine) -> None:
+    factory = make_session_factory(fresh_engine)
+    with transaction(factory) as db:
+        mine = Hands(db)
+        first = mine.take(-5)
+        held = [first, mine.ahead(first, -5)]
+
+    def judge(lease: UUID) -> bool:
+        try:
+            with transaction(factory) as db:
+                record_vote(db, reviewer_id=mine.me, assignment_id=lease, choice="a", source="api", now=mine.at(0))
+        except VoteTooFastError:
+            return False
+        return True
+
+    assert sorted(at_once(*[partial(judge, lease) for lease in held])) == [False, True]
