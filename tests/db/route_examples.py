@@ -112,10 +112,19 @@ PATH_PARAMS: Mapping[str, Callable[[World, Person, str], object]] = {
 
 BODIES: Mapping[tuple[str, str], Mapping[str, Any] | Callable[[World, Person], Mapping[str, Any]]] = {
     ("POST", "/api/v1/comparisons/{comparison_id}/votes"): {"choice": "a"},
+    ("PATCH", "/api/v1/projects/{slug}/reviewers/{user_id}"): {"daily_goal": 5},
+    ("POST", "/api/v1/projects/{slug}/reviewers/{user_id}/quarantine"): {"reason": "It is a test."},
     ("POST", "/v1/feedback"): lambda _world, caller: {"answer": {"id": caller.chat}, "thumb": "up"},
     ("POST", "/v1/chat/completions"): {"model": "alpha", "messages": [{"role": "user", "content": "Hello"}]},
 }
 """JSON bodies by method and path, or what makes one for a caller."""
+
+FORMS: Mapping[tuple[str, str], Mapping[str, str]] = {
+    ("POST", "/p/{slug}/members/{user_id}/role"): {"role": "admin"},
+    ("POST", "/p/{slug}/playground/{turn_id}/choice"): {"choice": "a"},
+    ("POST", "/p/{slug}/reviewers/{user_id}/qualification"): {"value": "waived"},
+}
+"""Fields of forms, likewise."""
 
 WRITES_ON_GET: Mapping[str, str] = {
     "/p/{slug}/compare": "leases the next pair to whoever looks at it; looking again gives the same one",

@@ -21,7 +21,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.web.csrf import SAFE_METHODS
 from app.web.guard import PublicGuard, Rule, guards_of
-from tests.db.route_examples import BODIES, PATH_PARAMS, WRITES_ON_GET, Person, World, build
+from tests.db.route_examples import BODIES, FORMS, PATH_PARAMS, WRITES_ON_GET, Person, World, build
 
 GRANTED, LOGIN, NOBODY, FORBIDDEN, UNKNOWN = "granted", "to /login", "401", "403", "404"
 
@@ -46,9 +46,16 @@ class House:
         csrf: bool = True,
         headers: dict[str, str] | None = None,
         token: str | None = None,
+        slug: str | None = None,
     ) -> Any:
-        """One request, undone afterwards. With a ``cookie``, or the ``token`` given, or as nobody."""
+        """One request, undone afterwards. With a ``cookie``, or the ``token`` given, or as nobody.
+
+        Args:
+            slug: the project in the path, in place of ``alpha``, whose things are named after it.
+        """
         path = str(route.path_format)
+        if slug is not None:
+            path = path.replace("{slug}", slug)
         somebody = caller or self.world.people["reviewer"]
         for name in re.findall(r"{(\w+)}", path):
             assert name in PATH_PARAMS, f"{method} {path}: say in route_examples.PATH_PARAMS what {{{name}}} may be"
@@ -67,7 +74,8 @@ class House:
             body = BODIES.get((method, str(route.path_format)))
             if callable(body):
                 body = body(self.world, somebody)
-            return self.client.request(method, path, headers=sent, json=body, follow_redirects=False)
+            form = FORMS.get((method, str(route.path_format)))
+            return self.client.request(method, path, headers=sent, json=body, data=form, follow_redirects=False)
         finally:
             savepoint.rollback()
 
@@ -186,6 +194,23 @@ def test_somebody_in_a_browser(house: House, who: str) -> None:
 def test_somebody_with_a_token(house: House, who: str) -> None:
     token = house.world.people[who].token
     assert wrong(house, who, lambda rule: expected(rule, who), door="api", token=token) == []
+
+
+def test_things_of_another_project_are_not_found_behind_ones_own(house: House) -> None:
+    """As the admin of ``beta`` with ids of ``alpha``'s. What is not flagged is told like what is not there."""
+    stranger, found, seen = house.world.people["stranger"], [], 0
+    for method, route, rule in calls(house):
+        if rule.project_by != "slug" or str(route.path).count("{") < 2:
+            continue
+        seen += 1
+        ways = [{"cookie": True}, *([{"token": stranger.token}] if rule.door == "api" else [])]
+        for way in ways:
+            response = house.call(method, route, stranger, slug="beta", **way)  # type: ignore[arg-type]
+            undecided = "/flagged/" in str(route.path) and response.status_code == 409
+            if outcome(response) != UNKNOWN and not undecided:
+                found.append(f"{method} {route.path}: {response.status_code} {response.text[-300:]}")
+    assert seen > 30
+    assert found == []
 
 
 def test_a_token_opens_no_page(house: House) -> None:
