@@ -3,7 +3,7 @@
 import base64
 import json
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from fastapi import Request
 from starlette.responses import Response
@@ -11,6 +11,8 @@ from starlette.responses import Response
 from app.language import say
 
 FLASH_COOKIE = "hone_flash"
+_OF_ADDRESSES = "%:/?#[]@!$&'()*+,;="
+"""Signs that mean something in an address, or are written out already."""
 Tone = Literal["good", "info", "bad"]
 
 
@@ -27,8 +29,10 @@ def is_htmx(request: Request) -> bool:
 def see_other(request: Request, url: str, *, flash: str | None = None, tone: Tone = "good") -> Response:
     """After a form: go and look at ``url``, and find ``flash`` written there.
 
-    HTMX gets ``HX-Redirect`` instead of a 303, which the browser would follow inside the fragment.
+    HTMX gets ``HX-Redirect`` instead of a 303, which the browser would follow inside the fragment. Headers are of few
+    letters: others are written as browsers write them in addresses.
     """
+    url = quote(url, safe=_OF_ADDRESSES)
     if flash is not None:
         set_cookie(request, FLASH_COOKIE, _pack({"text": say(flash), "tone": tone}), max_age_seconds=60)
     if is_htmx(request):

@@ -149,6 +149,15 @@ def test_signing_in_leads_nowhere_else(browser: TestClient, ada: User, target: s
     assert sign_in(browser, next=target).headers["location"] == "/"
 
 
+def test_signing_in_leads_to_an_address_in_any_script(browser: TestClient, ada: User) -> None:
+    asked = "/p/tone/prompts?search=漢字&show=all"
+    assert 'value="/p/tone/prompts?search=漢字' in browser.get("/login", params={"next": asked}).text
+    answer = sign_in(browser, next=asked)
+    there = "/p/tone/prompts?search=%E6%BC%A2%E5%AD%97&show=all"
+    assert (answer.status_code, answer.headers["location"]) == (303, there)
+    assert browser.get("/login", params={"next": there}).headers["location"] == there
+
+
 def test_somebody_signed_in_does_not_see_the_form(browser: TestClient, ada: User) -> None:
     sign_in(browser)
     assert browser.get("/login?next=/account").headers["location"] == "/account"
