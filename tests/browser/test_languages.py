@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from app.db.tables import User
+from app.language.negotiation import LANGUAGES
 from tests.browser.admin_scene import life
 from tests.browser.comparing import acknowledged, on_pair, open_shop
 from tests.browser.conftest import DESKTOP, PHONE
@@ -13,6 +14,12 @@ from tests.browser.server import LiveServer
 
 SignIn = Callable[[User], None]
 PAGES = ("", "/settings", "/rounds/2", "/versions", "/reviewers", "/compare")
+EVERY_PAGE = (
+    "", "/compare", "/answers", "/playground", "/prompts", "/prompts/new", "/rounds", "/rounds/new", "/rounds/2",
+    "/rounds/3", "/rounds/4", "/versions", "/preferences", "/reviewers", "/checks", "/flagged", "/members", "/settings",
+    "/settings/reviewing", "/settings/queue", "/settings/preferences", "/audit", "/nowhere",
+)  # fmt: skip
+EVERY_OTHER_PAGE = ("/?all=1", "/account", "/admin/users", "/admin/audit", "/projects/new", "/api/docs")
 DARK_PHONE = {"viewport": PHONE, "color_scheme": "dark"}
 
 
@@ -38,6 +45,31 @@ def test_pages_are_accessible_and_fit_in_other_languages(
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= page.viewport_size["width"], f"{path} is {width} px wide"  # type: ignore[index]
         axe(page)
+
+
+@pytest.mark.parametrize(
+    "context_options", [{"locale": tag, "viewport": DESKTOP} for tag in LANGUAGES], ids=list(LANGUAGES)
+)
+def test_no_page_is_wider_than_a_phone_and_the_tabs_stand_on_one_line(
+    server: LiveServer, page: Page, sign_in: SignIn, expected_errors: list[str]
+) -> None:
+    expected_errors.append("404")  # of the page that is not there
+    with server.db() as db:
+        scene = life(db, server.settings.jobs_dir)
+    sign_in(scene.admin)
+    here, person = f"/p/{scene.slug}", f"/reviewers/{scene.reviewer.id}"
+    page.goto(f"{server.url}{here}")
+    places = page.locator(".tabs a").evaluate_all("tabs => tabs.map(tab => tab.getBoundingClientRect())")
+    assert len(places) == 12
+    assert len({round(place["top"]) for place in places}) == 1, "the tabs take more than one line"
+    assert all(place["left"] >= 0 and place["right"] <= DESKTOP["width"] for place in places), "a tab is out of sight"
+    page.set_viewport_size({"width": PHONE["width"], "height": PHONE["height"]})
+    inside = (*EVERY_PAGE, person, f"{person}/answers", f"/prompts/uploads/{scene.upload_id}")
+    for path in (*(f"{here}{path}" for path in inside), *EVERY_OTHER_PAGE):
+        page.goto(f"{server.url}{path}")
+        page.evaluate("document.querySelectorAll('main details:not(.pop)').forEach(e => { e.open = true })")
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= PHONE["width"], f"{path} is {width} px wide"
 
 
 def place(answer: Locator) -> float:
