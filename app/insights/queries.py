@@ -13,7 +13,7 @@ from app.db.tables import Assignment, Membership, Project, Prompt, Round, Versio
 
 ACTIVE = ("queued", "preparing", "training", "publishing")
 
-NextStep = Literal["import_running", "import_failed", "import_missing", "prompts", "reviewers", "none"]
+NextStep = Literal["import_running", "import_failed", "import_missing", "prompts", "first_votes", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +39,14 @@ class Overview:
 
     @property
     def next_step(self) -> NextStep:
-        """What the project lacks before anybody can vote."""
+        """What the project lacks before its first round."""
         if self.current is None:
             if self.active_round is not None:
                 return "import_running"
             return "import_missing" if self.import_round is None else "import_failed"
         if self.prompts == 0:
             return "prompts"
-        return "reviewers" if self.reviewers == 0 else "none"
+        return "first_votes" if self.ready and self.votes_total == 0 else "none"
 
 
 def overview(db: Session, project: Project, *, now: datetime | None = None) -> Overview:

@@ -63,6 +63,32 @@ def test_who_has_one_project_goes_straight_there(portal: Portal, ann: Caller) ->
     assert "/p/tone/compare" in ann.get("/?all=1").text
 
 
+def test_an_admin_is_led_from_the_first_pairs_to_the_first_votes(portal: Portal, ann: Caller) -> None:
+    ready(portal)
+    with transaction(portal.factory) as db:
+        rows.make_prompt(db, db.scalars(select(Project)).one())
+    page = ann.get("/p/tone").text
+    assert "Now compare answers" in page
+    assert "from 2 votes on, a round can train the next version" in page
+    assert page.index("Now compare answers") < page.index('href="/p/tone/compare">Start comparing')
+    assert 'href="/p/tone/compare">Compare answers' in ann.get("/p/tone/rounds").text
+    with transaction(portal.factory) as db:
+        project = db.scalars(select(Project)).one()
+        version = db.scalars(select(Version)).one()
+        for _ in range(2):
+            rows.make_vote(db, rows.make_comparison(db, project, version=version))
+    assert "Now compare answers" not in ann.get("/p/tone").text
+    assert ">Compare answers" not in ann.get("/p/tone/rounds").text
+
+
+@pytest.mark.parametrize(
+    ("path", "tab"), [("/checks", "/reviewers"), ("/audit", "/settings"), ("/settings/queue", "/settings")]
+)
+def test_pages_within_others_show_where_they_belong(portal: Portal, ann: Caller, path: str, tab: str) -> None:
+    head = ann.get(f"/p/tone{path}").text.split("<main", 1)[0]
+    assert re.findall(r'<a href="([^"]+)" aria-current="page">', head) == [f"/p/tone{tab}"]
+
+
 def filled(portal: Portal, **changes: str) -> dict[str, str]:
     return forms.blank().values | {"name": "New", "base_model": "owner/model"} | changes
 
@@ -397,7 +423,8 @@ def test_a_round_that_raised_the_held_out_loss_warns_once_it_has_ended(portal: P
     lines = [{"kind": "eval", "step": step, "loss": loss} for step, loss in ((0, 0.6931), (2, 0.6943), (4, 0.6951))]
     lines.append({"kind": "best", "step": 2, "loss": 0.6943})
     (job / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    told, warning = "Lowest after training began: 0.6943, after step 2.", "Training made the held-out loss worse."
+    told = "Lowest held-out loss after training began: 0.6943, after step 2."
+    warning = "Training made the held-out loss worse."
     page = ann.get("/p/tone/rounds/1").text
     assert told in page
     assert warning not in page, "the next evaluation may be better"
@@ -457,6 +484,7 @@ def test_versions_show_figures_with_their_uncertainty(portal: Portal, ann: Calle
     assert "53–89 %, 20 preferences" in page
     assert "1.25" in page
     assert "\N{MINUS SIGN}11.5" in page
+    assert "Training made the preferred answers less likely, too." in page
     assert "Likelihood displacement: the chosen answers fall." in page
     assert "The published weights are over it." in page
     assert "gate not passed" in page
