@@ -59,6 +59,9 @@ def test_no_state_of_the_page_locks_anybody_out(
     page.keyboard.press("Escape")
     page.evaluate("document.getElementById('keys').showModal()")
     axe(page)
+    keys = page.locator("#keys").bounding_box()
+    assert keys is not None
+    assert keys["y"] >= 16, "the list of keys stands clear of the window's edge"
     page.keyboard.press("Escape")
     page.keyboard.press("a")
     expect(page.locator("#connection")).to_be_visible()
