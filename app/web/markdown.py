@@ -12,6 +12,7 @@ from typing import Any
 
 import nh3
 from markdown_it import MarkdownIt
+from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 from mdit_py_plugins.amsmath import amsmath_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -92,8 +93,10 @@ def _parser(breaks: bool, searched: bool) -> MarkdownIt:
     if searched:
         texmath_plugin(parser, delimiters="brackets")
         amsmath_plugin(parser)
+        parser.inline.ruler.before("escape", "environment", _environment)
     for name in (
         "amsmath",
+        "environment",
         "math_inline",
         "math_inline_double",
         "math_block",
@@ -112,13 +115,29 @@ def _fence(_renderer: object, tokens: Sequence[Token], index: int, _options: Any
     return f"<pre><code>{highlight(tokens[index].content, language)}</code></pre>\n"
 
 
+def _environment(state: StateInline, silent: bool) -> bool:
+    """An environment in the midst of a line, where the plugin looks for none and Markdown would eat its ``\\\\``."""
+    if not state.src.startswith("\\begin{", state.pos):
+        return False
+    end = mathematics.environment_end(state.src, state.pos, state.posMax)
+    if end is None:
+        return False
+    if not silent:
+        state.push("environment", "math", 0).content = state.src[state.pos : end]
+    state.pos = end
+    return True
+
+
 def _formula(_renderer: object, tokens: Sequence[Token], index: int, _options: Any, env: Any) -> str:
     token = tokens[index]
     env["formulas"] += 1
     if env["formulas"] > MAX_FORMULAS:
         return f"<code>{escape(token.content, quote=False)}</code>"
-    bare = token.type == "amsmath"
-    block = bare or token.type.startswith("math_block") or "double" in token.type
+    bare = token.type in ("amsmath", "environment")
+    if token.type == "environment":
+        block = mathematics.is_display(token.content)
+    else:
+        block = bare or token.type.startswith("math_block") or "double" in token.type
     wide = len(token.content) > WIDE_FORMULA_CHARS
     html = mathematics.formula(token.content, block=block, written=token.content if bare else None)
     if not html.startswith("<math") or not (block or wide):

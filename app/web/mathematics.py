@@ -44,6 +44,7 @@ _READ_AS = {
     "equation": "",
 }
 """Those that look like one of them. Equations are not numbered: each formula would begin with 1."""
+_DISPLAYED = {"align", "alignat", "flalign", "eqnarray", "gather", "multline", "equation"}
 
 
 def formula(latex: str, *, block: bool, written: str | None = None) -> str:
@@ -59,6 +60,29 @@ def formula(latex: str, *, block: bool, written: str | None = None) -> str:
         return f"<code>{escape(written, quote=False)}</code>"
 
 
+def environment_end(text: str, start: int, end: int) -> int | None:
+    """Where an environment that can be read ends, of those that begin at ``start``; None if none does."""
+    begun = _NAMED.match(text, start, end)
+    if begun is None or begun[1] == "end" or _read_as(begun[2]) is None:
+        return None
+    depth = 0
+    for found in _NAMED.finditer(text, start, end):
+        depth += 1 if found[1] == "begin" else -1
+        if depth == 0:
+            return found.end() if found[2] == begun[2] else None
+    return None
+
+
+def is_display(latex: str) -> bool:
+    """Whether an environment stands on lines of its own wherever it is written; matrices and cases do not."""
+    found = _NAMED.match(latex)
+    return found is not None and found[2].removesuffix("*") in _DISPLAYED
+
+
+def _read_as(name: str) -> str | None:
+    return name if name in _READ else _READ_AS.get(name.removesuffix("*"))
+
+
 def _readable(latex: str) -> str:
     """The same in what the converter knows.
 
@@ -67,7 +91,7 @@ def _readable(latex: str) -> str:
     """
 
     def named(found: re.Match[str]) -> str:
-        name = found[2] if found[2] in _READ else _READ_AS.get(found[2].removesuffix("*"))
+        name = _read_as(found[2])
         if name is None:
             raise ValueError(f"the environment {found[2]} is not known")
         return f"\\{found[1]}{{{name}}}" if name else " "

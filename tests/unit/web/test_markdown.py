@@ -179,6 +179,35 @@ def test_one_line_of_an_environment_is_a_formula() -> None:
     assert "equation" not in html
 
 
+def test_an_environment_in_the_midst_of_a_line_is_a_formula() -> None:
+    html = render_markdown(
+        "So \\begin{align} a &= b \\\\ c &= d \\end{align} and\n"
+        "- with \\begin{pmatrix} 1 & 2 \\\\ 3 & \\begin{matrix} 4 \\end{matrix} \\end{pmatrix} inside."
+    )
+    assert html.count("<math") == html.count("</math>") == 2
+    assert html.count('<math display="block"') == 1, "the aligned lines, and not the matrix"
+    assert html.count("<mtr>") == 5
+    assert "\\" not in html
+    assert Reader(html).text.strip().startswith("So ")
+    assert_harmless(html)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It is \\begin{align} a &= b",
+        "It is \\begin{align} \\begin{cases} a \\end{align}",
+        "It is \\begin{itemize} a \\end{itemize}",
+        "It is \\end{align} \\begin{align}",
+        "`\\begin{cases} a \\end{cases}`",
+    ],
+)
+def test_what_only_looks_like_an_environment_stays_text(text: str) -> None:
+    html = render_markdown(text)
+    assert "<math" not in html
+    assert Reader(html).text.strip() == text.strip("`")
+
+
 def test_an_environment_that_is_not_known_is_shown_as_it_was_written() -> None:
     written = "\\begin{tikzpicture} a & b \\end{tikzpicture}"
     html = render_markdown(f"$${written}$$")
