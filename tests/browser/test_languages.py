@@ -50,7 +50,7 @@ def test_pages_are_accessible_and_fit_in_other_languages(
 @pytest.mark.parametrize(
     "context_options", [{"locale": tag, "viewport": DESKTOP} for tag in LANGUAGES], ids=list(LANGUAGES)
 )
-def test_no_page_is_wider_than_a_phone_and_the_tabs_stand_on_one_line(
+def test_no_page_is_wider_than_a_phone_no_table_than_a_tablet_and_the_tabs_stand_on_one_line(
     server: LiveServer, page: Page, sign_in: SignIn, expected_errors: list[str]
 ) -> None:
     expected_errors.append("404")  # of the page that is not there
@@ -70,6 +70,25 @@ def test_no_page_is_wider_than_a_phone_and_the_tabs_stand_on_one_line(
         page.evaluate("document.querySelectorAll('main details:not(.pop)').forEach(e => { e.open = true })")
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= PHONE["width"], f"{path} is {width} px wide"
+    page.set_viewport_size({"width": 768, "height": 1024})
+    for path in (f"{here}/reviewers", f"{here}/rounds", f"{here}/prompts", f"{here}/audit", "/admin/users"):
+        page.goto(f"{server.url}{path}")
+        beyond = page.locator(".table-wrap").evaluate("table => table.scrollWidth - table.clientWidth")
+        assert beyond <= 0, f"columns of {path} are out of sight on a tablet"
+
+
+@pytest.mark.parametrize("context_options", [{"locale": "ar", "viewport": DESKTOP}])
+def test_paths_and_addresses_in_fields_read_from_left_to_right(server: LiveServer, page: Page, sign_in: SignIn) -> None:
+    """The first slash of a path would else stand at its end."""
+    with server.db() as db:
+        scene = life(db, server.settings.jobs_dir)
+    sign_in(scene.admin)
+    page.goto(f"{server.url}/projects/new")
+    field = page.locator("#base_model")
+    field.fill("/models/small")
+    assert field.evaluate("node => getComputedStyle(node).direction") == "ltr"
+    page.locator("#name").fill("مساعد يومي")
+    assert page.locator("#name").evaluate("node => getComputedStyle(node).direction") == "rtl"
 
 
 def place(answer: Locator) -> float:
