@@ -75,6 +75,11 @@ def test_two_blind_answers_are_written_and_a_choice_reveals_and_counts(
     assert not re.search(r"version \d", page.locator("main").inner_text(), re.IGNORECASE)
     assert rows(talk, Vote) == rows(talk, Prompt) == [], "nobody has chosen yet"
     shown = {side: page.locator(f"[data-side={side}] [data-text]").inner_text().strip() for side in ("a", "b")}
+    left, right = (page.locator(f".answer[data-side={side}]").bounding_box() for side in ("a", "b"))
+    assert left is not None
+    assert right is not None
+    assert left["y"] == right["y"], "the answers stand side by side"
+    assert left["x"] + left["width"] < right["x"]
     page.wait_for_timeout(400)
     page.keyboard.press("b")
     expect(page.locator("#revealed")).to_have_text("You chose: B is better")
@@ -92,11 +97,11 @@ def test_two_blind_answers_are_written_and_a_choice_reveals_and_counts(
     assert (assignment.left_side, assignment.reviewer_id) == ("a", talk.reviewer.id)
     assert vote.seconds is not None
     with talk.server.db() as db:
-        left = db.get_one(Completion, comparison.completion_a_id)
-        right = db.get_one(Completion, comparison.completion_b_id)
-    assert (left.version_id, right.version_id) == (turn.left_version_id, turn.right_version_id)
-    assert left.ids != right.ids
-    for completion, text in ((left, shown["a"]), (right, shown["b"])):
+        first = db.get_one(Completion, comparison.completion_a_id)
+        second = db.get_one(Completion, comparison.completion_b_id)
+    assert (first.version_id, second.version_id) == (turn.left_version_id, turn.right_version_id)
+    assert first.ids != second.ids
+    for completion, text in ((first, shown["a"]), (second, shown["b"])):
         assert completion.text.split()[0] in text
         assert completion.sampling["max_tokens"] == LONG["max_tokens"]
     page.reload()
