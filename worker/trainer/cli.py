@@ -11,7 +11,7 @@ from worker.trainer.dataset import DEFAULT_EVAL_FRACTION
 from worker.trainer.errors import RefusedError, TrainerError, explain
 from worker.trainer.lifetime import Stop
 from worker.trainer.memory import heap, set_environment
-from worker.trainer.options import loss_settings, read_by, read_configuration, targets, with_settings
+from worker.trainer.options import loss_settings, losses_help, read_by, read_configuration, targets, with_settings
 from worker.trainer.standalone import Request, train_file
 from worker.trainer.tracking import checked
 
@@ -20,7 +20,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 OTHERS = frozenset({"model", "data", "eval_data", "output", "reference", "eval_fraction", "report_to", "dry_run"})
 
 
-@app.command()
+@app.command(epilog=losses_help())
 @with_settings
 def train(
     model: Annotated[
@@ -35,7 +35,9 @@ def train(
     ] = None,
     output: Annotated[Path | None, typer.Option(help="The new version's directory; must not exist yet.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML with any of these options; the command line wins.")] = None,
-    loss_setting: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the loss; repeat.")] = None,
+    loss_setting: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE of the loss, such as beta=0.2; repeat.")
+    ] = None,
     reference: Annotated[Path | None, typer.Option(help="Version directory; the start model by default.")] = None,
     eval_fraction: Annotated[
         float | None,

@@ -6,7 +6,7 @@ The settings are those of ``TrainingSettings``; here is only how each is asked f
 import inspect
 import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -18,7 +18,6 @@ from app.rounds.spec import (
     COMPILE,
     DTYPES,
     LOSS_ALIASES,
-    LOSS_SETTINGS,
     LOSSES,
     METHODS,
     OPTIONS_OF_LOSSES,
@@ -31,44 +30,101 @@ from app.rounds.spec import (
 )
 from worker.trainer.errors import RefusedError
 
-HELP = {
-    "loss": f"One of {', '.join(LOSS_SETTINGS)}.",
-    "margin_scale": "Times a preference's margin is its lead in nats; 0 leaves margins out.",
-    "pair_weighting": "none, or wpo: weigh a pair by how likely the policy would write it.",
-    "reference_sync_steps": "Move the reference towards the policy every so many steps (TR-DPO).",
-    "reference_sync_alpha": "How far it moves; 1 is all the way.",
-    "method": " or ".join(METHODS) + ".",
-    "lora_rank": "Rank of the adapter.",
-    "lora_alpha": "The adapter counts alpha / rank.",
-    "lora_dropout": "Dropout before the adapter.",
-    "lora_targets": "all-linear, or names of modules with commas between.",
-    "lora_dora": "DoRA; published merged.",
-    "lora_rslora": "rsLoRA: alpha / square root of the rank.",
-    "learning_rate": "Peak; 1e-4 for adapters, 5e-6 for full training.",
-    "schedule": ", ".join(SCHEDULES) + ".",
-    "warmup_ratio": "Share of the steps.",
-    "weight_decay": "On matrices only.",
-    "max_grad_norm": "Gradients are clipped to this norm.",
-    "epochs": "Times each judgement is read.",
-    "max_steps": "Stop after this many optimiser steps.",
-    "pairs_per_step": "Judgements per optimiser step.",
-    "tokens_per_row": "Tokens per forward pass; less needs less memory.",
-    "gradient_checkpointing": "Compute layers again in the backward pass: less memory, up to a third more time.",
-    "compile": ", ".join(COMPILE) + ": compile layers on a GPU; auto does where the job is long enough to gain.",
-    "max_length": "Longest prompt + completion, tokens.",
-    "dtype": ", ".join(DTYPES) + ".",
-    "seed": "Of the order of examples and of dropout.",
-    "eval_every_steps": "Evaluate held-out judgements every so many steps.",
-    "kl_budget_nats": "Stop beyond this distance from the reference, nats per completion.",
-    "early_stop_evaluations": "Stop after so many evaluations without a lower held-out loss.",
-    "publish": f"{' or '.join(PUBLISH)}: the weights of the lowest held-out loss, or the final ones.",
-    "checkpoint_every_steps": "Checkpoint every so many steps.",
-    "checkpoint_every_seconds": "Checkpoint at least so often.",
-    "displacement_alarm_nats": "Warn when chosen answers lose this much log-probability.",
-    "processes": "Processes on this machine, a GPU each.",
-    "nodes": "Machines; every further one runs `hone node`.",
-    "rendezvous": "host:port of this machine, as the others reach it.",
+PANELS: dict[str, dict[str, str]] = {
+    "Loss": {
+        "loss": "What is minimised; sigmoid is DPO. All are listed below.",
+        "margin_scale": "Times a preference's margin is its lead in nats; 0 leaves margins out.",
+        "pair_weighting": "none, or wpo: weigh a pair by how likely the policy would write it; for old pairs.",
+        "reference_sync_steps": "Move the reference towards the policy every so many steps (TR-DPO). Unset, it stays.",
+        "reference_sync_alpha": "How far it moves; 1 is all the way.",
+    },
+    "What is trained": {
+        "method": f"{', '.join(METHODS)}: an adapter, one over weights of 4 bits (CUDA), or every weight.",
+        "lora_rank": "Rank of the adapter.",
+        "lora_alpha": "The adapter counts alpha / rank: raise it with the rank. Twice the rank is usual.",
+        "lora_dropout": "Dropout before the adapter, such as 0.05 for few preferences. The model's own stays off.",
+        "lora_targets": "all-linear, or names of modules with commas between.",
+        "lora_dora": "DoRA; published merged.",
+        "lora_rslora": "rsLoRA: alpha / square root of the rank, for ranks of 64 and more.",
+    },
+    "Steps": {
+        "learning_rate": "Peak. By default 1e-4 for adapters, 5e-6 for full training, which suits some hundred "
+        "preferences; with tens of thousands a tenth of it or less.",
+        "schedule": f"{', '.join(SCHEDULES)}, after the warm-up; the first two fall to 0.",
+        "warmup_ratio": "Share of the steps in which the learning rate rises.",
+        "weight_decay": "AdamW's, on matrices only. The loss holds the policy to its reference without it.",
+        "max_grad_norm": "Gradients are clipped to this norm.",
+        "epochs": "Times each judgement is read.",
+        "max_steps": "Stop after this many optimiser steps.",
+        "pairs_per_step": "Judgements per optimiser step, however few fit into memory at once: the whole batch.",
+        "seed": "Of the order of examples, of new adapters and of dropout.",
+    },
+    "Memory and precision": {
+        "tokens_per_row": "Tokens per forward pass; less needs less memory, and changes nothing that is learned.",
+        "gradient_checkpointing": "Compute layers again in the backward pass: less memory, up to a third more time.",
+        "compile": f"{', '.join(COMPILE)}: compile layers on a GPU; auto does where the job is long enough to gain.",
+        "max_length": "Longest prompt + completion, tokens; what is longer is left out, never cut. By default the "
+        "model's context.",
+        "dtype": f"{', '.join(DTYPES)}: bfloat16 is autocast over fp32 weights, auto takes it on a GPU that has it.",
+    },
+    "Evaluation, stopping, checkpoints": {
+        "eval_every_steps": "Evaluate held-out judgements every so many steps; at the start and the end in any case.",
+        "kl_budget_nats": "Stop beyond this distance from the reference, nats per completion.",
+        "early_stop_evaluations": "Stop after so many evaluations in a row without a lower held-out loss.",
+        "publish": f"{' or '.join(PUBLISH)}: the weights of the lowest held-out loss, or the final ones.",
+        "checkpoint_every_steps": "Checkpoint every so many steps.",
+        "checkpoint_every_seconds": "Checkpoint at least so often.",
+        "displacement_alarm_nats": "Warn when chosen answers lose this much log-probability.",
+    },
+    "Machines": {
+        "processes": "Processes on this machine, a GPU each.",
+        "nodes": "Machines; every further one runs `hone node`.",
+        "rendezvous": "host:port of this machine, as the others reach it.",
+    },
 }
+HELP = {name: text for panel in PANELS.values() for name, text in panel.items()}
+OF_OTHER_TRAINERS = {
+    "model_name_or_path": "model",
+    "base_model": "model",
+    "dataset": "data",
+    "dataset_name": "data",
+    "output_dir": "output",
+    "loss_type": "loss",
+    "pref_loss": "loss",
+    "lr": "learning_rate",
+    "lr_scheduler": "schedule",
+    "lr_scheduler_type": "schedule",
+    "warmup_steps": "warmup_ratio (a share of the steps)",
+    "num_epochs": "epochs",
+    "num_train_epochs": "epochs",
+    "batch_size": "pairs_per_step",
+    "train_batch_size": "pairs_per_step",
+    "micro_batch_size": "tokens_per_row (in tokens)",
+    "micro_train_batch_size": "tokens_per_row (in tokens)",
+    "per_device_train_batch_size": "pairs_per_step (of all devices and passes together)",
+    "gradient_accumulation_steps": "pairs_per_step (of all devices and passes together)",
+    "max_norm": "max_grad_norm",
+    "max_len": "max_length",
+    "max_seq_length": "max_length",
+    "max_prompt_length": "max_length (of prompt and answer together)",
+    "sequence_len": "max_length",
+    "cutoff_len": "max_length",
+    "lora_r": "lora_rank",
+    "lora_target": "lora_targets",
+    "lora_target_modules": "lora_targets",
+    "bf16": "dtype",
+    "torch_compile": "compile",
+    "eval_steps": "eval_every_steps",
+    "save_steps": "checkpoint_every_steps",
+    "val_set_size": "eval_fraction",
+    "val_size": "eval_fraction",
+    "eval_dataset": "eval_data",
+    "pref_beta": "loss_settings: {beta: …}",
+    "rl_beta": "loss_settings: {beta: …}",
+    "rpo_alpha": "loss dpo_nll with loss_settings: {nll_alpha: …}",
+    "simpo_gamma": "loss simpo with loss_settings: {gamma: …}",
+}
+"""Options of TRL, axolotl, LLaMA-Factory and OpenRLHF by what they are called here."""
 ELSEWHERE = {"loss_settings", "reference"}
 """Settings that are options of another form: --loss-setting NAME=VALUE, and --reference DIR."""
 
@@ -91,7 +147,9 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
             name,
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
-            annotation=Annotated[_plain(hints[name]) | None, typer.Option(help=HELP.get(name, ""))],
+            annotation=Annotated[
+                _plain(hints[name]) | None, typer.Option(help=_help(name), rich_help_panel=_panel(name))
+            ],
         )
         for name in names
     ]
@@ -100,6 +158,27 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
     run.__doc__, run.__name__ = command.__doc__, command.__name__
     return run
+
+
+def losses_help() -> str:
+    """What stands below the options: every loss, with its settings and when to use it."""
+    lines = ["Losses, and what --loss-setting takes (docs/losses has a page for each):"]
+    for name, loss in LOSSES.items():
+        settings = ", ".join(f"{setting} {rule.default:g}" for setting, rule in loss.settings.items())
+        lines.append(f"[bold]{name}[/bold] ({settings}): {loss.use}")
+    return "\n\n".join(lines)
+
+
+def _help(name: str) -> str:
+    """What an option does, and its default where that is not said there."""
+    default = getattr(TrainingSettings(), name)
+    if default is None or isinstance(default, bool) or "default" in HELP[name]:
+        return HELP[name]
+    return f"{HELP[name]} Default {f'{default:g}' if isinstance(default, float) else default}."
+
+
+def _panel(name: str) -> str:
+    return next(title for title, options in PANELS.items() if name in options)
 
 
 def read_configuration(file: Path, others: frozenset[str]) -> dict[str, Any]:
@@ -123,7 +202,7 @@ def read_configuration(file: Path, others: frozenset[str]) -> dict[str, Any]:
     for written, value in data.items():
         name = str(written).replace("-", "_")
         if name not in known:
-            raise RefusedError(f"{file}: {name!r} is no option; known are {', '.join(sorted(known))}")
+            raise RefusedError(f"{file}: {name!r} is no option; {_meant(name, known)}")
         if name in options:
             raise RefusedError(f"{file}: {name!r} is there twice, with hyphens and without; keep one of them")
         options[name] = value
@@ -133,6 +212,15 @@ def read_configuration(file: Path, others: frozenset[str]) -> dict[str, Any]:
     if given is not None:
         options["loss_settings"] = _without_nulls(given)
     return _without_nulls(options)
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """What to write in place of a name that is no option's."""
+    if any(name in loss.settings for loss in LOSSES.values()):
+        return f"it is a setting of the loss: write loss_settings: {{{name}: …}}"
+    if name in OF_OTHER_TRAINERS:
+        return f"here that is {OF_OTHER_TRAINERS[name]}"
+    return f"known are {', '.join(sorted(known))}"
 
 
 def read_by(loss: str, configured: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -16,14 +16,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
-from app.rounds.spec import TrainingSettings
+from app.rounds.spec import LOSSES, TrainingSettings
 from app.versions.manifest import VersionInfo, publish, verify
 from tests.factories.models import copy_version, version_directory
 from tests.worker.trainer.running import ROOT, events
 from worker.trainer import standalone
 from worker.trainer.cli import OTHERS, app, request
 from worker.trainer.errors import explain
-from worker.trainer.options import ELSEWHERE, HELP, read_configuration
+from worker.trainer.options import ELSEWHERE, HELP, OF_OTHER_TRAINERS, read_configuration
 from worker.trainer.tracking import TRACKERS, make
 
 
@@ -124,6 +124,30 @@ def test_every_setting_is_an_option_with_help() -> None:
     assert {f"--{name.replace('_', '-')}" for name in HELP} <= options
 
 
+def test_help_names_defaults_and_losses() -> None:
+    """Each option with its default, and each loss with its settings and when to use it."""
+    result = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "300", "TERMINAL_WIDTH": "300"})
+    assert result.exit_code == 0
+    said = " ".join(result.output.split())
+    for text in (
+        "Rank of the adapter. Default 16.",
+        "optimiser step, however few fit",
+        "Default 0.1.",
+        "Default linear.",
+    ):
+        assert text in said
+    for name, loss in LOSSES.items():
+        (rest,) = re.findall(rf"\b{name} \((.*?)\): {re.escape(str(loss.use))}", said)
+        assert rest == ", ".join(f"{setting} {rule.default:g}" for setting, rule in loss.settings.items())
+
+
+def test_names_of_other_trainers_are_told_by_options_that_are_there() -> None:
+    known = {*HELP, *OTHERS, "loss_settings"}
+    for name, here in OF_OTHER_TRAINERS.items():
+        assert name not in known
+        assert re.split("[ ,:]", here)[0] in known
+
+
 def test_a_configuration_file_and_the_command_line_that_wins(tmp_path: Path, data: Path) -> None:
     """Hyphens or underscores, 1e-3 as people write it, flags and lists; then the trackers read what was logged."""
     config = tmp_path / "run.yaml"
@@ -153,7 +177,9 @@ def test_a_configuration_file_and_the_command_line_that_wins(tmp_path: Path, dat
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("lr: 1\n", "'lr' is no option; known are"),
+        ("nose: 1\n", "'nose' is no option; known are"),
+        ("lr: 1\n", "'lr' is no option; here that is learning_rate"),
+        ("beta: 1\n", "'beta' is no option; it is a setting of the loss: write loss_settings: {beta: …}"),
         ("- 1\n", "holds list"),
         ("a: [\n", "cannot be read as YAML"),
         ("epochs: many\n", "epochs: 'many' must be a number, not a text"),
