@@ -18,9 +18,9 @@ from torch.autograd.function import once_differentiable
 
 from worker.trainer.packing import Batch
 
-PASSES_BEFORE = 3
-"""A shape is recorded when it comes for the fourth time: kernels are compiled by then, and the tenth of a second that
-recording takes is likely to come back."""
+PASSES_BEFORE = 1
+"""A shape is recorded when it comes for the second time: kernels are compiled by then, and recording takes about as
+long as the pass that it replaces."""
 MOST_SHAPES = 24
 """Each keeps its graphs and its output; the rest of its memory is shared with the others."""
 TOKENS_TIMES_WEIGHTS_A_LAYER = 6e10
