@@ -15,6 +15,7 @@ from urllib.parse import quote
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
+from psycopg.errors import NumericValueOutOfRange
 from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.concurrency import run_in_threadpool
@@ -38,6 +39,8 @@ CLIENT_CLOSED = 499
 _API_PREFIXES = ("/api/", OPENAI_PREFIX)
 _NUL = ("NUL (0x00)", "unsupported Unicode escape sequence")
 """What the driver and Postgres say of a null character in a text and in JSON."""
+_LONE_SURROGATE = "surrogates not allowed"
+"""Python's reason, when the driver writes a text that JSON may hold and UTF-8 may not."""
 _PROBES = ("/healthz", "/readyz")
 
 
@@ -116,6 +119,15 @@ def as_domain_error(error: Exception) -> DomainError:
         return InvalidError(
             _("A text among what was sent holds a null character, which cannot be stored or looked for."),
             mend=_("Take it out and send it again."),
+        )
+    if isinstance(error, UnicodeEncodeError) and error.reason == _LONE_SURROGATE:
+        return InvalidError(
+            _("A text among what was sent holds half a character (a lone surrogate), which cannot be stored."),
+            mend=_("Take it out and send it again."),
+        )
+    if isinstance(error, DataError) and isinstance(error.orig, NumericValueOutOfRange):
+        return InvalidError(
+            _("A number among what was sent is larger than any that is stored here."), mend=_("Send a smaller one.")
         )
     if isinstance(error, HTTPException):
         return _from_http(error)

@@ -1,5 +1,6 @@
-"""A null character, which Postgres stores nowhere, is refused with words of ours wherever it arrives."""
+"""A null character, half a character, a number past all columns: refused with words of ours wherever they arrive."""
 
+import json
 import logging
 
 import pytest
@@ -49,4 +50,25 @@ def test_people_are_told_what_was_wrong(portal: Portal, quiet: pytest.LogCapture
     for answer in answers:
         assert answer.status_code in (401, 404, 422), (answer.request.url, answer.status_code)
         assert "something went wrong on our side" not in answer.text.lower()
+    assert not quiet.records
+
+
+@pytest.mark.parametrize("field", ["better", "worse"])
+def test_half_a_character_is_refused(portal: Portal, quiet: pytest.LogCaptureFixture, field: str) -> None:
+    ann = portal.user("ann@example.org", is_site_admin=True)
+    portal.project("Tone", ann)
+    body = json.dumps({"prompt": "Hi", "better": "Hello", "worse": "What?"} | {field: "half \ud83d"})
+    headers = {"Content-Type": "application/json"}
+    answer = portal.token(ann).client.post("/api/v1/projects/tone/checks", content=body, headers=headers)
+    assert (answer.status_code, "half a character" in answer.json()["detail"]) == (422, True)
+    assert not quiet.records
+
+
+@pytest.mark.parametrize("number", [2**31, 2**63, 10**30])
+def test_a_number_past_all_columns_is_refused(portal: Portal, quiet: pytest.LogCaptureFixture, number: int) -> None:
+    ann = portal.user("ann@example.org", is_site_admin=True)
+    portal.project("Tone", ann)
+    answer = portal.token(ann).get("/api/v1/projects/tone/rounds", params={"cursor": number})
+    assert (answer.status_code, "larger than any" in answer.json()["detail"]) == (422, True)
+    assert portal.browser(ann).get("/p/tone/rounds", params={"cursor": number}).status_code == 422
     assert not quiet.records
