@@ -220,13 +220,21 @@ async def metrics(request: Request) -> Response:
 
 
 def may_read(request: Request, token: str) -> bool:
-    """With the token, where there is one; else from an address of this machine that no proxy speaks for."""
+    """With the token, where there is one; else from an address of this machine that no proxy speaks for.
+
+    It must have been asked for at such an address, too: behind a proxy that says nothing of itself, and to a browser
+    on this machine that a foreign page has made take us for its own site, the server has another name.
+    """
     if token:
         given = request.headers.get("authorization", "")
         return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
     if request.client is None or any(name in request.headers for name in _PROXIED):
         return False
+    return _is_loopback(request.client.host) and _is_loopback(request.url.hostname or "")
+
+
+def _is_loopback(host: str) -> bool:
     try:
-        return ipaddress.ip_address(request.client.host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

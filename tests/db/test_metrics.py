@@ -40,7 +40,7 @@ def samples(page: str) -> dict[str, float]:
 @pytest.fixture
 def here(portal: Portal) -> Iterator[TestClient]:
     """A scraper on this machine."""
-    with TestClient(portal.app, client=("127.0.0.1", 50_000)) as client:
+    with TestClient(portal.app, base_url="http://127.0.0.1:8000", client=("127.0.0.1", 50_000)) as client:
         yield client
 
 
@@ -98,8 +98,23 @@ def test_without_a_token_this_machine_alone_reads_it(portal: Portal, here: TestC
     assert here.get("/metrics").status_code == 200
     assert here.get("/metrics", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 404
     assert here.get("/metrics", headers={"X-Real-IP": "192.0.2.7"}).status_code == 404
-    with TestClient(portal.app, client=("192.0.2.7", 50_000)) as elsewhere:
+    with TestClient(portal.app, base_url="http://127.0.0.1:8000", client=("192.0.2.7", 50_000)) as elsewhere:
         assert elsewhere.get("/metrics").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8102", 200),
+        ("[::1]:8102", 200),
+        ("127.0.0.1", 200),
+        ("hone.example.org", 404),
+        ("127.0.0.1.example.org", 404),
+    ],
+)
+def test_without_a_token_it_has_no_name_but_this_machines(here: TestClient, host: str, status: int) -> None:
+    """A proxy that says nothing of itself, or a page whose name leads its reader's browser back to loopback."""
+    assert here.get("/metrics", headers={"Host": host}).status_code == status
 
 
 def test_with_a_token_whoever_has_it(portal: Portal, here: TestClient) -> None:
@@ -118,7 +133,7 @@ def test_a_database_that_says_nothing_is_left_out_in_time(tmp_path: Path) -> Non
 
         async def scrape() -> httpx.Response:
             transport = httpx.ASGITransport(app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://hone") as client:
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
                 return await asyncio.wait_for(client.get("/metrics"), 10)
 
         began = time.monotonic()
