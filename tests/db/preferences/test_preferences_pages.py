@@ -42,7 +42,7 @@ def test_the_summary_counts_what_a_round_would_read(portal: Portal, ann: Caller)
     lay_votes(portal)
     page = ann.get("/p/tone/preferences")
     assert page.status_code == 200
-    assert "2 : 1" in page.text
+    assert "2 for A, 1 for B" in page.text
     assert "Left &lt;b&gt;one&lt;/b&gt;" in page.text
     key = portal.token(portal.user("ann2@example.org", is_site_admin=True), "export:read")
     summary = key.get("/api/v1/projects/tone/preferences").json()
