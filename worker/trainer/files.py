@@ -1,4 +1,4 @@
-"""Files of rows: JSON lines, packed or not, and Parquet; one by its name, or several by a pattern."""
+"""Files of rows: JSON lines or a list in JSON, packed or not, and Parquet; one by its name, or several by a pattern."""
 
 import gzip
 import json
@@ -9,7 +9,9 @@ from typing import Any
 
 from worker.trainer.errors import RefusedError
 
-FORMATS = "JSON lines (.jsonl or .json, one object a line; also .gz) and Parquet (.parquet) are read"
+FORMATS = (
+    "JSON lines (.jsonl or .json, one object a line; also .gz), a list in JSON (.json) and Parquet (.parquet) are read"
+)
 
 Row = tuple[str, dict[str, Any]]
 """Where a row stands ('data.jsonl line 3'), and its columns."""
@@ -49,24 +51,36 @@ def _json_rows(file: Path) -> Iterator[Row]:
     try:
         # A byte order mark is skipped. Bytes that are no UTF-8 become lone surrogates, so that their line is known.
         with opened(file, "rt", encoding="utf-8-sig", errors="surrogateescape") as lines:
+            first = True
             for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield f"{file.name} line {number}", _object(line, f"{file.name} line {number}")
+                if not line.strip():
+                    continue
+                if first and ".json" in file.suffixes and line.lstrip().startswith("["):
+                    yield from _listed(line + lines.read(), file.name)
+                else:
+                    where = f"{file.name} line {number}"
+                    yield where, _object(_parsed(line, where), where)
+                first = False
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise RefusedError(f"{file} cannot be unpacked: {error}; pack it again, or give it as it is") from error
     except OSError as error:
         raise RefusedError(f"{file} cannot be read: {error.strerror}; {FORMATS}") from error
 
 
-def _object(line: str, where: str) -> dict[str, Any]:
+def _listed(text: str, name: str) -> Iterator[Row]:
+    """The rows of a list in JSON, which may go over many lines."""
+    for number, row in enumerate(_parsed(text, name), start=1):
+        yield f"{name} row {number}", _object(row, f"{name} row {number}")
+
+
+def _parsed(text: str, where: str) -> Any:
     try:
-        line.encode()
-        row = json.loads(line, object_pairs_hook=_each_key_once)
+        text.encode()
+        return json.loads(text, object_pairs_hook=_each_key_once)
     except UnicodeEncodeError as error:
-        byte = ord(line[error.start]) - 0xDC00
+        byte, column = ord(text[error.start]) - 0xDC00, error.start - text.rfind("\n", 0, error.start)
         raise RefusedError(
-            f"{where}: byte 0x{byte:02x} in column {error.start + 1} is not UTF-8; save the file as UTF-8 text; "
-            f"{FORMATS}"
+            f"{where}: byte 0x{byte:02x} in column {column} is not UTF-8; save the file as UTF-8 text; {FORMATS}"
         ) from error
     except _TwiceError as error:
         raise RefusedError(
@@ -76,6 +90,9 @@ def _object(line: str, where: str) -> dict[str, Any]:
         raise RefusedError(
             f"{where}: not JSON: {error}; write one object a line, {{...}}, for each row; {FORMATS}"
         ) from error
+
+
+def _object(row: Any, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise RefusedError(
             f"{where}: holds {type(row).__name__}, not an object; write one object a line for each row; {FORMATS}"

@@ -206,7 +206,15 @@ UNREADABLE = [
     ("packed.jsonl", gzip.compress(ROW.encode()), "line 1: byte 0x8b in column 2 is not UTF-8; .* also .gz"),
     ("torn.jsonl.gz", gzip.compress(ROW.encode())[:-9], "torn.jsonl.gz cannot be unpacked: .*; pack it again"),
     ("plain.jsonl.gz", ROW.encode(), "plain.jsonl.gz cannot be unpacked: Not a gzipped file"),
-    ("rows.csv", b"prompt,chosen,rejected\n", r"line 1: not JSON: .*; JSON lines \(.*\) and Parquet \(.parquet\) are"),
+    (
+        "rows.csv",
+        b"prompt,chosen,rejected\n",
+        r"line 1: not JSON: .*; JSON lines \(.*\), .* and Parquet \(.parquet\) are",
+    ),
+    ("torn.json", b'[{"prompt": "a"},\n{"prompt": ', "torn.json: not JSON: .*line 2"),
+    ("lines.json", f"{ROW}\n[{ROW}]\n".encode(), "lines.json line 2: holds list, not an object"),
+    ("texts.json", b'["a"]', "texts.json row 1: holds str, not an object"),
+    ("latin.json", '[{"prompt":\n "café"}]'.encode("latin-1"), "latin.json: byte 0xe9 in column 6 is not UTF-8"),
     (
         "twice.jsonl",
         b'{"prompt": "a", "chosen": "b", "rejected": "c", "chosen": "d"}',
@@ -244,6 +252,12 @@ def test_files_as_other_systems_write_them(tmp_path: Path) -> None:
         assert read(tmp_path / name) == expected
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(ROW.encode()))
     assert read(tmp_path / "a.jsonl.gz") == expected
+    for name, content in (("a.json", f"\n[{ROW},\n {ROW.replace('tea', 'lamp')}]"), ("b.json", f"[\n{ROW}\n]\n")):
+        (tmp_path / name).write_text(content)
+    assert read(tmp_path / "b.json") == expected
+    assert [group.prompt_ids for group in read(tmp_path / "a.json")] == [encode_prompt("tea"), encode_prompt("lamp")]
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(f"[{ROW}]".encode()))
+    assert read(tmp_path / "a.json.gz") == expected
     parquet.write_table(pa.Table.from_pylist([talk("tea", "boat", "rain")]), tmp_path / "a.PARQUET")
     assert read(tmp_path / "a.PARQUET") == expected
 
