@@ -106,7 +106,10 @@ def _counts(examples: Examples) -> list[Finding]:
 
 def _nothing(examples: Examples) -> str:
     if not examples.unused:
-        return "every group is held out or has no preference; collect votes on prompts that are trained on"
+        return (
+            "every group is held out or has no preference; collect votes on prompts that are trained on, or hold out "
+            "fewer (eval_fraction)"
+        )
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(examples.unused.items()))
     mends = ["collect clear choices", *(["raise max_length"] if examples.unused["too long"] else [])]
     for signal in SIGNALS:
