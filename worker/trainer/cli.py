@@ -5,13 +5,23 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from app.rounds.spec import ExitCode, SpecError, TrainingSettings
 from worker.trainer.dataset import DEFAULT_EVAL_FRACTION
 from worker.trainer.errors import RefusedError, TrainerError, explain
 from worker.trainer.lifetime import Stop
 from worker.trainer.memory import heap, set_environment
-from worker.trainer.options import loss_settings, losses_help, read_by, read_configuration, targets, with_settings
+from worker.trainer.options import (
+    loss_settings,
+    losses_help,
+    misnamed,
+    read_by,
+    read_configuration,
+    targets,
+    with_settings,
+)
+from worker.trainer.othernames import misnamed
 from worker.trainer.standalone import Request, train_file
 from worker.trainer.tracking import checked
 
@@ -20,7 +30,17 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 OTHERS = frozenset({"model", "data", "eval_data", "output", "reference", "eval_fraction", "report_to", "dry_run"})
 
 
-@app.command(epilog=losses_help())
+class _Command(TyperCommand):
+    """Answers options by the names that other trainers give them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for argument in args:
+            if (meant := misnamed(argument)) is not None:
+                raise typer.BadParameter(meant, ctx=ctx)
+        return super().parse_args(ctx, args)
+
+
+@app.command(cls=_Command, epilog=losses_help())
 @with_settings
 def train(
     model: Annotated[

@@ -6,7 +6,7 @@ The settings are those of ``TrainingSettings``; here is only how each is asked f
 import inspect
 import re
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -29,6 +29,7 @@ from app.rounds.spec import (
     loss_options,
 )
 from worker.trainer.errors import RefusedError
+from worker.trainer.othernames import meant
 
 PANELS: dict[str, dict[str, str]] = {
     "Loss": {
@@ -83,48 +84,6 @@ PANELS: dict[str, dict[str, str]] = {
     },
 }
 HELP = {name: text for panel in PANELS.values() for name, text in panel.items()}
-OF_OTHER_TRAINERS = {
-    "model_name_or_path": "model",
-    "base_model": "model",
-    "dataset": "data",
-    "dataset_name": "data",
-    "output_dir": "output",
-    "loss_type": "loss",
-    "pref_loss": "loss",
-    "lr": "learning_rate",
-    "lr_scheduler": "schedule",
-    "lr_scheduler_type": "schedule",
-    "warmup_steps": "warmup_ratio (a share of the steps)",
-    "num_epochs": "epochs",
-    "num_train_epochs": "epochs",
-    "batch_size": "pairs_per_step",
-    "train_batch_size": "pairs_per_step",
-    "micro_batch_size": "tokens_per_row (in tokens)",
-    "micro_train_batch_size": "tokens_per_row (in tokens)",
-    "per_device_train_batch_size": "pairs_per_step (of all devices and passes together)",
-    "gradient_accumulation_steps": "pairs_per_step (of all devices and passes together)",
-    "max_norm": "max_grad_norm",
-    "max_len": "max_length",
-    "max_seq_length": "max_length",
-    "max_prompt_length": "max_length (of prompt and answer together)",
-    "sequence_len": "max_length",
-    "cutoff_len": "max_length",
-    "lora_r": "lora_rank",
-    "lora_target": "lora_targets",
-    "lora_target_modules": "lora_targets",
-    "bf16": "dtype",
-    "torch_compile": "compile",
-    "eval_steps": "eval_every_steps",
-    "save_steps": "checkpoint_every_steps",
-    "val_set_size": "eval_fraction",
-    "val_size": "eval_fraction",
-    "eval_dataset": "eval_data",
-    "pref_beta": "loss_settings: {beta: …}",
-    "rl_beta": "loss_settings: {beta: …}",
-    "rpo_alpha": "loss dpo_nll with loss_settings: {nll_alpha: …}",
-    "simpo_gamma": "loss simpo with loss_settings: {gamma: …}",
-}
-"""Options of TRL, axolotl, LLaMA-Factory and OpenRLHF by what they are called here."""
 ELSEWHERE = {"loss_settings", "reference"}
 """Settings that are options of another form: --loss-setting NAME=VALUE, and --reference DIR."""
 
@@ -202,7 +161,7 @@ def read_configuration(file: Path, others: frozenset[str]) -> dict[str, Any]:
     for written, value in data.items():
         name = str(written).replace("-", "_")
         if name not in known:
-            raise RefusedError(f"{file}: {name!r} is no option; {_meant(name, known)}")
+            raise RefusedError(f"{file}: {name!r} is no option; {meant(name, known)}")
         if name in options:
             raise RefusedError(f"{file}: {name!r} is there twice, with hyphens and without; keep one of them")
         options[name] = value
@@ -212,15 +171,6 @@ def read_configuration(file: Path, others: frozenset[str]) -> dict[str, Any]:
     if given is not None:
         options["loss_settings"] = _without_nulls(given)
     return _without_nulls(options)
-
-
-def _meant(name: str, known: Iterable[str]) -> str:
-    """What to write in place of a name that is no option's."""
-    if any(name in loss.settings for loss in LOSSES.values()):
-        return f"it is a setting of the loss: write loss_settings: {{{name}: …}}"
-    if name in OF_OTHER_TRAINERS:
-        return f"here that is {OF_OTHER_TRAINERS[name]}"
-    return f"known are {', '.join(sorted(known))}"
 
 
 def read_by(loss: str, configured: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

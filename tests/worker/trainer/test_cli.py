@@ -23,7 +23,8 @@ from tests.worker.trainer.running import ROOT, events
 from worker.trainer import standalone
 from worker.trainer.cli import OTHERS, app, request
 from worker.trainer.errors import explain
-from worker.trainer.options import ELSEWHERE, HELP, OF_OTHER_TRAINERS, read_configuration
+from worker.trainer.options import ELSEWHERE, HELP, read_configuration
+from worker.trainer.othernames import OF_OTHER_TRAINERS
 from worker.trainer.tracking import TRACKERS, make
 
 
@@ -139,6 +140,20 @@ def test_help_names_defaults_and_losses() -> None:
     for name, loss in LOSSES.items():
         (rest,) = re.findall(rf"\b{name} \((.*?)\): {re.escape(str(loss.use))}", said)
         assert rest == ", ".join(f"{setting} {rule.default:g}" for setting, rule in loss.settings.items())
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("--beta", "0.2"), "--beta is a setting of the loss: give --loss-setting beta=NUMBER"),
+        (("--lr=1e-5",), "no option --lr=1e-5; here that is --learning-rate"),
+        (("--gradient_accumulation_steps", "4"), "here that is --pairs-per-step (of all devices and passes together)"),
+    ],
+)
+def test_options_of_other_trainers_are_told(tmp_path: Path, data: Path, given: tuple[str, ...], says: str) -> None:
+    result = CliRunner().invoke(app, ["--data", str(data), *given], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"})
+    assert result.exit_code == 2
+    assert says in result.stderr
 
 
 def test_names_of_other_trainers_are_told_by_options_that_are_there() -> None:

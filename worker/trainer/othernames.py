@@ -1,0 +1,68 @@
+"""What other trainers call our options, so that a name of theirs is answered with ours."""
+
+from collections.abc import Iterable
+
+from app.rounds.spec import LOSSES
+
+OF_OTHER_TRAINERS = {
+    "model_name_or_path": "model",
+    "base_model": "model",
+    "dataset": "data",
+    "dataset_name": "data",
+    "output_dir": "output",
+    "loss_type": "loss",
+    "pref_loss": "loss",
+    "lr": "learning_rate",
+    "lr_scheduler": "schedule",
+    "lr_scheduler_type": "schedule",
+    "warmup_steps": "warmup_ratio (a share of the steps)",
+    "num_epochs": "epochs",
+    "num_train_epochs": "epochs",
+    "batch_size": "pairs_per_step",
+    "train_batch_size": "pairs_per_step",
+    "micro_batch_size": "tokens_per_row (in tokens)",
+    "micro_train_batch_size": "tokens_per_row (in tokens)",
+    "per_device_train_batch_size": "pairs_per_step (of all devices and passes together)",
+    "gradient_accumulation_steps": "pairs_per_step (of all devices and passes together)",
+    "max_norm": "max_grad_norm",
+    "max_len": "max_length",
+    "max_seq_length": "max_length",
+    "max_prompt_length": "max_length (of prompt and answer together)",
+    "sequence_len": "max_length",
+    "cutoff_len": "max_length",
+    "lora_r": "lora_rank",
+    "lora_target": "lora_targets",
+    "lora_target_modules": "lora_targets",
+    "bf16": "dtype",
+    "torch_compile": "compile",
+    "eval_steps": "eval_every_steps",
+    "save_steps": "checkpoint_every_steps",
+    "val_set_size": "eval_fraction",
+    "val_size": "eval_fraction",
+    "eval_dataset": "eval_data",
+    "rpo_alpha": "loss dpo_nll (its setting nll_alpha)",
+    "simpo_gamma": "loss simpo (its setting gamma)",
+}
+"""Options of TRL, axolotl, LLaMA-Factory and OpenRLHF by what they are called here."""
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """What to write in a configuration in place of a name that is none of the ``known`` options."""
+    if any(name in loss.settings for loss in LOSSES.values()):
+        return f"it is a setting of the loss: write loss_settings: {{{name}: …}}"
+    if name in OF_OTHER_TRAINERS:
+        return f"here that is {OF_OTHER_TRAINERS[name]}"
+    return f"known are {', '.join(sorted(known))}"
+
+
+def misnamed(argument: str) -> str | None:
+    """What to type in place of an option that there is none of, and that other trainers have; None for all others."""
+    name = argument.removeprefix("--").partition("=")[0].replace("-", "_")
+    if not argument.startswith("--"):
+        return None
+    if any(name in loss.settings for loss in LOSSES.values()):
+        return f"--{name} is a setting of the loss: give --loss-setting {name}=NUMBER"
+    if name not in OF_OTHER_TRAINERS:
+        return None
+    option, space, more = OF_OTHER_TRAINERS[name].partition(" ")
+    return f"no option {argument}; here that is --{option.replace('_', '-')}{space}{more}"
