@@ -15,7 +15,6 @@ from worker.trainer.memory import heap, set_environment
 from worker.trainer.options import (
     loss_settings,
     losses_help,
-    misnamed,
     read_by,
     read_configuration,
     targets,
