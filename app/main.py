@@ -48,6 +48,7 @@ from app.web.limits import BodyCap, Caps, SameOrigin
 from app.web.logs import RequestLog
 from app.web.measures import Measures
 from app.web.security import SecurityHeaders
+from app.web.slashes import SlashRedirects
 
 ROOMS = (
     *(health, assets, comparisons_pages, comparisons_api),  # those that are asked most
@@ -122,6 +123,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     # The last one added is the outermost: log, headers, answers to errors, then what refuses.
     app.add_middleware(HeadAsGet)
+    app.add_middleware(SlashRedirects)
     app.add_middleware(SameOrigin, trusted_origins=settings.trusted_origins, secure=settings.secure_cookies)
     caps = Caps(files=settings.max_body_bytes, chat=settings.chat_max_body_bytes)
     app.add_middleware(BodyCap, caps=caps, knows=identity.is_known)

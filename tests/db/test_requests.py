@@ -429,3 +429,12 @@ def test_the_api_is_described(client: TestClient) -> None:
     assert page.text.count("curl ") >= 20
     assert "https://" not in page.text.replace("https://x", "")
     json.dumps(described)
+
+
+@pytest.mark.parametrize(
+    ("asked", "there"), [("/login/?next=/account", "/login?next=/account"), ("/api/v1/projects/", "/api/v1/projects")]
+)
+def test_a_slash_too_many_leads_to_no_other_scheme_or_host(client: TestClient, asked: str, there: str) -> None:
+    """Behind a proxy with TLS this server is asked over plain HTTP, and must not send anybody there."""
+    answer = client.post(asked, headers={"Host": "elsewhere.example"}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (307, there)
