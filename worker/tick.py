@@ -4,10 +4,15 @@ Everything here may run twice at once (two beats, two workers) and do nothing th
 loop back after Redis was wiped, a message was lost, or a worker was killed.
 """
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
+from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import Text, cast, func, not_, or_, select
 
+from app import logs
 from app.comparisons.pace import measure
 from app.comparisons.queries import ready_count
 from app.comparisons.service import expire_leases
@@ -24,6 +29,8 @@ from worker.context import Context
 from worker.rounds.sweep import sweep
 from worker.serving import serve
 
+logger = logging.getLogger(__name__)
+
 
 def tick(context: Context) -> None:
     """Look once.
@@ -39,8 +46,8 @@ def tick(context: Context) -> None:
         look(db)
     with transaction(context.factory) as db:
         judging = open_gates(db)
-    for version_id in judging:
-        with transaction(context.factory) as db:
+    for version_id, project_id in judging:
+        with _apart(project_id), transaction(context.factory) as db:
             decide(db, version_id, settings=context.settings)
     for project_id in low_projects(context):
         with transaction(context.factory) as db:
@@ -58,8 +65,20 @@ def watch_reviewers(context: Context) -> None:
     with transaction(context.factory) as db:
         due = watch.due(db)
     for project_id in due:
-        with transaction(context.factory) as db:
+        with _apart(project_id), transaction(context.factory) as db:
             watch.look(db, db.get_one(Project, project_id))
+
+
+@contextmanager
+def _apart(project_id: UUID) -> Iterator[None]:
+    """What goes wrong with one project is logged as its own, and keeps no other from its turn."""
+    with logs.about(project=str(project_id)):
+        try:
+            yield
+        except SoftTimeLimitExceeded:  # of the whole tick
+            raise
+        except Exception:
+            logger.exception("the tick goes on without this project")
 
 
 def low_projects(context: Context) -> list[UUID]:

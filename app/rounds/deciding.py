@@ -22,11 +22,11 @@ from app.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-def open_gates(db: Session) -> list[UUID]:
-    """Candidates that people compare at present."""
-    query = select(Version.id).join(Project, Project.id == Version.project_id)
-    query = query.where(Version.gate_state == "open", Project.archived_at.is_(None))
-    return list(db.scalars(query.order_by(Version.id)))
+def open_gates(db: Session) -> list[tuple[UUID, UUID]]:
+    """Candidates that people compare at present, each with its project."""
+    query = select(Version.id, Version.project_id).join(Project, Project.id == Version.project_id)
+    query = query.where(Version.gate_state == "open", Project.archived_at.is_(None)).order_by(Version.id)
+    return [(version_id, project_id) for version_id, project_id in db.execute(query)]
 
 
 def decide(db: Session, version_id: UUID, *, settings: Settings) -> bool:

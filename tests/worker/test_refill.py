@@ -17,9 +17,10 @@ from app.rounds import service
 from app.settings import Settings
 from app.versions.files import end_tokens
 from tests.factories.models import copy_version, tokenizer, version_directory
-from tests.factories.rows import make_prompt, make_version
+from tests.factories.rows import make_project, make_prompt, make_version
 from tests.factories.threads import at_once
 from tests.factories.worlds import World, make_settings, make_world
+from tests.fixtures.logged import Logged
 from tests.worker.conftest import RunningEngine
 from worker.refill import lease as leases
 from worker.refill import refill, store
@@ -220,8 +221,6 @@ def test_an_engine_that_sleeps_for_a_round_is_no_failure_and_a_forgotten_one_is_
 
 
 def _other_project(db: object) -> Project:
-    from tests.factories.rows import make_project
-
     return make_project(db)  # type: ignore[arg-type]
 
 
@@ -276,6 +275,18 @@ def test_a_completion_ended_by_itself_if_and_only_if_its_last_token_says_so(
     ids: list[int], reason: str, expected: str
 ) -> None:
     assert end_of(Choice("x", ids, reason), frozenset({2})) == expected  # type: ignore[arg-type]
+
+
+def test_what_goes_wrong_with_one_project_keeps_no_other_from_its_turn(world: World, logged: Logged) -> None:
+    """Settings that somebody wrote past every check: the tick says whose they are, and does the rest of its work."""
+    prompts(world, "a boat")
+    with transaction(world.context.factory) as db:
+        broken = make_project(db, queue={"bad_faith": "quarantine", "min_seconds": "soon"}).id
+    tick(world.context)
+    assert logged.about("the tick goes on without this project") == [{"project": str(broken)}]
+    with transaction(world.context.factory) as db:
+        asked = select(OutboxMessage.args).where(OutboxMessage.task == "hone.refill")
+        assert db.scalars(asked).all() == [[str(world.project_id)]]
 
 
 def test_a_tick_wakes_the_refill_of_a_low_buffer_once(world: World) -> None:

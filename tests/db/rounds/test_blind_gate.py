@@ -112,7 +112,7 @@ def test_nothing_is_decided_before_all_are_judged(db: Session, settings: Setting
     project = db.get_one(Project, version.project_id)
     standing = blind.standing(db, project, version)
     assert (standing.judged, standing.waiting, standing.missing) == (3, 1, 0)
-    assert open_gates(db) == [version.id]
+    assert open_gates(db) == [(version.id, version.project_id)]
 
 
 def test_what_people_prefer_is_promoted(db: Session, settings: Settings) -> None:
@@ -228,7 +228,7 @@ def test_a_later_candidate_takes_the_place_of_an_earlier_one(db: Session, settin
     second = another(db, settings, project)
     assert states(db, project.id)[1:] == [(2, "candidate", "ended"), (3, "candidate", "open")]
     assert db.get_one(Comparison, pair.id).state == "withdrawn"
-    assert open_gates(db) == [second.id]
+    assert open_gates(db) == [(second.id, second.project_id)]
 
 
 def test_a_project_that_left_the_gate_is_not_promoted_by_it(db: Session, settings: Settings) -> None:
