@@ -454,9 +454,13 @@ def test_a_reviewer_finds_the_way_to_the_pairs_and_no_admin_matters(portal: Port
     bo = portal.browser(portal.member(stored(portal), "bo@example.org"))
     page = bo.get("/p/tone").text
     assert "1 pair of answers waits for you" in page
+    assert "one question with two answers" in page, "what a pair is, until the first vote"
     assert "Be <em>kind</em>" in page
     assert "/export" not in page
     assert "ersion 1" not in page
+    with transaction(portal.factory) as db:
+        db.scalars(select(Project)).one().reviewing = {"mode": "ranking", "answers": 4}
+    assert "one question with two answers" not in bo.get("/p/tone").text
     for url in ("settings", "members", "prompts", "prompts/new", "rounds", "versions", "export"):
         assert bo.get(f"/p/tone/{url}").status_code == 403, url
     stranger = portal.browser(portal.user("eve@example.org"))
