@@ -100,7 +100,8 @@ def house(engine: Engine, pg_url: str, tmp_path_factory: pytest.TempPathFactory)
                 written.append(statement)
 
         event.listen(connection, "before_cursor_execute", note)
-        client = TestClient(app, raise_server_exceptions=False, client=("127.0.0.1", 50_000))
+        here = "http://127.0.0.1:8000"
+        client = TestClient(app, base_url=here, raise_server_exceptions=False, client=("127.0.0.1", 50_000))
         yield House(client, connection, world, list(iter_route_contexts(app.routes)), written)
         client.close()
         outer.rollback()
