@@ -36,7 +36,6 @@ def say(event: Event) -> None:
 _LINES = {
     "phase": "{phase} ({progress:.0%})",
     "audit": "audit\n{table}",
-    "best": "lowest held-out loss so far: {loss:.4f} after step {step}",
     "early_stop": "stops after step {step}: {reason}",
     "alarm": "warning: {message}",
     "over_budget": "warning: {message}",
@@ -54,6 +53,10 @@ def describe(event: Event) -> str:
             return f"step {event['step']}/{event['steps']}  {_figures(event, _TRAIN)}"
         case "eval":
             return f"held out after step {event['step']}: {_figures(event, _EVAL)}  ({event['judgements']} judgements)"
+        case "best":
+            start = event["start_loss"]
+            above = f", above the {start:.4f} of the start" if event["loss"] > start else ""
+            return f"lowest held-out loss so far: {event['loss']:.4f} after step {event['step']}{above}"
     return _LINES.get(event["kind"], "").format(**event)
 
 

@@ -245,7 +245,8 @@ class Loop:
             self.state.best_step = self.state.step
             if self._settings.publish == "best" and self.state.step < len(self._steps):
                 self._checkpoints.save_best(self.state.step, self._parameters)
-            self._emit({"kind": "best", "step": self.state.step, "loss": comparable_loss(self.state.evaluations[-1])})
+            first, last = (comparable_loss(self.state.evaluations[i]) for i in (0, -1))
+            self._emit({"kind": "best", "step": self.state.step, "loss": last, "start_loss": first})
         if verdict.stop is not None and self.stopped is None and self.state.step < len(self._steps):
             self.stopped = verdict.stop
             self._emit({"kind": "early_stop", "step": self.state.step, "reason": verdict.stop})

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from app.versions.manifest import VersionInfo, verify
 from tests.factories.jobs import make_groups, write_job
 from tests.worker.trainer.running import events
+from worker.trainer.console import describe
 from worker.trainer.errors import StoppedError
 from worker.trainer.job import run
 from worker.trainer.lifetime import Stop
@@ -48,7 +49,12 @@ def test_patience_ends_it_and_the_best_weights_are_published(tmp_path: Path) -> 
     verify(version)
     metrics = VersionInfo.read(version).metrics
     assert [event["step"] for event in events(job, "eval")] == [0, 2, 4, 6]
-    assert [event["step"] for event in events(job, "best")] == [2]
+    (best,) = events(job, "best")
+    assert (best["step"], best["start_loss"]) == (2, events(job, "eval")[0]["loss"])
+    assert describe(best) == (
+        f"lowest held-out loss so far: {best['loss']:.4f} after step 2, above the {best['start_loss']:.4f} of the start"
+    )
+    assert "above" not in describe(best | {"loss": best["start_loss"]})
     (stopped,) = events(job, "early_stop")
     assert stopped["reason"] == metrics["stopped_early"]
     assert "2 evaluations in a row were not below" in stopped["reason"]
@@ -153,6 +159,7 @@ def test_evaluations_are_compared_by_a_loss_that_stays(tmp_path: Path) -> None:
         "kind": "best",
         "step": best["step"],
         "loss": best["comparable_loss"],
+        "start_loss": events(job, "eval")[0]["comparable_loss"],
     }
     assert events(job, "eval")[0]["comparable_loss"] == pytest.approx(math.log(2), abs=1e-5)
     assert "comparable_loss" not in events(plain, "eval")[0]
