@@ -55,7 +55,7 @@ def choice_of(shown_choice: str) -> Choice:
     return _CHOICE_OF[shown_choice]
 
 
-def meant_of(choice: Choice, left_side: str) -> str:
+def meant_of(choice: str, left_side: str) -> str:
     """The choice in terms of the comparison: which of its completions, given the one that stood on the left."""
     if choice == "a":
         return left_side

@@ -15,7 +15,8 @@ from app.web.deps import Db, Render
 router = APIRouter(include_in_schema=False)
 
 Kind = Literal[
-    "", "project", "member", "user", "token", "reviewer", "check", "comparison", "round", "version", "preferences"
+    "", "project", "member", "user", "token", "reviewer", "check", "comparison", "adjudication",
+    "round", "version", "preferences",
 ]  # fmt: skip
 _PER_PAGE = 50
 _KINDS = (
@@ -27,6 +28,7 @@ _KINDS = (
     ("reviewer", _("Reviewers")),
     ("check", _("Pairs with a known answer")),
     ("comparison", _("Pairs")),
+    ("adjudication", _("Decisions about contradictions")),
     ("round", _("Rounds")),
     ("version", _("Versions")),
     ("preferences", _("Exports")),

@@ -3,17 +3,18 @@
 Each vote first says something of two answers (by its choice, by one criterion, or by all of them weighed into one), or
 ranks several. Then every vote is a preference of its own, or the votes on a comparison make one: what most of their
 weight says of a pair, the mean places (Borda) of a ranking. An edit is better than the answer it was made from and than
-the one that was not chosen.
+the one that was not chosen. Where somebody has settled a pair, it is one preference of full weight: what was decided.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from app.preferences.records import Preference, Tiers, Vote
+from app.preferences.records import Preference, Settled, Tiers, Vote
 from app.projects.aggregation import OVERALL, WEIGHTED, Aggregation
 
 _LIKERT_RANGE = 4.0
@@ -43,12 +44,21 @@ class Aggregated:
     contradictions: int
 
 
-def aggregate(votes: Iterable[Vote], settings: Aggregation, weigh: Weigh) -> Aggregated:
-    """The preferences of votes that come ordered by comparison; in that order."""
+def aggregate(
+    votes: Iterable[Vote], settings: Aggregation, weigh: Weigh, decisions: Mapping[UUID, Settled] = MappingProxyType({})
+) -> Aggregated:
+    """The preferences of votes that come ordered by comparison; in that order.
+
+    Args:
+        decisions: comparison → what was decided about it.
+    """
     found = Aggregated([], Counter(), 0)
     contradictions = 0
-    for _, block in groupby(votes, key=lambda vote: vote.comparison_id):
+    for comparison_id, block in groupby(votes, key=lambda vote: vote.comparison_id):
         together = list(block)
+        if comparison_id in decisions:
+            found.preferences.extend(_settled(together, decisions[comparison_id], settings, weigh, found.left_out))
+            continue
         contradictions += {"a", "b"} <= {vote.choice for vote in together}
         make = _of_ranking if together[0].choice == "ranked" else _of_pair
         found.preferences.extend(make(together, settings, weigh, found.left_out))
@@ -138,6 +148,23 @@ def _majority(
     if settings.corrections:
         for vote, (_, age) in zip(votes, weights, strict=True):
             yield from _edits(vote, age, beats_other=outcome == vote.choice)
+
+
+def _settled(
+    votes: Sequence[Vote], decision: Settled, settings: Aggregation, weigh: Weigh, left_out: Counter[str]
+) -> Iterable[Preference]:
+    """One preference, and the edits of its votes, all marked with the decision."""
+    word = Said(decision.outcome, settings.margins.of(decision.strength))
+    if _dropped(word.outcome, settings):
+        left_out[word.outcome] += len(votes)
+    else:
+        yield replace(_pair(votes, word, 1.0), adjudication_id=decision.id)
+    if settings.corrections:
+        for vote in votes:
+            skill, age = weigh(vote)
+            weight = age if settings.method == "majority" else skill * age
+            for edit in _edits(vote, weight, beats_other=word.outcome == vote.choice):
+                yield replace(edit, adjudication_id=decision.id)
 
 
 def _dropped(outcome: str, settings: Aggregation) -> bool:

@@ -1,21 +1,18 @@
-"""Preferences in the API: taking them along, what a round would read, contradictions, drift."""
+"""Preferences in the API: taking them along, what a round would read, drift."""
 
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
-from pydantic import TypeAdapter
 from starlette.responses import StreamingResponse
 
 from app.accounts import access
 from app.accounts.principal import ProjectContext
-from app.preferences.contradictions import Place, contradictions
 from app.preferences.download import stream
 from app.preferences.drift import drift
 from app.preferences.export import Part
-from app.preferences.schemas import ContradictionOut, ContradictionsPage, DriftOut, SummaryOut
+from app.preferences.schemas import DriftOut, SummaryOut
 from app.preferences.service import preview
 from app.projects.aggregation import aggregation_of
-from app.web import cursors
 from app.web.deps import Db
 
 router = APIRouter(prefix="/api/v1", tags=["projects"])
@@ -45,7 +42,6 @@ def export(
     return stream(request, db, here, export_format, split)
 
 
-_PLACE: TypeAdapter[Place] = TypeAdapter(Place)
 Reading = Annotated[ProjectContext, access.api_admin("export:read")]
 
 
@@ -54,25 +50,6 @@ def summary(here: Reading, db: Db) -> SummaryOut:
     """What a round would read of the votes as they stand, and what it would leave out."""
     settings = aggregation_of(here.project.aggregation)
     return SummaryOut(**preview(db, here.project), aggregation=settings.model_dump())
-
-
-@router.get("/projects/{slug}/preferences/contradictions")
-def contradicting(
-    here: Reading,
-    db: Db,
-    cursor: cursors.Cursor = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    offset: cursors.Offset = 0,
-) -> ContradictionsPage:
-    """Pairs on which reviewers contradict each other, the most contested first."""
-    after = cursors.unpack(cursor, _PLACE, offset=offset)
-    found = contradictions(db, here.project, limit=limit + 1, offset=offset, after=after)
-    shown, more = found[:limit], len(found) > limit
-    return ContradictionsPage(
-        items=[ContradictionOut.model_validate(item) for item in shown],
-        next_cursor=cursors.pack(shown[-1].place) if more else None,
-        next_offset=offset + limit if more and after is None else None,
-    )
 
 
 @router.get("/projects/{slug}/preferences/drift")

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from app.db.base import utcnow
 from app.db.tables import Project
-from app.preferences import aggregating, reading, replaying
-from app.preferences.records import Collected, Preference, Split, Vote
+from app.preferences import adjudication, aggregating, reading, replaying
+from app.preferences.records import Collected, Preference, Settled, Split, Vote
 from app.projects.aggregation import Aggregation, aggregation_of
 from app.reviewers.weights import skill_weights
 
@@ -24,6 +24,7 @@ def collect(
     now: datetime | None = None,
     settings: Aggregation | None = None,
     start: UUID | None = None,
+    settle: bool = True,
 ) -> Collected:
     """The project's preferences as its votes stand now.
 
@@ -31,13 +32,15 @@ def collect(
         now: the moment from which the age of votes is counted, where age matters.
         settings: how to aggregate; the project's own by default.
         start: the version that will learn from them, where that matters; the current one by default.
+        settle: whether decisions speak in the place of the votes they are about.
     """
     now, settings = now or utcnow(), settings or aggregation_of(project.aggregation)
     read = reading.read(db, project)
     left_out = Counter(read.left_out)
-    votes = _chosen(db, project, read.votes, settings, now, start, left_out)
+    decisions = adjudication.standing(db, project) if settle else {}
+    votes = _chosen(db, project, read.votes, decisions, settings, now, start, left_out)
     skills = skill_weights(db, project) if settings.skill else {}
-    made = aggregating.aggregate(votes, settings, _weigher(settings, skills, now))
+    made = aggregating.aggregate(votes, settings, _weigher(settings, skills, now), decisions)
     left_out.update(made.left_out)
     return Collected(
         preferences=made.preferences,
@@ -51,19 +54,30 @@ def _chosen(
     db: Session,
     project: Project,
     votes: list[Vote],
+    decisions: Mapping[UUID, Settled],
     settings: Aggregation,
     now: datetime,
     start: UUID | None,
     left_out: Counter[str],
 ) -> list[Vote]:
-    """Those of the project's window, and of what was learned before the share that it sets; held-out votes all."""
-    kept = [vote for vote in votes if replaying.in_window(vote.at, now, settings.window_days)]
+    """Those of the project's window, and of what was learned before the share that it sets; held-out votes all.
+
+    A pair is as young as the decision about it, and new as long as nothing was learned from that.
+    """
+
+    def said_at(vote: Vote) -> datetime:
+        decision = decisions.get(vote.comparison_id)
+        return vote.at if decision is None else max(vote.at, decision.at)
+
+    kept = [vote for vote in votes if replaying.in_window(said_at(vote), now, settings.window_days)]
     left_out["window"] += len(votes) - len(kept)
     if settings.replay_percent is None:
         return kept
     start = start or replaying.start_of(db, project)
     train = [(vote.comparison_id, vote.vote_id) for vote in kept if vote.split == "train"]
-    read = replaying.replayed(train, replaying.learned(db, start), settings.replay_percent, start=start)
+    changed = replaying.decided_otherwise(db, start, {about: decision.id for about, decision in decisions.items()})
+    known = replaying.learned(db, start) - {vote for about, vote in train if about in changed}
+    read = replaying.replayed(train, known, settings.replay_percent, start=start)
     drawn = [vote for vote in kept if vote.split == "eval" or vote.comparison_id in read]
     left_out["replay"] += len(kept) - len(drawn)
     return drawn

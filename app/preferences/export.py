@@ -1,8 +1,10 @@
 """Everything people said, in formats that others read: what was voted here is not locked in.
 
-``trl``    {"prompt": [messages], "chosen": [message], "rejected": [message]}; ties have no place in it.
+``trl``    {"prompt": [messages], "chosen": [message], "rejected": [message]}; ties have no place in it. It says of
+           each whether it was ``adjudicated``.
 ``arena``  a battle a row, as LMSYS' Chatbot Arena published them; ties and "both bad" included, corrections left out:
-           a person's edit would win every battle of a leaderboard.
+           a person's edit would win every battle of a leaderboard. Votes stand in it as they were given, whatever was
+           decided about their pair.
 ``groups`` what Hone's own trainer reads (``hone train --data``), token ids included.
 ``votes``  every vote as it was cast, whether it counts or not; see ``raw``.
 """
@@ -59,8 +61,10 @@ def export_rows(
     # A battle is what one judge said of it; the other formats hold what training would read without window or replay
     # share: those are about one round, and an export leaves nothing behind.
     everything = aggregation_of(project.aggregation).model_copy(update={"window_days": None, "replay_percent": None})
-    settings = Aggregation(corrections=False) if export_format == "arena" else everything
-    preferences = (item for item in collect(db, project, settings=settings).preferences if split in (None, item.split))
+    arena = export_format == "arena"
+    settings = Aggregation(corrections=False) if arena else everything
+    collected = collect(db, project, settings=settings, settle=not arena)
+    preferences = (item for item in collected.preferences if split in (None, item.split))
     if export_format == "groups":
         labels = (label for label in collect_labels(db, project, settings=settings) if split in (None, label.split))
         return groups.groups(db, preferences, labels)
@@ -71,7 +75,13 @@ def _trl(db: Session, _project: Project, preferences: Iterator[Preference]) -> I
     for item, messages, a, b in _joined(db, preferences):
         if item.outcome in ("a", "b"):
             chosen, rejected = (a, b) if item.outcome == "a" else (b, a)
-            yield {"prompt": messages, "chosen": [_said(chosen)], "rejected": [_said(rejected)], "split": item.split}
+            yield {
+                "prompt": messages,
+                "chosen": [_said(chosen)],
+                "rejected": [_said(rejected)],
+                "split": item.split,
+                "adjudicated": item.adjudication_id is not None and not item.correction,
+            }
 
 
 _WINNERS = {"a": "model_a", "b": "model_b", "tie": "tie", "both_bad": "tie (bothbad)"}

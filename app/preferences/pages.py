@@ -1,4 +1,4 @@
-"""Preferences on the admin pages: what a round would read now, contradictions, drift."""
+"""Preferences on the admin pages: what a round would read now, and drift."""
 
 from typing import Annotated
 from uuid import UUID
@@ -10,7 +10,6 @@ from app.accounts import access
 from app.accounts.principal import ProjectContext
 from app.language import _
 from app.preferences import thumbs
-from app.preferences.contradictions import contradictions
 from app.preferences.drift import AGO_DAYS, RECENT_DAYS, drift
 from app.preferences.service import preview
 from app.projects.aggregation import aggregation_of
@@ -18,7 +17,6 @@ from app.web.deps import Db, Render
 
 router = APIRouter(prefix="/p/{slug}", include_in_schema=False)
 
-PAGE_SIZE = 10
 THUMBS_PER_PAGE = 20
 
 LEFT_OUT = {
@@ -47,10 +45,8 @@ def preferences(
     here: Annotated[ProjectContext, access.admin()],
     db: Db,
     render: Render,
-    page: Annotated[int, Query(ge=1, le=10_000)] = 1,
 ) -> HTMLResponse:
     """What the votes amount to."""
-    found = contradictions(db, here.project, limit=PAGE_SIZE + 1, offset=(page - 1) * PAGE_SIZE)
     return render(
         "preferences/page.html",
         project=here.project,
@@ -59,9 +55,6 @@ def preferences(
         drift=drift(db, here.project),
         recent_days=int(RECENT_DAYS),
         ago_days=int(AGO_DAYS),
-        contested=found[:PAGE_SIZE],
-        page=page,
-        more=len(found) > PAGE_SIZE,
         left_out=LEFT_OUT,
         thumbs=thumbs.given(db, here.project),
     )

@@ -22,6 +22,9 @@ _VOTES = text("""
            EXISTS (
              SELECT 1 FROM votes later WHERE later.assignment_id = v.assignment_id AND later.revision > v.revision
            ) AS replaced,
+           CASE WHEN d.id IS NOT NULL THEN json_build_object(
+               'choice', d.outcome, 'strength', d.strength, 'note', d.note, 'left_side', d.left_side,
+               'saw_votes', d.saw_votes, 'decided_by', d.decided_by, 'decided_at', d.created_at) END AS adjudication,
            p.messages AS prompt, (
                SELECT json_agg(json_build_object('completion_id', t.id, 'version', made.number, 'text', t.text)
                                ORDER BY i.position)
@@ -37,6 +40,7 @@ _VOTES = text("""
     JOIN prompts p ON p.id = c.prompt_id
     JOIN users u ON u.id = v.reviewer_id
     LEFT JOIN controls k ON k.id = c.control_id
+    LEFT JOIN adjudications d ON d.comparison_id = c.id AND d.withdrawn_at IS NULL
     WHERE v.project_id = :project AND (CAST(:split AS text) IS NULL OR p.held_out = (:split = 'eval'))
     ORDER BY v.created_at, v.id
 """)
@@ -48,7 +52,8 @@ def votes(db: Session, project: Project, *, split: Split | None = None) -> Itera
     'a' and 'b' are the first and second of ``answers``, in ``choice`` and ``criteria``; a ``ranking`` is tiers of
     places in it, the best first; a thumb has one answer, and says 'up', 'down' or 'undone' of it. ``counts`` says
     whether a round would read it now, ``left_out`` why not: a reason of ``reading``, 'replaced' by a later word, or
-    'check' (gold, attention and repeated pairs never train).
+    'check' (gold, attention and repeated pairs never train). ``adjudication`` is the decision that stands about the
+    pair, of the same 'a' and 'b', or null.
     """
     reasons = reading.reasons(db, project)
     options = {"yield_per": _ROWS_PER_FETCH}
@@ -106,12 +111,13 @@ def _vote(row: RowMapping, reasons: Mapping[UUID, str | None]) -> dict[str, Any]
         "counts": left_out is None,
         "left_out": left_out,
         "read_at": row["frozen_at"].isoformat() if row["frozen_at"] else None,
+        "adjudication": row["adjudication"],
     }
 
 
 _NOT_OF_THUMBS = (
     *("comparison_id", "assignment_id", "shown_choice", "left_side", "shown_order", "mirrored", "strength", "ranking"),
-    *("reason", "corrected", "seconds", "known_answer", "state", "read_at"),
+    *("reason", "corrected", "seconds", "known_answer", "state", "read_at", "adjudication"),
 )  # fmt: skip
 
 

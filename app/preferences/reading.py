@@ -13,18 +13,18 @@ from app.db.tables import Project
 from app.preferences.records import Split, Vote
 
 # Checks (gold, attention, repeats) are no votes for this purpose: they are not even left out.
-_VOTES = text(f"""
+SPOKEN = f"""
     WITH latest AS (
         SELECT DISTINCT ON (v.assignment_id) v.*
         FROM votes v
-        WHERE v.project_id = :project
+        WHERE v.project_id = :project AND (CAST(:only AS uuid) IS NULL OR v.comparison_id = :only)
         ORDER BY v.assignment_id, v.revision DESC
     ), items AS (
         SELECT c.id, CASE WHEN c.mode = 'ranking' THEN (
             SELECT array_agg(i.completion_id ORDER BY i.position) FROM comparison_items i WHERE i.comparison_id = c.id
         ) ELSE ARRAY[c.completion_a_id, c.completion_b_id] END AS completions
         FROM comparisons c
-        WHERE c.project_id = :project AND c.purpose = 'work'
+        WHERE c.project_id = :project AND c.purpose = 'work' AND (CAST(:only AS uuid) IS NULL OR c.id = :only)
     ), texts AS (
         SELECT items.id,
                count(DISTINCT t.text) < count(*) OR count(DISTINCT t.ids) < count(*) AS identical,
@@ -61,8 +61,17 @@ _VOTES = text(f"""
     JOIN prompts p ON p.id = c.prompt_id
     JOIN people ON people.id = l.reviewer_id
     LEFT JOIN corrections k ON k.vote_id = l.id
-    ORDER BY c.prompt_id, c.created_at, l.comparison_id, l.id
-""").bindparams(bindparam("asks", type_=Boolean))  # noqa: S608 - composed of constants
+"""  # noqa: S608 - composed of constants
+"""The latest word of everybody on every pair of work, or on the ``only`` one, and in ``left_out`` why it does not
+count; to be run with ``values``."""
+_VOTES = text(f"{SPOKEN} ORDER BY c.prompt_id, c.created_at, l.comparison_id, l.id").bindparams(
+    bindparam("asks", type_=Boolean)
+)
+
+
+def values(project: Project, *, only: UUID | None = None) -> dict[str, Any]:
+    """What ``SPOKEN`` asks for. ``only``: the one comparison that is looked at."""
+    return names(project) | {"idle": list(IDLE_FEEDBACK), "only": only}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +87,7 @@ def read(db: Session, project: Project) -> Read:
     """The votes that may count, and how many do not, by reason."""
     votes: list[Vote] = []
     left_out: Counter[str] = Counter()
-    for row in db.execute(_VOTES, names(project) | {"idle": list(IDLE_FEEDBACK)}):
+    for row in db.execute(_VOTES, values(project)):
         if row.left_out is not None:
             left_out[row.left_out] += 1
         else:
@@ -88,7 +97,7 @@ def read(db: Session, project: Project) -> Read:
 
 def reasons(db: Session, project: Project) -> dict[UUID, str | None]:
     """Of the latest word on every pair of work, by its vote: why it does not count; null where it does."""
-    rows = db.execute(_VOTES, names(project) | {"idle": list(IDLE_FEEDBACK)})
+    rows = db.execute(_VOTES, values(project))
     return {row.vote_id: row.left_out for row in rows}
 
 

@@ -58,6 +58,17 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """What was decided about a pair: it speaks in the place of the pair's votes."""
+
+    id: UUID
+    outcome: str
+    """'a', 'b', 'tie' or 'both_bad'."""
+    strength: int | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Preference:
     """What training reads of one or more votes."""
 
@@ -81,6 +92,8 @@ class Preference:
     """Of a ranking: the best first."""
     correction: bool = False
     """One side is a reviewer's edit."""
+    adjudication_id: UUID | None = None
+    """The decision about its pair, where there is one."""
 
     @property
     def vote_id(self) -> UUID:
@@ -109,7 +122,7 @@ class Collected:
     left_out: dict[str, int]
     """Votes by the reason for which they are left out."""
     contradictions: int
-    """Comparisons on which one reviewer preferred 'a' and another 'b'."""
+    """Comparisons on which one reviewer preferred 'a' and another 'b', and that nobody has settled."""
     read: list[UUID]
     """Assignments whose votes were looked at, whatever window, replay and aggregation made of them."""
 
@@ -128,6 +141,7 @@ class Collected:
             "prompts": len({item.prompt_id for item in self.preferences}),
             "reviewers": len({who for item in self.preferences for who in item.reviewer_ids}),
             "contradictions": self.contradictions,
+            "settled": sum(item.adjudication_id is not None and not item.correction for item in self.preferences),
             "left_out": dict(sorted(self.left_out.items())),
         }
 

@@ -6,7 +6,7 @@ and its ancestors. Votes of a round whose version was rejected or rolled back ar
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -15,17 +15,29 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import Project, Version
 
-_LEARNED = text("""
+_LINE = """
     WITH RECURSIVE line AS (
         SELECT id, parent_id FROM versions WHERE id = :start
         UNION
         SELECT v.id, v.parent_id FROM versions v JOIN line ON v.id = line.parent_id
     )
+"""
+_LEARNED = text(f"""{_LINE}
     SELECT DISTINCT unnest(e.vote_ids)
     FROM line
     JOIN rounds r ON r.version_id = line.id
     JOIN round_examples e ON e.round_id = r.id AND e.split = 'train' AND (e.kind = 'label') = :labels
-""")
+""")  # noqa: S608 - composed of constants
+
+# As it was learned last; only of pairs that were decided about at some time: of all others the votes spoke, as now.
+_LEARNED_DECISIONS = text(f"""{_LINE}
+    SELECT DISTINCT ON (e.comparison_id) e.comparison_id, e.adjudication_id
+    FROM line
+    JOIN rounds r ON r.version_id = line.id
+    JOIN round_examples e ON e.round_id = r.id AND e.split = 'train' AND e.kind = 'pair'
+    WHERE EXISTS (SELECT 1 FROM adjudications d WHERE d.comparison_id = e.comparison_id)
+    ORDER BY e.comparison_id, r.number DESC
+""")  # noqa: S608 - composed of constants
 
 
 def start_of(db: Session, project: Project) -> UUID | None:
@@ -36,6 +48,16 @@ def start_of(db: Session, project: Project) -> UUID | None:
 def learned(db: Session, start: UUID | None, *, labels: bool = False) -> set[UUID]:
     """Ids of the votes, or of the thumbs, that made ``start`` and its ancestors."""
     return set(db.execute(_LEARNED, {"start": start, "labels": labels}).scalars())
+
+
+def decided_otherwise(db: Session, start: UUID | None, decisions: Mapping[UUID, UUID]) -> set[UUID]:
+    """Comparisons that ``start`` and its ancestors learned from, but not as they are decided now.
+
+    Args:
+        decisions: comparison → the decision that stands; where there is none, the votes speak.
+    """
+    rows = db.execute(_LEARNED_DECISIONS, {"start": start})
+    return {about for about, decision in rows if decisions.get(about) != decision}
 
 
 def in_window(at: datetime, now: datetime, window_days: float | None) -> bool:

@@ -2,7 +2,6 @@
 
 from math import isfinite
 from typing import Any
-from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -23,7 +22,8 @@ class SummaryOut(BaseModel):
     labels: int = Field(description="Thumbs of API clients on single answers.")
     prompts: int
     reviewers: int
-    contradictions: int = Field(description="Pairs on which reviewers preferred either side.")
+    contradictions: int = Field(description="Pairs on which reviewers preferred either side, and that are not settled.")
+    settled: int = Field(description="Pairs settled by adjudication: one preference each, of full weight.")
     left_out: dict[str, int] = Field(description="Votes that are not read, by reason.")
     aggregation: dict[str, Any] = Field(description="The settings by which it is made.")
 
@@ -67,24 +67,3 @@ class DriftOut(_Read):
     same: ShiftOut
     others: ShiftOut
     gaps: list[GapOut]
-
-
-class ContradictionOut(_Read):
-    """A pair on which reviewers contradict each other."""
-
-    comparison_id: UUID
-    messages: list[dict[str, Any]]
-    a: str
-    b: str
-    votes_a: int
-    votes_b: int
-    neither: int
-    held_out: bool
-
-
-class ContradictionsPage(BaseModel):
-    """Some of them, the most contested first."""
-
-    items: list[ContradictionOut]
-    next_cursor: str | None = Field(description="Give it as `cursor` to go on; null at the end.")
-    next_offset: int | None = Field(description="The same as a number, for `offset`; null after a cursor, too.")

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.comparisons import setting_aside
 from app.db.base import utcnow
 from app.db.tables import Assignment, Project, Round, RoundExample
-from app.preferences import groups, reading
+from app.preferences import adjudication, groups, reading
 from app.preferences.collecting import Collected, Preference, collect
 from app.preferences.labels import collect_labels, freeze_labels
 
@@ -90,16 +90,23 @@ def thaw(db: Session, project_id: UUID, since: datetime) -> None:
 def freeze_again(db: Session, round_: Round) -> int:
     """Freeze the votes of a snapshot that was let go; how many of them do not count as they did when it was written.
 
-    Where that is any (changed since, taken back, of a reviewer in quarantine, on a flagged pair), none is frozen: the
-    snapshot says what nobody says any more.
+    Where that is any (changed since, taken back, of a reviewer in quarantine, on a flagged pair, on one that was
+    settled otherwise), none is frozen: the snapshot says what nobody says any more.
     """
     project = db.get_one(Project, round_.project_id)
     db.execute(_LOCK_UNREAD, {"project": project.id}).all()
-    written = select(func.unnest(RoundExample.vote_ids)).where(
-        RoundExample.round_id == round_.id, RoundExample.kind != "label"
-    )
-    held, votes = set(db.scalars(written)), reading.read(db, project).votes
+    written = db.execute(
+        select(RoundExample.comparison_id, RoundExample.adjudication_id, RoundExample.vote_ids).where(
+            RoundExample.round_id == round_.id, RoundExample.kind != "label"
+        )
+    ).all()
+    decisions, votes = adjudication.standing(db, project), reading.read(db, project).votes
+    held = {vote for row in written for vote in row.vote_ids}
     lost = held.difference(vote.vote_id for vote in votes)
+    for row in written:
+        decision = decisions.get(row.comparison_id)
+        if row.adjudication_id != (decision.id if decision else None):
+            lost.update(row.vote_ids)
     if lost or not held:
         return len(lost)
     # What was read and made no example (a tie that is dropped) is as old.
@@ -133,6 +140,7 @@ def _write(db: Session, round_: Round, preferences: list[Preference]) -> None:
                     "margin": item.margin,
                     "weight": item.weight,
                     "vote_ids": list(item.vote_ids),
+                    "adjudication_id": item.adjudication_id,
                 }
                 for offset, item in enumerate(block)
             ],

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ARRAY, bindparam, text
@@ -9,15 +10,18 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Session
 
 from app.comparisons.queries import Answer, Said, answers, histories
+from app.comparisons.records import meant_of
 from app.db.tables import Project
 
 _FATES = text("""
     SELECT v.id AS vote_id, c.purpose, a.state,
-           CASE WHEN v.choice IN ('a', 'b', 'tie', 'both_bad') THEN v.choice = k.answer END AS found
+           CASE WHEN v.choice IN ('a', 'b', 'tie', 'both_bad') THEN v.choice = k.answer END AS found,
+           d.outcome AS settled, d.strength AS settled_strength, a.left_side
     FROM votes v
     JOIN assignments a ON a.id = v.assignment_id
     JOIN comparisons c ON c.id = v.comparison_id
     LEFT JOIN controls k ON k.id = c.control_id
+    LEFT JOIN adjudications d ON d.comparison_id = c.id AND d.withdrawn_at IS NULL AND d.outcome <> 'leave'
     WHERE v.id = ANY(:votes)
 """).bindparams(bindparam("votes", type_=ARRAY(PG_UUID)))
 
@@ -35,6 +39,8 @@ class Read:
     """Of gold and attention pairs that they judged: they chose the better answer."""
     state: str
     """Of the assignment: 'voted', 'surplus', 'set_aside' …"""
+    settled: tuple[str, int | None] | None
+    """What was decided about the pair, in the sides that the reviewer saw, with its strength."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,5 +62,9 @@ def page(db: Session, project: Project, reviewer_id: UUID, *, size: int, before:
     items = []
     for answer in shown:
         fate = fates[answer.vote_id]
-        items.append(Read(answer, said[answer.assignment_id], fate.purpose, fate.found, fate.state))
+        items.append(Read(answer, said[answer.assignment_id], fate.purpose, fate.found, fate.state, _settled(fate)))
     return Page(items, shown[-1].vote_id if len(found) > size else None)
+
+
+def _settled(row: Any) -> tuple[str, int | None] | None:
+    return None if row.settled is None else (meant_of(row.settled, row.left_side), row.settled_strength)

@@ -29,13 +29,15 @@ _JUDGEMENTS = text("""
                coalesce(c.control_id, CASE WHEN c.purpose = 'repeat' THEN c.source_id ELSE c.id END) AS pair,
                c.purpose, k.answer, a.left_side, a.shown_order,
                char_length(x.text) AS length_a, char_length(y.text) AS length_b,
-               CASE WHEN c.purpose = 'repeat' THEN c.source_id END AS source_id, c.id AS comparison_id
+               CASE WHEN c.purpose = 'repeat' THEN c.source_id END AS source_id, c.id AS comparison_id,
+               CASE WHEN d.outcome <> 'leave' THEN d.outcome END AS settled
         FROM latest l
         JOIN assignments a ON a.id = l.assignment_id AND a.state IN ('voted', 'surplus', 'set_aside')
         JOIN comparisons c ON c.id = l.comparison_id AND c.state <> 'flagged'
         JOIN completions x ON x.id = c.completion_a_id
         JOIN completions y ON y.id = c.completion_b_id
         LEFT JOIN controls k ON k.id = c.control_id
+        LEFT JOIN adjudications d ON d.comparison_id = c.id AND d.withdrawn_at IS NULL AND d.decided_by <> l.reviewer_id
         WHERE l.choice IN ('a', 'b', 'tie', 'both_bad', 'ranked') AND l.source <> 'feedback'
         ORDER BY l.created_at DESC, l.id DESC
         LIMIT :most
@@ -72,11 +74,12 @@ def judgements(db: Session, project: Project, *, most: int = MOST_JUDGEMENTS) ->
                 earlier,
                 row["length_a"],
                 row["length_b"],
+                UNKNOWN if row["settled"] is None else _CHOICES[row["settled"]],
             )
         )
         seconds.append(np.nan if row["seconds"] is None else row["seconds"])
         at.append(row["created_at"].timestamp())
-    columns = np.array(table, dtype=np.int64).reshape(len(table), 9).T
+    columns = np.array(table, dtype=np.int64).reshape(len(table), 10).T
     found = Judgements(
         reviewer=columns[0],
         pair=columns[1],
@@ -90,6 +93,7 @@ def judgements(db: Session, project: Project, *, most: int = MOST_JUDGEMENTS) ->
         length_b=columns[8],
         at=np.array(at, dtype=float),
         reviewers=tuple(reviewers),
+        settled=columns[9],
     )
     return found.rows(found.choice >= 0)
 
@@ -183,6 +187,8 @@ def events(db: Session, project: Project, reviewer_id: UUID) -> list[Event]:
 _FINGERPRINT = text("""
     SELECT count(*) AS votes, max(v.created_at) AS latest,
            (SELECT count(*) FROM controls k WHERE k.project_id = :project) AS controls,
+           (SELECT count(*) FROM adjudications d WHERE d.project_id = :project) AS decisions,
+           (SELECT max(d.withdrawn_at) FROM adjudications d WHERE d.project_id = :project) AS withdrawn,
            (SELECT max(st.paused_at) FROM standings st WHERE st.project_id = :project) AS paused,
            (SELECT count(*) FROM standings st WHERE st.project_id = :project AND st.paused_at IS NOT NULL) AS pauses
     FROM votes v WHERE v.project_id = :project

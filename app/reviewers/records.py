@@ -43,6 +43,9 @@ class Judgements:
     """When, in seconds since the epoch."""
     reviewers: Sequence[Any]
     """Who: whatever names a reviewer."""
+    settled: Ints | None = None
+    """What somebody else decided about the pair, as ``choice`` has it; ``UNKNOWN`` where nobody did, and null where
+    nobody did anywhere."""
 
     def __len__(self) -> int:
         return len(self.reviewer)
@@ -75,4 +78,5 @@ class Judgements:
             length_b=self.length_b[keep],
             at=self.at[keep],
             reviewers=self.reviewers,
+            settled=None if self.settled is None else self.settled[keep],
         )

@@ -50,6 +50,7 @@ class FiguresOut(_Read):
     alpha: EstimateOut | None = Field(description="Krippendorff's α (nominal) over the pairs shared with others.")
     gold: ShareOut | None
     attention: ShareOut | None
+    adjudicated: ShareOut | None = Field(description="Votes that said what somebody else decided about the pair.")
     with_self: ShareOut | None = Field(description="Repeated pairs judged alike.")
     left: SideOut | None = Field(description="Preferences for the answer on the left.")
     longer: SideOut | None = Field(description="Preferences for the longer answer.")
@@ -68,6 +69,7 @@ class CrewOut(_Read):
     alpha: EstimateOut | None
     fleiss: EstimateOut | None = Field(description="Fleiss' κ over the pairs with as many votes as most.")
     gold: ShareOut | None
+    adjudicated: ShareOut | None
     with_self: ShareOut | None
     left: SideOut | None
     longer: SideOut | None

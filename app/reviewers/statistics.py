@@ -66,6 +66,8 @@ class ReviewerFigures:
     """Krippendorff's α (nominal) over the pairs this reviewer shares with others, everybody's votes on them."""
     gold: Share | None
     attention: Share | None
+    adjudicated: Share | None
+    """Votes on pairs that somebody else settled: those that said what was decided (a, b or neither)."""
     with_self: Share | None
     """Repeated pairs judged alike, sides swapped."""
     left: Side | None
@@ -93,6 +95,7 @@ class CrewFigures:
     left: Side | None
     longer: Side | None
     gold: Share | None
+    adjudicated: Share | None
     with_self: Share | None
     ties: Share | None
     seconds: Estimate | None
@@ -138,6 +141,7 @@ def crew(judgements: Judgements, rng: np.random.Generator) -> CrewFigures:
         left=_left(judgements, everybody),
         longer=_longer(judgements, everybody),
         gold=_known(judgements, everybody, attention=False),
+        adjudicated=_adjudicated(judgements, everybody),
         with_self=_with_self(judgements, everybody),
         ties=share(int((~judgements.decided).sum()), len(judgements)),
         seconds=_seconds(judgements, everybody, rng),
@@ -165,6 +169,7 @@ def each(judgements: Judgements, rng: np.random.Generator, skill: Skill | None =
                 alpha=_alpha(table[shared], rng),
                 gold=_known(judgements, mine, attention=False),
                 attention=_known(judgements, mine, attention=True),
+                adjudicated=_adjudicated(judgements, mine),
                 with_self=_with_self(judgements, mine),
                 left=_left(judgements, mine),
                 longer=_longer(judgements, mine),
@@ -268,6 +273,14 @@ def _known(judgements: Judgements, mine: Bools, *, attention: bool) -> Share | N
     """Known answers that were found; a tie is none."""
     use = mine & (judgements.gold != UNKNOWN) & (judgements.attention == attention)
     return share(int((judgements.choice[use] == judgements.gold[use]).sum()), int(use.sum()))
+
+
+def _adjudicated(judgements: Judgements, mine: Bools) -> Share | None:
+    if judgements.settled is None:
+        return None
+    use = mine & judgements.work & (judgements.settled != UNKNOWN)
+    same = categories(judgements.choice[use]) == categories(judgements.settled[use])
+    return share(int(same.sum()), int(use.sum()))
 
 
 def _with_self(judgements: Judgements, mine: Bools) -> Share | None:

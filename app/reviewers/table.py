@@ -8,7 +8,7 @@ from typing import Any
 from app.reviewers.report import Line, Report
 from app.reviewers.statistics import Estimate, Share, Side
 
-_SHARES = ("with_others", "gold", "attention", "with_self", "ties")
+_SHARES = ("with_others", "gold", "attention", "adjudicated", "with_self", "ties")
 _SIDES = ("left", "longer")
 _ESTIMATES = ("kappa", "alpha", "seconds")
 _PERSON = ("email", "name", "role", "state", "qualification", "today", "set_aside")

@@ -114,6 +114,7 @@ BODIES: Mapping[tuple[str, str], Mapping[str, Any] | Callable[[World, Person], M
     ("POST", "/api/v1/comparisons/{comparison_id}/votes"): {"choice": "a"},
     ("PATCH", "/api/v1/projects/{slug}/reviewers/{user_id}"): {"daily_goal": 5},
     ("POST", "/api/v1/projects/{slug}/reviewers/{user_id}/quarantine"): {"reason": "It is a test."},
+    ("PUT", "/api/v1/projects/{slug}/preferences/contradictions/{comparison_id}/decision"): {"choice": "a"},
     ("POST", "/v1/feedback"): lambda _world, caller: {"answer": {"id": caller.chat}, "thumb": "up"},
     ("POST", "/v1/chat/completions"): {"model": "alpha", "messages": [{"role": "user", "content": "Hello"}]},
 }
@@ -122,6 +123,7 @@ BODIES: Mapping[tuple[str, str], Mapping[str, Any] | Callable[[World, Person], M
 FORMS: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("POST", "/p/{slug}/members/{user_id}/role"): {"role": "admin"},
     ("POST", "/p/{slug}/playground/{turn_id}/choice"): {"choice": "a"},
+    ("POST", "/p/{slug}/preferences/contradictions/{comparison_id}"): {"choice": "a"},
     ("POST", "/p/{slug}/reviewers/{user_id}/qualification"): {"value": "waived"},
 }
 """Fields of forms, likewise."""

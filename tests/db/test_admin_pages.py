@@ -506,7 +506,7 @@ def test_the_export_is_json_lines(portal: Portal, ann: Caller) -> None:
     assert answer.headers["content-disposition"] == 'attachment; filename="tone-trl.jsonl"'
     exported = [json.loads(line) for line in answer.text.splitlines()]
     assert len(exported) == 2
-    assert set(exported[0]) == {"prompt", "chosen", "rejected", "split"}
+    assert set(exported[0]) == {"prompt", "chosen", "rejected", "split", "adjudicated"}
     assert ann.get("/p/tone/export?format=trl&split=train").text == answer.text
     held_out = ann.get("/p/tone/export?format=arena&split=eval")
     assert (held_out.text, "tone-arena-eval.jsonl" in held_out.headers["content-disposition"]) == ("", True)

@@ -1,6 +1,7 @@
 """The tables, a file per aggregate. Importing this package registers all of them."""
 
 from app.db.tables.accounts import ApiToken, ApiUsage, Device, LoginFailure, User, UserSession
+from app.db.tables.adjudications import Adjudication
 from app.db.tables.chats import Chat, ChatAnswer, CompletionLabel
 from app.db.tables.comparisons import Assignment, Comparison, ComparisonItem, ComparisonSlot, Look, Vote
 from app.db.tables.journal import AuditEntry, OutboxMessage, Tick
@@ -13,6 +14,7 @@ from app.db.tables.rounds import Round, RoundEvent, RoundExample
 from app.db.tables.versions import Version
 
 __all__ = [
+    "Adjudication",
     "ApiToken",
     "ApiUsage",
     "Assignment",

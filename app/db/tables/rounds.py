@@ -106,6 +106,8 @@ class RoundExample(Base):
     margin: Mapped[float] = mapped_column(default=0.0)
     weight: Mapped[float] = mapped_column(default=1.0)
     vote_ids: Mapped[list[UUID]] = mapped_column(ARRAY(PG_UUID))
+    adjudication_id: Mapped[UUID | None] = mapped_column(ForeignKey("adjudications.id"))
+    """The decision that stood when it was frozen; null where the votes spoke."""
 
 
 class RoundEvent(Base):

@@ -233,6 +233,7 @@ def test_export_for_trl(db: Session, project: Project, version: Version) -> None
             "chosen": [{"role": "assistant", "content": "yes"}],
             "rejected": [{"role": "assistant", "content": "no"}],
             "split": "train",
+            "adjudicated": False,
         }
     ]
 

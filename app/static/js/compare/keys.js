@@ -6,7 +6,7 @@ const OFF = "hone:keys";
 const OWN = "hone:own-keys";
 const COMMON = {
   skip: ["s"], why: ["w"], flag: ["f"], comment: ["c"], about: ["k"], edit0: ["q"], edit1: ["p"], raw: ["r"], diff: ["d"],
-  whole: ["m"], guidelines: ["g"], undo: ["u", "z"], help: ["?"],
+  whole: ["m"], guidelines: ["g"], undo: ["u", "z"], help: ["?"], reveal: ["v"], leave: ["l"], later: ["s"],
 };
 const [TO_A, TO_B] = document.dir === "rtl" ? ["arrowright", "arrowleft"] : ["arrowleft", "arrowright"];
 const PAIR = { a: ["a", "1", TO_A], b: ["b", "2", TO_B], tie: ["t", "3"], both_bad: ["x", "4"] };
