@@ -33,6 +33,8 @@ SPOKEN = f"""
         FROM items CROSS JOIN unnest(items.completions) AS used (id) JOIN completions t ON t.id = used.id
         WHERE items.id IN (SELECT comparison_id FROM latest)
         GROUP BY items.id
+    ), flags AS (
+        SELECT comparison_id, max(created_at) AS at FROM latest WHERE choice = 'flag' GROUP BY comparison_id
     ), people AS (
         SELECT who.id, {bar_sql("who.id")} AS bar
         FROM (SELECT DISTINCT reviewer_id AS id FROM latest) who
@@ -45,9 +47,7 @@ SPOKEN = f"""
                WHEN a.state = 'set_aside' OR (l.source <> 'feedback' AND people.bar = 'paused') THEN 'set_aside'
                WHEN l.surplus OR a.state NOT IN ('voted', 'feedback') THEN 'surplus'
                WHEN l.source = 'feedback' AND (pr.feedback = 'ignore' OR people.bar = ANY(:idle)) THEN 'feedback'
-               WHEN c.state = 'flagged' OR EXISTS (
-                   SELECT 1 FROM latest f WHERE f.comparison_id = l.comparison_id AND f.choice = 'flag'
-                   AND (c.flags_cleared_at IS NULL OR f.created_at > c.flags_cleared_at)) THEN 'flagged'
+               WHEN c.state = 'flagged' OR flags.at > coalesce(c.flags_cleared_at, '-infinity') THEN 'flagged'
                WHEN texts.identical THEN 'identical'
                WHEN texts.other_prompt THEN 'other_prompt'
                WHEN texts.empty THEN 'empty'
@@ -60,6 +60,7 @@ SPOKEN = f"""
     JOIN projects pr ON pr.id = c.project_id
     JOIN prompts p ON p.id = c.prompt_id
     JOIN people ON people.id = l.reviewer_id
+    LEFT JOIN flags ON flags.comparison_id = l.comparison_id
     LEFT JOIN corrections k ON k.vote_id = l.id
 """  # noqa: S608 - composed of constants
 """The latest word of everybody on every pair of work, or on the ``only`` one, and in ``left_out`` why it does not

@@ -5,12 +5,13 @@ import json
 from datetime import datetime
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from app.comparisons.service import lease_next, record_vote
 from app.db.base import utcnow
 from app.db.tables import Assignment, Completion, Project, Prompt, Round, RoundExample, Version, Vote
+from app.preferences import reading
 from app.preferences.collecting import collect
 from app.preferences.export import ExportFormatUnknownError, export_rows
 from app.preferences.groups import groups, snapshot_lines
@@ -318,3 +319,11 @@ def test_an_unknown_format_is_refused_with_those_there_are(db: Session, project:
     with pytest.raises(ExportFormatUnknownError) as refused:
         export_rows(db, project, "csv")
     assert "trl" in refused.value.mend
+
+
+def test_no_vote_is_looked_up_by_going_through_all_of_them(db: Session, project: Project) -> None:
+    """By the plan: within what is done for each vote, nothing goes through the latest votes again."""
+    plan = db.execute(text(f"EXPLAIN {reading.SPOKEN}"), reading.values(project)).scalars().all()
+    inner = [line for line, before in zip(plan[1:], plan, strict=False) if "SubPlan" in before]
+    assert plan
+    assert not [line for line in inner if "CTE Scan on latest" in line]
