@@ -10,6 +10,7 @@ from app.accounts import access
 from app.accounts.principal import ProjectContext
 from app.language import _
 from app.preferences import thumbs
+from app.preferences.contradictions import Filter, order
 from app.preferences.drift import AGO_DAYS, RECENT_DAYS, drift
 from app.preferences.service import preview
 from app.projects.aggregation import aggregation_of
@@ -51,6 +52,7 @@ def preferences(
         "preferences/page.html",
         project=here.project,
         counts=preview(db, here.project),
+        waiting=len(order(db, here.project, Filter())),
         settings=aggregation_of(here.project.aggregation),
         drift=drift(db, here.project),
         recent_days=int(RECENT_DAYS),

@@ -54,7 +54,7 @@ def test_contradictions_are_settled_one_after_the_other(
     if touch:
         page.locator("summary", has_text="Note").tap()
         page.locator("#comment").fill("A answers.")
-        page.get_by_role("link", name="What reviewers said").tap()
+        page.locator("[data-key=reveal]").tap()
     else:
         keys_work(page)
         page.keyboard.press("c")

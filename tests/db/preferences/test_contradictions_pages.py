@@ -87,6 +87,7 @@ def test_one_after_the_other_with_the_list_as_it_was_narrowed(portal: Portal, an
     assert [kept[pair].saw_votes for pair in pairs[:2]] == [False, True]
     preferences = ann.get("/p/tone/preferences").text
     assert "Settled by adjudication: 1" in preferences
+    assert 'Contradictions <span class="muted">0</span>' in preferences
 
 
 def test_what_was_decided_is_listed_and_withdrawn(portal: Portal, ann: Caller, pairs: list[UUID]) -> None:
@@ -113,6 +114,9 @@ def test_what_was_decided_is_listed_and_withdrawn(portal: Portal, ann: Caller, p
 
 def test_filters_of_the_list(ann: Caller, pairs: list[UUID]) -> None:
     assert "1 pair waits" in ann.get(f"{LIST}?criterion=helpful&reviewer=&age=").text
+    about = ann.get(f"{LIST}/{pairs[0]}?criterion=helpful").text
+    assert "Listed for the criterion “Helpful”" in about
+    assert "Listed for" not in ann.get(f"{LIST}/{pairs[0]}").text
     assert "On no pair like this" in ann.get(f"{LIST}?age=older").text
     assert ann.get(f"{LIST}?age=soon").status_code == 422
     assert ann.get(f"{LIST}?criterion=%00").status_code == 422
@@ -210,5 +214,6 @@ def test_figures_and_answers_of_a_reviewer_tell_how_pairs_were_settled(
     }
     page = ann.get(f"/p/tone/reviewers/{items[right]['user_id']}")
     assert "With adjudication" in page.text
+    assert f"{LIST}?reviewer={items[right]['user_id']}" in page.text
     assert 'badge good">settled: ' in ann.get(f"/p/tone/reviewers/{items[right]['user_id']}/answers").text
     assert "adjudicated_low" in key.get("/api/v1/projects/tone/reviewers.csv").text.splitlines()[0]

@@ -43,6 +43,7 @@ def test_the_summary_counts_what_a_round_would_read(portal: Portal, ann: Caller)
     page = ann.get("/p/tone/preferences")
     assert page.status_code == 200
     assert 'Contradictions <span class="muted">2</span>' in page.text
+    assert "Pairs that wait" in page.text
     key = portal.token(portal.user("ann2@example.org", is_site_admin=True), "export:read")
     summary = key.get("/api/v1/projects/tone/preferences").json()
     assert (summary["train"], summary["contradictions"], summary["aggregation"]["method"]) == (7, 2, "each")
