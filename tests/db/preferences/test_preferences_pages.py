@@ -60,10 +60,10 @@ def test_contradictions_go_on_by_cursor_whatever_is_judged_meanwhile(portal: Por
     with transaction(portal.factory) as db:
         project = db.scalars(select(Project)).one()
         contested = []
-        for number, choices in enumerate(("abab", "ab", "aab", "bba")):
+        for choices, hours in (("abab", 0), ("ab", 3), ("aab", 1), ("bba", 2)):
             comparison = rows.make_comparison(db, project, slots=7)
             for slot, choice in enumerate(choices):
-                rows.make_vote(db, comparison, slot=slot, choice=choice, created_at=utcnow() - timedelta(hours=number))
+                rows.make_vote(db, comparison, slot=slot, choice=choice, created_at=utcnow() - timedelta(hours=hours))
             contested.append(str(comparison.id))
     key = portal.token(portal.user("ann2@example.org", is_site_admin=True), "export:read")
     url = "/api/v1/projects/tone/preferences/contradictions"
