@@ -136,7 +136,7 @@ def test_export_writes_a_line_for_each_choice_and_never_over_a_file(
     target = tmp_path / "out.jsonl"
     assert hone("export", "--project", "tone", "--format", "trl", "--output", str(target)) == 0
     lines = [json.loads(line) for line in target.read_text().splitlines()]
-    assert [set(line) for line in lines] == [{"prompt", "chosen", "rejected", "split"}]
+    assert [set(line) for line in lines] == [{"prompt", "chosen", "rejected", "split", "adjudicated"}]
     assert hone("export", "--project", "tone", "--output", str(target)) == 2
     assert "exists already" in capsys.readouterr().err
     assert hone("export", "--project", "tone", "--format", "arena") == 0

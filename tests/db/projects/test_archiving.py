@@ -203,7 +203,7 @@ def test_no_round_starts_by_whatever_asks_for_it(db: Session) -> None:
     db.add(failed)
     candidate = rows.make_version(db, project, number=2, state="candidate", gate_state="open")
     db.flush()
-    assert open_gates(db) == [candidate.id]
+    assert open_gates(db) == [(candidate.id, project.id)]
     project.next_round_at = utcnow() - timedelta(minutes=1)
     db.flush()
     rounds.archive(db, project)

@@ -3,7 +3,7 @@
 const WORD = /[\p{L}\p{N}][\p{L}\p{N}\p{M}'’_-]*|[^\s\p{L}\p{N}]/gu;
 const MOST_CHANGES = 900; // beyond it the answers share hardly a line, and words are only looked up in the other one
 
-// A formula is one word: what of it differs cannot be marked within it. Its markup tells x^2 from x_2, its text does not.
+// A formula is one word, told by its markup: the text of x^2 is that of x_2.
 function wordsIn(root) {
   const words = [];
   const walker = document.createTreeWalker(root, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT, (node) => {
@@ -23,7 +23,7 @@ function wordsIn(root) {
   return words;
 }
 
-/** Myers' shortest edit script (Algorithmica 1, 1986): which words of each side stand in the other; null if too many do not. */
+/** Myers' shortest edit script (1986): which words of each side stand in the other; null if too many do not. */
 export function common(a, b) {
   const n = a.length, m = b.length, most = Math.min(n + m, MOST_CHANGES);
   const trace = [];

@@ -1,4 +1,4 @@
-// Half-written comments, edits, ticks and orders: kept in this browser until the choice they belong to is acknowledged.
+// Half-written comments, edits, ticks and orders, kept here until their choice is acknowledged.
 
 import * as stored from "../stored.js";
 

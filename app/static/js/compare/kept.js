@@ -1,4 +1,4 @@
-// Choices on their way: kept in this browser until the server has acknowledged them, in the order they were made.
+// Choices on their way, in order: kept in this browser until the server has acknowledged them.
 
 /** A list of entries under one name; in memory where the browser lets us store nothing. ``changed`` learns how many. */
 export function keptChoices(name, changed) {

@@ -16,7 +16,7 @@ export function get(path) {
   return fetch(path, { headers: { "HX-Request": "true", "HX-Current-URL": location.href } });
 }
 
-/** The desk in an answer; null when there is none. Made under other guidelines, it has the page say so. */
+/** The desk in an answer; null when there is none. Other guidelines are told of. */
 export function deskIn(html) {
   const page = new DOMParser().parseFromString(html, "text/html");
   const found = page.getElementById("desk");
