@@ -320,12 +320,12 @@ def test_limits_hold_over_several_web_processes_and_say_when_to_come_back(open_t
 
 
 def test_more_keys_are_no_more_requests_than_a_person_may_send(open_talk: OpenTalk) -> None:
-    talk = open_talk(chat_requests_per_minute=2, chat_person_keys=1)
-    answers = [ask(talk.client(), max_tokens=1) for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [200, 200, 429]
-    assert answers[2].json()["error"]["code"] == "rate_limit_exceeded"
-    assert 1 <= int(answers[2].headers["retry-after"]) <= 30
-    assert answers[2].headers["x-ratelimit-remaining-requests"] == "0"
+    talk = open_talk(chat_requests_per_minute=1, chat_person_keys=1)  # one more every minute
+    answers = [ask(talk.client(), max_tokens=1) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 429]
+    assert answers[1].json()["error"]["code"] == "rate_limit_exceeded"
+    assert 1 <= int(answers[1].headers["retry-after"]) <= 60
+    assert answers[1].headers["x-ratelimit-remaining-requests"] == "0"
     assert ask(talk.client(talk.admin), max_tokens=1).status_code == 200, "somebody else"
 
 
