@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from app.local import stack
 from app.local.postgres_files import remove_files
 from app.local.process import STACK_MARK, marked
 from tests.browser.comparing import acknowledged
+from tests.waiting import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.chaos, pytest.mark.timeout(600)]
 READY_SECONDS = 150.0
@@ -95,14 +95,6 @@ def demo() -> Iterator[Demo]:
                 left.kill()
         remove_files(data)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def until(ask: Callable[[], object], seconds: float, explain: Callable[[], str] = lambda: "") -> None:
-    """Ask until the answer is yes."""
-    deadline = time.monotonic() + seconds
-    while not ask():
-        assert time.monotonic() < deadline, explain()
-        time.sleep(0.1)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +15,7 @@ from sqlalchemy import select
 from app.db.tables import Assignment, Comparison, Completion, PlaygroundTurn, Prompt, User, Version, Vote
 from tests.browser.conftest import DESKTOP, PHONE
 from tests.fixtures.talking import Talking
+from tests.waiting import until
 
 SignIn = Callable[[User], None]
 OpenTalk = Callable[..., Talking]
@@ -252,10 +252,3 @@ def test_no_state_of_the_page_locks_anybody_out(
     page.get_by_role("button", name="Both bad").click()
     expect(page.locator("#revealed")).to_be_visible()
     fits()
-
-
-def until(ask: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not ask():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -18,6 +18,7 @@ from app.db.tables import Version
 from app.local.redis import EmbeddedRedis
 from app.versions.manifest import verify
 from tests.factories.worlds import World, make_settings, make_world
+from tests.waiting import until
 from tests.worker.conftest import StartWorker, start_worker
 
 pytestmark = pytest.mark.chaos
@@ -37,13 +38,6 @@ def world(fresh_database: str, tmp_path: Path) -> Iterator[World]:
     yield made
     made.context.close()
     redis.stop()
-
-
-def until(condition: Callable[[], object], seconds: float = 120, what: str = "it") -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come about in {seconds} s"
-        time.sleep(0.05)
 
 
 def trainer_of(world: World, round_id: object) -> psutil.Process | None:

@@ -20,6 +20,7 @@ from app.local import net, stack
 from app.local.postgres_files import remove_files
 from app.local.process import STACK_MARK, marked
 from app.local.stack import Stack
+from tests.waiting import until
 
 pytestmark = pytest.mark.chaos
 READY_SECONDS = 120.0
@@ -87,17 +88,6 @@ def up(data: Path) -> Iterator[Callable[[], Run]]:
     for run in runs:
         if run.process.poll() is None:
             run.end(signal.SIGTERM)
-
-
-def until(ask: Callable[[], T | None], seconds: float, explain: Callable[[], str]) -> T:
-    """Ask until the answer is one."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = ask()
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, explain()
-        time.sleep(0.1)
 
 
 def hone(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -24,6 +24,7 @@ from app.local.redis import EmbeddedRedis
 from app.settings import Settings
 from tests.factories.rows import make_project
 from tests.factories.worlds import World, make_settings, make_world
+from tests.waiting import until
 from tests.worker.conftest import StartWorker
 from worker.context import Context
 
@@ -39,13 +40,6 @@ def own_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
 @pytest.fixture
 def settings(fresh_database: str, tmp_path: Path, own_redis: EmbeddedRedis) -> Settings:
     return make_settings(fresh_database, tmp_path / "data", redis_url=own_redis.url())
-
-
-def until(condition: Callable[[], object], seconds: float = 60, what: str = "it") -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come about in {seconds} s"
-        time.sleep(0.1)
 
 
 def imports(world_settings: Settings) -> list[str]:

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 
 from app.db.session import make_engine, make_session_factory
 from app.settings import Settings
+from tests.waiting import until
 from worker.context import Context
 from worker.rounds import quiet
 
@@ -56,13 +57,6 @@ def engine() -> Iterator[SleepyEngine]:
         yield made
         made.shutdown()
         thread.join()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_an_engine_that_comes_back_awake_during_a_round_is_put_to_sleep_again(

@@ -26,6 +26,7 @@ from tests.factories.loops import claim
 from tests.factories.models import copy_version, version_directory
 from tests.factories.worlds import World, make_settings, make_world
 from tests.fixtures.logged import Logged
+from tests.waiting import until
 from worker.rounds import publish, run_rounds
 from worker.rounds.folder import Folder
 from worker.rounds.keeper import Keeper
@@ -268,13 +269,6 @@ def in_background(world: World, round_id: object) -> threading.Thread:
     thread.start()
     until(lambda: world.round(round_id).progress.get("step") == 3)
     return thread
-
-
-def until(condition: object, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.05)
 
 
 def alive(pid: int) -> bool:

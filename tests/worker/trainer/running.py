@@ -4,10 +4,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[3]
 SECONDS = 120.0
@@ -43,9 +44,5 @@ def events(job: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def wait_until(happened: Callable[[], bool], what: str) -> None:
-    """Poll, and say what did not happen."""
-    deadline = time.monotonic() + SECONDS
-    while not happened():
-        if time.monotonic() > deadline:
-            raise TimeoutError(what)
-        time.sleep(0.005)
+    """Look often enough to catch a trainer between two steps."""
+    until(happened, SECONDS, what, every=0.005)
