@@ -61,7 +61,7 @@ def gradients(forward: Forward, of: Policy, times: int = 1) -> dict[str, Tensor]
     for _ in range(times):
         for batch in batches():
             logps = forward(batch).tokens
-            (logps.sum(1) * torch.arange(1, len(logps) + 1, device="cuda")).sum().backward()
+            (logps.sum(1) * torch.arange(1, len(logps) + 1)).sum().backward()
     return {name: parameter.grad.clone() for name, parameter in of.trainable.items() if parameter.grad is not None}
 
 

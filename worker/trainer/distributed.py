@@ -8,7 +8,7 @@ agreed upon first. Without torchrun there is one process, and everything here do
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import torch
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 
 from worker.trainer import meeting, messages
-from worker.trainer.forward import CompletionLogps, Forward
+from worker.trainer.forward import Forward
 from worker.trainer.lifetime import Stop
+from worker.trainer.packing import Batch
 
 T = TypeVar("T")
 
@@ -182,14 +183,15 @@ class ShardedForward(Forward):
     def compile_layers(self) -> None:
         """Nothing: layers are sharded as they are."""
 
-    def __call__(self, batch: Any, **options: Any) -> CompletionLogps:
+    def _by_token(self, batch: Batch, *, collisions: bool) -> tuple[Tensor, Tensor | None]:
         """As ``Forward``; all of the crew call it together."""
 
         def compute() -> dict[str, Tensor | None]:
-            logps = super(ShardedForward, self).__call__(batch, **options)
-            return {field.name: getattr(logps, field.name) for field in fields(logps)}
+            logps, found = super(ShardedForward, self)._by_token(batch, collisions=collisions)
+            return {"logps": logps, "collisions": found}
 
-        return CompletionLogps(**self._whole(compute))
+        made = self._whole(compute)
+        return made["logps"], made["collisions"]
 
     def from_full_logits(self, prompt_ids: list[int], completion_ids: list[int]) -> Tensor:
         """As ``Forward``; all of the crew call it together."""

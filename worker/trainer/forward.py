@@ -16,7 +16,10 @@ from worker.trainer.recording import Recorder
 
 @dataclass(frozen=True, slots=True)
 class CompletionLogps:
-    """Log-probs of a batch's completions. C completions, L tokens in the longest."""
+    """Log-probs of a batch's completions, on the CPU. C completions, L tokens in the longest.
+
+    Losses and figures are a hundred operators on these few numbers: a GPU would wait for the launch of each.
+    """
 
     tokens: Tensor
     """(C, L), nats, fp32; 0 beyond a completion's end."""
@@ -82,7 +85,14 @@ class Forward:
 
     def __call__(self, batch: Batch, *, collisions: bool = False) -> CompletionLogps:
         """Log-probs of every completion of ``batch``, with gradients where grad mode is on."""
-        batch = batch.to(self.device)
+        flat, flat_collisions = self._by_token(batch.to(self.device), collisions=collisions)
+        return CompletionLogps(
+            _by_completion(batch, flat.cpu()),
+            None if flat_collisions is None else _by_completion(batch, flat_collisions.cpu()),
+        )
+
+    def _by_token(self, batch: Batch, *, collisions: bool) -> tuple[Tensor, Tensor | None]:
+        """(N,) each, on the model's device: log-probs of the completion tokens, and what they are collisions of."""
         with self.autocast():
             hidden, mask = self._hidden(batch)
             # index_select, whose gradient is summed in a fixed order on a CPU; that of indexing is not.
@@ -90,10 +100,7 @@ class Forward:
             if not blocks.gave_predicting(mask):
                 predicting = predicting.index_select(0, batch.predicted_from)
             flat = token_logps(predicting, batch.targets, self._head)
-            flat_collisions = token_collisions(predicting, self._head) if collisions else None
-        return CompletionLogps(
-            _by_completion(batch, flat), None if flat_collisions is None else _by_completion(batch, flat_collisions)
-        )
+            return flat, token_collisions(predicting, self._head) if collisions else None
 
     def _hidden(self, batch: Batch) -> tuple[Tensor, Any]:
         """(B, T, D), the last hidden states, and the mask they were made under, where one was given."""

@@ -290,8 +290,8 @@ class Loop:
             policy = self._forward(batch).tokens
             own = stored_reference(made, batch, split.reference, keys)
             held = own if self._moving is None else self._moving(batch)
-            ratios.append((policy - held.to(policy.device)).sum(1))
-            fixed.append((policy - own.to(policy.device)).sum(1))
+            ratios.append((policy - held).sum(1))
+            fixed.append((policy - own).sum(1))
             self._on_tokens(batch.tokens)
         return Baselines(kto_baseline(torch.cat(ratios)), kto_baseline(torch.cat(fixed)))
 

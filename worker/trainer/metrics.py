@@ -38,11 +38,9 @@ class Tally:
     @torch.no_grad()
     def add(self, columns: Columns, judgements: int) -> None:
         """Count a batch of so many judgements."""
-        # One copy of all: each waits until the device has done everything it was given before.
-        every = torch.cat([part for column in columns.values() for part in column]).double().cpu()
-        parts = iter(torch.split(every, [len(part) for column in columns.values() for part in column]))
-        for name, values, w in zip(columns, parts, parts, strict=True):
-            self.sums[name] = self.sums.get(name, 0.0) + float(values @ w)
+        for name, (values, weights) in columns.items():
+            w = weights.double()
+            self.sums[name] = self.sums.get(name, 0.0) + float(values.double() @ w)
             self.weights[name] = self.weights.get(name, 0.0) + float(w.sum())
         self.judgements += judgements
 

@@ -89,12 +89,15 @@ class Batch:
     """Tokens of every group's prompt, and of each of its completions, row by row."""
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch on ``device``."""
-        moved = {
-            name: getattr(self, name).to(device)
-            for name in ("ids", "positions", "spans", "real", "predicted_from", "targets", "slots", "lengths")
-        }
-        return replace(self, **moved)
+        """The batch with what a model reads of it on ``device``; ``slots`` and ``lengths`` stay where they are.
+
+        On a GPU it is there as soon as the GPU has done what it was given before, and nobody waits for that.
+        """
+        if device.type == "cpu":
+            return self
+        names = ("ids", "positions", "spans", "real", "predicted_from", "targets")
+        pinned = {name: getattr(self, name).pin_memory() for name in names}
+        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in pinned.items()})
 
 
 def plan(

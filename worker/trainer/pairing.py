@@ -1,6 +1,6 @@
 """From the log-probs of a batch's completions to what a loss reads."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,24 +51,22 @@ def stored_reference(
 
 
 def table_of(batch: Batch, policy: Tensor, reference: Tensor, collisions: Tensor | None = None) -> Table:
-    """All on the policy's device."""
-    device = policy.device
-    return Table(policy, reference.to(device), batch.lengths.to(device=device, dtype=torch.float32), collisions)
+    """What a loss is made of."""
+    return Table(policy, reference, batch.lengths.to(torch.float32), collisions)
 
 
 def pairs_of(examples: Sequence[Example], made: Plan, batch: Batch, table: Table) -> tuple[Pairs, Tensor]:
     """The preferences of a batch, and their weights, (n,). ``made`` indexes ``examples``."""
     found = [(first, pair) for first, example in _placed(examples, made, batch) for pair in example.pairs]
-    tensor = _maker(table)
-    margin = tensor([pair.margin for _, pair in found], torch.float32)
+    margin = torch.tensor([pair.margin for _, pair in found], dtype=torch.float32)
     ties = [pair.tie for _, pair in found]
     pairs = Pairs(
-        table.side(tensor([first + pair.chosen for first, pair in found], torch.long)),
-        table.side(tensor([first + pair.rejected for first, pair in found], torch.long)),
+        table.side(torch.tensor([first + pair.chosen for first, pair in found], dtype=torch.long)),
+        table.side(torch.tensor([first + pair.rejected for first, pair in found], dtype=torch.long)),
         margin,
-        tensor(ties, torch.bool) if any(ties) else None,
+        torch.tensor(ties, dtype=torch.bool) if any(ties) else None,
     )
-    return pairs, tensor([pair.weight for _, pair in found], torch.float32)
+    return pairs, torch.tensor([pair.weight for _, pair in found], dtype=torch.float32)
 
 
 def labels_of(
@@ -76,23 +74,22 @@ def labels_of(
 ) -> tuple[Labels, Tensor]:
     """The judged completions of a batch, and their weights, (n,)."""
     found = [(first, label) for first, example in _placed(examples, made, batch) for label in example.labels]
-    tensor = _maker(table)
-    completion = table.side(tensor([first + label.completion for first, label in found], torch.long))
-    desirable = tensor([label.desirable for _, label in found], torch.bool)
-    weight = tensor([label.weight for _, label in found], torch.float32)
-    return Labels(completion, desirable, baseline.to(weight.device)), weight
+    completion = table.side(torch.tensor([first + label.completion for first, label in found], dtype=torch.long))
+    desirable = torch.tensor([label.desirable for _, label in found], dtype=torch.bool)
+    weight = torch.tensor([label.weight for _, label in found], dtype=torch.float32)
+    return Labels(completion, desirable, baseline), weight
 
 
 def rankings_of(examples: Sequence[Example], made: Plan, batch: Batch, table: Table) -> tuple[Rankings, Tensor]:
     """The rankings of a batch, and their weights, (n,)."""
     found = [(first, order) for first, example in _placed(examples, made, batch) for order in example.rankings]
-    tensor = _maker(table)
     longest = max(len(order.places) for _, order in found)
     places = [[first + k for k in order.places] + [0] * (longest - len(order.places)) for first, order in found]
     tiers = [order.tiers + [-1] * (longest - len(order.tiers)) for _, order in found]
-    log_ratio = (table.policy.sum(1) - table.reference.sum(1)).index_select(0, tensor(places, torch.long).flatten())
-    rankings = Rankings(log_ratio.view(len(found), longest), tensor(tiers, torch.long))
-    return rankings, tensor([order.weight for _, order in found], torch.float32)
+    at = torch.tensor(places, dtype=torch.long).flatten()
+    log_ratio = (table.policy.sum(1) - table.reference.sum(1)).index_select(0, at)
+    rankings = Rankings(log_ratio.view(len(found), longest), torch.tensor(tiers, dtype=torch.long))
+    return rankings, torch.tensor([order.weight for _, order in found], dtype=torch.float32)
 
 
 def assemble(
@@ -122,8 +119,3 @@ def read_by(
 def _placed(examples: Sequence[Example], made: Plan, batch: Batch) -> Iterator[tuple[int, Example]]:
     """Every example of the pass with the row of its first completion."""
     return ((batch.first_completion[unit], examples[unit]) for unit in made.units)
-
-
-def _maker(table: Table) -> Callable[..., Tensor]:
-    device = table.policy.device
-    return lambda values, dtype: torch.tensor(values, dtype=dtype, device=device)
