@@ -121,6 +121,11 @@ def test_the_schema_describes_every_setting() -> None:
         ({"loss_settings": {"beta": float("nan")}}, "loss_settings.beta", "not a finite number"),
         ({"loss_settings": 3}, "loss_settings", "must be an object"),
         ({"loss": "robust", "loss_settings": {"label_smoothing": 0.5}}, "loss_settings.label_smoothing", "below 0.5"),
+        (
+            {"loss": "exo_pair", "loss_settings": {"label_smoothing": 0}},
+            "loss_settings.label_smoothing",
+            "above 0 and below 0.5",
+        ),
         ({"loss": "rao_kupper", "loss_settings": {"nu": 1}}, "loss_settings.nu", "above 1"),
         ({"loss": "kto", "margin_scale": 1.0}, "margin_scale", "does not read it; it reads beta, desirable_weight"),
         ({"loss": "plackett_luce", "pair_weighting": "wpo"}, "pair_weighting", "does not read it"),

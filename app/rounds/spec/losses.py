@@ -64,6 +64,8 @@ class LossSetting:
     def range(self) -> str:
         """In words."""
         low, high = f"{self.low:g}", f"{self.high:g}"
+        if self.above and self.below:
+            return _("above %(low)s and below %(high)s", low=low, high=high)
         if self.above:
             return _("above %(low)s and at most %(high)s", low=low, high=high)
         if self.below:
@@ -94,8 +96,9 @@ def _tau() -> LossSetting:
     return LossSetting(0.1, 0.0, 100.0, "τ", _("the target is a difference of 1/(2τ)"), above=True)
 
 
-def _flips() -> LossSetting:
-    return LossSetting(0.1, 0.0, 0.5, "ε", _("share of preferences that are the wrong way round"), below=True)
+def _flips(default: float = 0.1, *, above: bool = False) -> LossSetting:
+    about = _("share of preferences that are the wrong way round")
+    return LossSetting(default, 0.0, 0.5, "ε", about, above=above, below=True)
 
 
 LOSSES: dict[str, LossSpec] = {
@@ -128,6 +131,11 @@ LOSSES: dict[str, LossSpec] = {
         _("Robust DPO"),
         _("Votes flipped at random at a known rate, with many pairs to average over."),
         {"beta": _beta(), "label_smoothing": _flips()},
+    ),
+    "exo_pair": LossSpec(
+        "EXO",
+        _("Pairs that the model cannot all satisfy: it gives some up rather than going half-way with each."),
+        {"beta": _beta(), "label_smoothing": _flips(0.001, above=True)},
     ),
     "length_normalised": LossSpec(
         _("Length-normalised DPO"), _("Answers that grow longer round by round."), {"beta": _beta(5.0)}
@@ -232,6 +240,7 @@ LOSS_ALIASES = {
     "odpo": "sigmoid",
     "slic": "hinge",
     "ipo_mean": "ipo",
+    "exo": "exo_pair",
     "sigmoid_norm": "length_normalised",
     "rpo": "dpo_nll",
 }

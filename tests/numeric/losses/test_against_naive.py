@@ -40,6 +40,11 @@ def s(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
+def kl(p: float, q: float) -> float:
+    """From a coin that falls on heads with p to one with q."""
+    return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+
+
 def odds(answer: Answer) -> float:
     p = math.exp(answer.mean)
     return p / (1 - p)
@@ -72,6 +77,10 @@ NAIVE: dict[str, tuple[dict[str, float], Naive]] = {
         lambda w, x, m: (
             (-0.8 * math.log(s(0.4 * (w.rho - x.rho) - m)) + 0.2 * math.log(s(0.4 * (x.rho - w.rho) - m))) / 0.6
         ),
+    ),
+    "exo_pair": (
+        {"beta": 0.4, "label_smoothing": 0.2},
+        lambda w, x, m: kl(s(0.4 * (w.rho - x.rho) - m), 0.8),
     ),
     "length_normalised": ({"beta": 2.0}, lambda w, x, m: -math.log(s(2 * w.rho / w.size - 2 * x.rho / x.size - m))),
     "ld_dpo": (

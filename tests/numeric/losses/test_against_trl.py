@@ -113,6 +113,11 @@ SAME = [
         {"beta": 0.3, "label_smoothing": 0.2},
         {"loss_types": ["robust"], "beta": 0.3, "label_smoothing": 0.2},
     ),
+    (
+        "exo_pair",
+        {"beta": 0.3, "label_smoothing": 0.2},
+        {"loss_types": ["exo_pair"], "beta": 0.3, "label_smoothing": 0.2},
+    ),
     ("length_normalised", {"beta": 3.0}, {"loss_types": ["sigmoid_norm"], "beta": 3.0}),
     ("ld_dpo", {"beta": 0.3, "ld_alpha": 0.4}, {"loss_types": ["sigmoid"], "beta": 0.3, "ld_alpha": 0.4}),
     ("apo_zero", {"beta": 0.3}, {"loss_types": ["apo_zero"], "beta": 0.3}),

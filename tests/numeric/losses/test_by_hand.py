@@ -15,6 +15,7 @@ from worker.trainer.losses.cdpo import cdpo
 from worker.trainer.losses.davidson import davidson
 from worker.trainer.losses.dpo_nll import dpo_nll
 from worker.trainer.losses.dpop import dpop
+from worker.trainer.losses.exo_pair import exo_pair
 from worker.trainer.losses.hinge import hinge
 from worker.trainer.losses.ipo import ipo, ipo_sum
 from worker.trainer.losses.kto import baseline, kto
@@ -115,6 +116,17 @@ def test_robust() -> None:
     """
     batch = pairs([2, 2], [-3, -3], margin=[0, 1])
     check(robust(batch, beta=0.1, label_smoothing=0.1), [0.4115769842, 0.8831599475])
+
+
+def test_exo_pair() -> None:
+    """β = 1, ε = ¼. Δ = log 3: σ(log 3) = ¾ = 1 − ε, the minimum: ¾·log(¾/¾) + ¼·log(¼/¼) = 0.
+
+    Δ = −log 3: ¼·log(¼/¾) + ¾·log(¾/¼) = (¾ − ¼)·log 3. Δ = log 3 with δ = 2 log 3 is the same.
+    Δ = 0: ½·log(½/¾) + ½·log(½/¼) = ½·log(⅔·2) = ½·log(4/3).
+    """
+    three = math.log(3)
+    batch = pairs([three, 0, three, 1], [0, three, 0, 1], margin=[0, 0, 2 * three, 0])
+    check(exo_pair(batch, beta=1.0, label_smoothing=0.25), [0, three / 2, three / 2, math.log(4 / 3) / 2])
 
 
 def test_length_normalised() -> None:

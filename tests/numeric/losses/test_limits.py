@@ -18,6 +18,7 @@ from worker.trainer.losses.cdpo import cdpo
 from worker.trainer.losses.davidson import davidson
 from worker.trainer.losses.dpo_nll import dpo_nll
 from worker.trainer.losses.dpop import dpop
+from worker.trainer.losses.exo_pair import exo_pair
 from worker.trainer.losses.hinge import hinge
 from worker.trainer.losses.ipo import ipo, ipo_sum
 from worker.trainer.losses.kto import kto
@@ -45,6 +46,8 @@ AT_REFERENCE = {
     "ipo_sum": 1 / (4 * 0.1**2),
     "hinge": 1.0,
     "apo_zero": 1.0,
+    # ½·log(½/0.999) + ½·log(½/0.001)
+    "exo_pair": -LOG_2 - math.log(0.999 * 0.001) / 2,
     "rao_kupper": math.log(4),
     "davidson": math.log(4),
     # One token of −20 nats each: R-DPO sees no difference in length, NLL adds 20, SimPO starts γ = 1 behind, and
@@ -151,6 +154,41 @@ def test_cdpo_is_content_where_the_flips_are_explained() -> None:
     moved = replace(batch, chosen=replace(batch.chosen, policy_logp_sum=batch.chosen.policy_logp_sum + delta))
     (slope,) = torch.autograd.grad(cdpo(moved, beta=0.1, label_smoothing=0.2).sum(), delta)
     assert float(slope) == pytest.approx(0, abs=1e-12)
+
+
+def slope_of(loss: Callable[[Pairs], Tensor], chosen: float, rejected: float = 0.0) -> tuple[float, float]:
+    """Of one pair's loss in ρ_w and ρ_l, at the given ones."""
+    ratios = [f64([chosen]).requires_grad_(), f64([rejected]).requires_grad_()]
+    batch = pairs([0.0], [0.0])
+    sides = [
+        replace(side, policy_logp_sum=side.policy_logp_sum + ratio)
+        for side, ratio in zip((batch.chosen, batch.rejected), ratios, strict=True)
+    ]
+    slopes = torch.autograd.grad(loss(replace(batch, chosen=sides[0], rejected=sides[1])).sum(), ratios)
+    return float(slopes[0]), float(slopes[1])
+
+
+def test_exo_aims_where_cdpo_does_and_gives_up_what_is_far_off() -> None:
+    """Both have their minimum at σ(d) = 1 − ε, 0 for a divergence; far behind, cDPO pulls with β(1 − ε), EXO not."""
+    target = math.log(0.8 / 0.2) / 0.1
+
+    def exo(batch: Pairs) -> Tensor:
+        return exo_pair(batch, beta=0.1, label_smoothing=0.2)
+
+    assert slope_of(exo, target) == pytest.approx((0, 0), abs=1e-12)
+    equal(exo(pairs([target], [0.0])), f64([0.0]))
+    assert slope_of(exo, target - 1)[0] < 0 < slope_of(exo, target + 1)[0]
+    assert slope_of(lambda batch: cdpo(batch, beta=0.1, label_smoothing=0.2), -300)[0] == pytest.approx(-0.08)
+    assert slope_of(exo, -300)[0] == pytest.approx(0, abs=1e-9)
+    equal(exo(pairs([-4000.0, 4000.0], [0.0, 0.0])), f64([-math.log(0.2), -math.log(0.8)]))
+
+
+def test_exo_of_few_flips_counts_pairs_on_the_wrong_side() -> None:
+    """ε → 0: the loss over −log ε is σ(−d), within log 2 over −log ε, the entropy of a coin being log 2 at most."""
+    batch = token_pairs(16)
+    wrong = (-(0.1 * batch.delta - batch.margin)).sigmoid()
+    scale = -math.log(1e-300)
+    equal(exo_pair(batch, beta=0.1, label_smoothing=1e-300) / scale, wrong, LOG_2 / scale)
 
 
 def test_robust_is_unbiased() -> None:

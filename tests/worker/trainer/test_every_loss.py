@@ -63,6 +63,7 @@ START: dict[str, float | None] = {
     "hinge": 1.0,
     "cdpo": LOG_2,
     "robust": LOG_2,
+    "exo_pair": -LOG_2 - math.log(0.999 * 0.001) / 2,
     "length_normalised": LOG_2,
     "ld_dpo": LOG_2,
     "rdpo": None,

@@ -14,6 +14,7 @@ from worker.trainer.losses.cdpo import cdpo
 from worker.trainer.losses.davidson import davidson
 from worker.trainer.losses.dpo_nll import dpo_nll
 from worker.trainer.losses.dpop import dpop
+from worker.trainer.losses.exo_pair import exo_pair
 from worker.trainer.losses.hinge import hinge
 from worker.trainer.losses.ipo import ipo, ipo_sum
 from worker.trainer.losses.kto import kto
@@ -40,6 +41,7 @@ LOSSES: dict[str, Loss] = {
     "hinge": hinge,
     "cdpo": cdpo,
     "robust": robust,
+    "exo_pair": exo_pair,
     "length_normalised": length_normalised,
     "ld_dpo": ld_dpo,
     "rdpo": rdpo,
