@@ -201,6 +201,11 @@ LOSSES: dict[str, LossSpec] = {
     "apo_zero": LossSpec(
         "APO-zero", _("Chosen answers that are better than what the model writes now."), {"beta": _beta()}
     ),
+    "nca_pair": LossSpec(
+        "NCA",
+        _("Chosen answers that fall along with the rejected ones: each is moved by itself."),
+        {"beta": _beta(0.01)},
+    ),
     "rao_kupper": LossSpec(
         _("DPO with ties (Rao-Kupper)"),
         _("Reviewers call ties, and a tie means that they could not tell."),
@@ -241,6 +246,7 @@ LOSS_ALIASES = {
     "slic": "hinge",
     "ipo_mean": "ipo",
     "exo": "exo_pair",
+    "nca": "nca_pair",
     "sigmoid_norm": "length_normalised",
     "rpo": "dpo_nll",
 }

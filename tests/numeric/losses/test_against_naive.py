@@ -101,6 +101,13 @@ NAIVE: dict[str, tuple[dict[str, float], Naive]] = {
         lambda w, x, m: -w.mean - 0.3 * math.log(s(math.log(odds(w) / odds(x)) - m)),
     ),
     "apo_zero": ({"beta": 0.4}, lambda w, x, m: 1 - s(0.4 * w.rho - m / 2) + s(0.4 * x.rho + m / 2)),
+    "nca_pair": (
+        {"beta": 0.4},
+        lambda w, x, m: (
+            -math.log(s(0.4 * w.rho - m / 2))
+            - sum(math.log(1 - s(r)) for r in (0.4 * w.rho - m / 2, 0.4 * x.rho + m / 2)) / 2
+        ),
+    ),
     "rao_kupper": (
         {"beta": 0.4, "nu": 2.0},
         lambda w, x, m: -math.log(math.exp(0.4 * w.rho - m) / (math.exp(0.4 * w.rho - m) + 2 * math.exp(0.4 * x.rho))),

@@ -21,6 +21,7 @@ from worker.trainer.losses.ipo import ipo, ipo_sum
 from worker.trainer.losses.kto import baseline, kto
 from worker.trainer.losses.ld_dpo import ld_dpo
 from worker.trainer.losses.length_normalised import length_normalised
+from worker.trainer.losses.nca_pair import nca_pair
 from worker.trainer.losses.orpo import orpo
 from worker.trainer.losses.plackett_luce import plackett_luce
 from worker.trainer.losses.rao_kupper import rao_kupper
@@ -208,6 +209,16 @@ def test_apo_zero() -> None:
     δ = 1: 1 − σ(0.2 − 0.5) + σ(−0.3 + 0.5) = 0.5744425168 + 0.5498339973 = 1.1242765141.
     """
     check(apo_zero(pairs([2, 2], [-3, -3], margin=[0, 1]), beta=0.1), [0.8757234859, 1.1242765141])
+
+
+def test_nca_pair() -> None:
+    """β = 1, ρ_w = log 2, ρ_l = −log 3: σ(a) = ⅔, σ(−a) = ⅓, σ(−b) = ¾: log(3/2) + ½·log 3 + ½·log(4/3).
+
+    δ = 2 log 2: a = 0, b = −log 3 + log 2 and σ(−b) = 3/(3+2): log 2 + ½·log 2 + ½·log(5/3).
+    """
+    two, three = math.log(2), math.log(3)
+    expected = [math.log(3 / 2) + three / 2 + math.log(4 / 3) / 2, 1.5 * two + math.log(5 / 3) / 2]
+    check(nca_pair(pairs([two, two], [-three, -three], margin=[0, 2 * two]), beta=1.0), expected)
 
 
 def test_rao_kupper() -> None:

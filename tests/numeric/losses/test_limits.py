@@ -24,6 +24,7 @@ from worker.trainer.losses.ipo import ipo, ipo_sum
 from worker.trainer.losses.kto import kto
 from worker.trainer.losses.ld_dpo import ld_dpo
 from worker.trainer.losses.length_normalised import length_normalised
+from worker.trainer.losses.nca_pair import nca_pair
 from worker.trainer.losses.orpo import orpo
 from worker.trainer.losses.plackett_luce import MOST_EQUALS, plackett_luce
 from worker.trainer.losses.rankings import Rankings
@@ -46,6 +47,7 @@ AT_REFERENCE = {
     "ipo_sum": 1 / (4 * 0.1**2),
     "hinge": 1.0,
     "apo_zero": 1.0,
+    "nca_pair": 2 * LOG_2,
     # ½·log(½/0.999) + ½·log(½/0.001)
     "exo_pair": -LOG_2 - math.log(0.999 * 0.001) / 2,
     "rao_kupper": math.log(4),
@@ -241,6 +243,21 @@ def test_apo_zero_is_kto_of_a_good_and_a_bad_answer_around_zero() -> None:
         for side, desirable in zip(ratios, (True, False), strict=True)
     )
     equal(apo_zero(pairs(*ratios), beta=0.3), good + bad)
+
+
+def test_nca_raises_a_chosen_answer_that_fell_and_stops() -> None:
+    """In ρ_w the slope is −β far behind, 0 at βρ_w = log 2, β/2 far beyond; in ρ_l it is between 0 and β/2."""
+
+    def nca(batch: Pairs) -> Tensor:
+        return nca_pair(batch, beta=0.1)
+
+    for chosen, slope in ((-400.0, -0.1), (LOG_2 / 0.1, 0.0), (400.0, 0.05)):
+        assert slope_of(nca, chosen)[0] == pytest.approx(slope, abs=1e-12)
+    for rejected, slope in ((-400.0, 0.0), (0.0, 0.025), (400.0, 0.05)):
+        assert slope_of(nca, 0.0, rejected)[1] == pytest.approx(slope, abs=1e-12)
+    # DPO is content with a chosen answer that fell by 300 nats, the rejected one having fallen by 700.
+    assert slope_of(lambda batch: sigmoid(batch, beta=0.1), -300.0, -700.0)[0] == pytest.approx(0, abs=1e-12)
+    assert slope_of(nca, -300.0, -700.0)[0] == pytest.approx(-0.1, abs=1e-12)
 
 
 def test_wpo_leaves_what_the_policy_would_write_alone() -> None:

@@ -72,6 +72,7 @@ START: dict[str, float | None] = {
     "orpo": None,
     "kto": 0.5,
     "apo_zero": 1.0,
+    "nca_pair": 2 * LOG_2,
     "rao_kupper": WITH_TIES / 14,
     "davidson": WITH_TIES / 14,
     # Ten choices, a strict ranking of three, and twice one whose best alone is told apart.

@@ -21,6 +21,7 @@ from worker.trainer.losses.kto import kto
 from worker.trainer.losses.labels import Labels
 from worker.trainer.losses.ld_dpo import ld_dpo
 from worker.trainer.losses.length_normalised import length_normalised
+from worker.trainer.losses.nca_pair import nca_pair
 from worker.trainer.losses.orpo import orpo
 from worker.trainer.losses.pairs import Pairs, Side
 from worker.trainer.losses.plackett_luce import plackett_luce
@@ -50,6 +51,7 @@ LOSSES: dict[str, Loss] = {
     "orpo": orpo,
     "kto": kto,
     "apo_zero": apo_zero,
+    "nca_pair": nca_pair,
     "rao_kupper": rao_kupper,
     "davidson": davidson,
     "plackett_luce": plackett_luce,
