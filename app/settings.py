@@ -56,6 +56,9 @@ class Settings(BaseSettings):
         "list), for example behind a proxy.",
     )
     session_days: int = Field(default=14, ge=1, description="Days a sign-in lasts without use.")
+    session_max_days: int = Field(
+        default=30, ge=1, description="Days after which a sign-in ends, however much it is used."
+    )
     max_body_bytes: int = Field(default=32 * 2**20, ge=1024, description="Largest request body, bytes.")
     chat_max_body_bytes: int = Field(
         default=2**20, ge=1024, description="Largest request body under `/v1/`, the door for API clients, bytes."

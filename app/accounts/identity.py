@@ -1,7 +1,7 @@
 """From a request to the person behind it: by the session's cookie, or by an API token."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from fastapi import Request
@@ -29,6 +29,7 @@ _TOUCH_TOKEN = timedelta(minutes=1)
 LIVE_SESSION = (
     select(
         UserSession.id.label("session_id"),
+        UserSession.created_at,
         UserSession.expires_at,
         UserSession.csrf_token,
         User.id,
@@ -38,7 +39,12 @@ LIVE_SESSION = (
         User.language,
     )
     .join(User, User.id == UserSession.user_id)
-    .where(UserSession.key_hash == bindparam("key_hash"), UserSession.expires_at > bindparam("now"), User.is_active)
+    .where(
+        UserSession.key_hash == bindparam("key_hash"),
+        UserSession.expires_at > bindparam("now"),
+        UserSession.created_at > bindparam("oldest"),
+        User.is_active,
+    )
 )
 """Whose session it is, by ``session_values``."""
 _BY_SESSION = Direct(LIVE_SESSION)
@@ -60,7 +66,7 @@ class NotSignedInError(DomainError):
 
 
 def from_cookie(request: Request, db: Session) -> Principal | None:
-    """Whose session this is; None without a live one. The session's expiry slides while it is used."""
+    """Whose session this is; None without a live one. Its expiry slides while it is used, up to its absolute end."""
     values = session_values(request)
     row = None if values is None else _BY_SESSION.first(db, values)
     return None if row is None else from_session(request, db, row)
@@ -69,18 +75,24 @@ def from_cookie(request: Request, db: Session) -> Principal | None:
 def session_values(request: Request) -> dict[str, Any] | None:
     """What ``LIVE_SESSION`` asks for, of the request's cookie; None without one."""
     key = read_cookie(request, SESSION_COOKIE)
-    return {"key_hash": keys.digest(key), "now": utcnow()} if key and len(key) <= 200 else None
+    if not key or len(key) > 200:
+        return None
+    now = utcnow()
+    oldest = now - timedelta(days=request.app.state.settings.session_max_days)
+    return {"key_hash": keys.digest(key), "now": now, "oldest": oldest}
 
 
 def from_session(request: Request, db: Session, row: Mapping[str, Any]) -> Principal:
-    """The person of a row of ``LIVE_SESSION``; the session's expiry slides."""
+    """The person of a row of ``LIVE_SESSION``; the session's expiry slides, up to its absolute end."""
     use(row["language"])
-    now, lifetime = utcnow(), timedelta(days=request.app.state.settings.session_days)
-    if row["expires_at"] < now + lifetime - _TOUCH_SESSION:
+    settings = request.app.state.settings
+    unused = utcnow() + timedelta(days=settings.session_days)
+    ends = min(unused, row["created_at"] + timedelta(days=settings.session_max_days))
+    if row["expires_at"] < ends - _TOUCH_SESSION:
         free = select(UserSession.id).where(UserSession.id == row["session_id"]).with_for_update(skip_locked=True)
         touch = update(UserSession).where(UserSession.id.in_(free.scalar_subquery()))
-        db.execute(touch.values(expires_at=now + lifetime).execution_options(synchronize_session=False))
-        send_session_cookie(request, str(read_cookie(request, SESSION_COOKIE)))
+        db.execute(touch.values(expires_at=ends).execution_options(synchronize_session=False))
+        send_session_cookie(request, str(read_cookie(request, SESSION_COOKIE)), ends=ends)
     return _remember(
         request,
         Principal(
@@ -152,10 +164,9 @@ def _is_known(request: Request) -> bool:
             return False
 
 
-def send_session_cookie(request: Request, key: str) -> None:
-    """Hand the key to the browser, or renew how long it keeps it."""
-    days = request.app.state.settings.session_days
-    set_cookie(request, SESSION_COOKIE, key, max_age_seconds=days * 86_400)
+def send_session_cookie(request: Request, key: str, *, ends: datetime) -> None:
+    """Hand the key to the browser, or renew how long it keeps it: until the session ``ends``."""
+    set_cookie(request, SESSION_COOKIE, key, max_age_seconds=max(1, round((ends - utcnow()).total_seconds())))
 
 
 def drop_session_cookie(request: Request) -> None:

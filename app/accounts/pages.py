@@ -14,9 +14,11 @@ from app.accounts.principal import Principal
 from app.accounts.scopes import KEEPS, KEPT_FROM_NOW, SCOPES
 from app.accounts.throttle import TooManyAttemptsError
 from app.db.base import utcnow
+from app.db.tables import User
 from app.errors import DomainError, InvalidError
 from app.journal import audit
 from app.language import _, _n, accepted, listed, use
+from app.settings import Settings
 from app.web.deps import AppSettings, Db, Render, see_other
 from app.web.replies import read_cookie, safe_next
 
@@ -71,10 +73,8 @@ def login(
     old_key = read_cookie(request, identity.SESSION_COOKIE)
     if old_key:
         service.end_session(db, old_key)
-    _session, key = service.start_session(db, user, settings.session_days)
-    identity.send_device_cookie(request, remember_device(db, user, key=device_key(request)))
+    _start_session(request, db, user, settings)
     audit.record(db, actor_id=user.id, project_id=None, action="user.sign_in", subject=f"user:{user.id}")
-    identity.send_session_cookie(request, key)
     return see_other(request, safe_next(next))
 
 
@@ -123,9 +123,7 @@ def change_password(
     except (InvalidError, TooManyAttemptsError) as error:
         return _account(db, render, me, status=error.status, errors=_field_errors(error, "current"))
     audit.record(db, actor_id=me.user_id, project_id=None, action="user.password", subject=f"user:{user.id}")
-    _session, key = service.start_session(db, user, settings.session_days)
-    identity.send_session_cookie(request, key)
-    identity.send_device_cookie(request, remember_device(db, user, key=device_key(request)))
+    _start_session(request, db, user, settings)
     return see_other(request, "/account", flash=_("Your password is changed. Other sign-ins were ended."))
 
 
@@ -265,6 +263,13 @@ def set_site_admin(user_id: UUID, me: SiteAdmin, request: Request, db: Db, site_
         else _("%(email)s is no site admin any more.", email=user.email)
     )
     return see_other(request, "/admin/users", flash=told)
+
+
+def _start_session(request: Request, db: Db, user: User, settings: Settings) -> None:
+    """Whoever showed a password is signed in here, with keys that this browser did not have before."""
+    session, key = service.start_session(db, user, min(settings.session_days, settings.session_max_days))
+    identity.send_session_cookie(request, key, ends=session.expires_at)
+    identity.send_device_cookie(request, remember_device(db, user, key=device_key(request)))
 
 
 def _account(db: Db, render: Render, me: Principal, *, status: int = 200, **context: Any) -> Response:

@@ -180,6 +180,44 @@ def test_a_session_slides_while_it_is_used_and_ends_when_not(portal: Portal, bro
     assert browser.get("/account").status_code == 303
 
 
+def test_a_session_ends_for_good_however_much_it_is_used(portal: Portal, browser: TestClient, ada: User) -> None:
+    """The last day: used, it slides to its absolute end and no further, and the browser is told that end."""
+    longest = timedelta(days=portal.settings.session_max_days)
+    sign_in(browser)
+
+    def began(ago: timedelta, expires_in: timedelta) -> None:
+        with transaction(portal.factory) as db:
+            db.execute(update(UserSession).values(created_at=utcnow() - ago, expires_at=utcnow() + expires_in))
+
+    began(longest - timedelta(days=1), timedelta(hours=2))
+    cookie = browser.get("/account").headers["set-cookie"]
+    assert 86_300 < int(re.findall(r"hone_session=[^;]+; Max-Age=(\d+)", cookie)[0]) <= 86_400
+    with portal.db() as db:
+        session = db.scalars(select(UserSession)).one()
+        assert session.expires_at == session.created_at + longest
+    assert "set-cookie" not in browser.get("/account").headers, "there is nothing more to slide"
+
+    began(longest + timedelta(seconds=1), timedelta(days=10))
+    assert browser.get("/account").headers["location"].startswith("/login"), "a shorter setting ends older ones, too"
+
+
+def test_a_session_in_a_project_ends_for_good(portal: Portal) -> None:
+    """Pages of projects find session, project and role by a statement of their own."""
+    lead = portal.user("lead@example.org")
+    here, project = portal.browser(lead), portal.project("Tone", lead)
+    assert here.get(f"/p/{project.slug}").status_code == 200
+    with transaction(portal.factory) as db:
+        ago = timedelta(days=portal.settings.session_max_days)
+        db.execute(update(UserSession).values(created_at=utcnow() - ago, expires_at=utcnow() + ago))
+    assert here.get(f"/p/{project.slug}").headers["location"].startswith("/login")
+
+
+def test_a_sign_in_never_outlasts_the_longest_there_is(portal: Portal, browser: TestClient, ada: User) -> None:
+    portal.settings.session_max_days = 2
+    cookie = sign_in(browser).headers["set-cookie"]
+    assert re.findall(r"hone_session=[^;]+; Max-Age=(\d+)", cookie) == ["172800"]
+
+
 def test_a_deactivated_person_is_out_at_once(portal: Portal, ada: User, boss: Caller) -> None:
     here, program = portal.browser(ada), portal.token(ada)
     assert here.get("/account").status_code == 200
