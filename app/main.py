@@ -14,6 +14,7 @@ from app import api_docs, logs, metrics, readiness
 from app.accounts import identity, navigation
 from app.accounts import pages as accounts_pages
 from app.accounts.service import ensure_first_admin
+from app.accounts.turns import Turns
 from app.chat import api as chat_api
 from app.comparisons import answers_pages, flagged_pages
 from app.comparisons import api as comparisons_api
@@ -109,6 +110,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.engine = engine
     app.state.session_factory = factory
     app.state.database_places = asyncio.Semaphore(settings.database_pool_size)
+    app.state.sign_in_turns = Turns()
     app.state.after_commit = after_commit
     app.state.engine_client = engine_client
     app.state.async_engine_client = async_engine_client

@@ -13,6 +13,7 @@ from app.accounts.identity import device_key
 from app.accounts.principal import Principal
 from app.accounts.scopes import KEEPS, KEPT_FROM_NOW, SCOPES
 from app.accounts.throttle import TooManyAttemptsError
+from app.accounts.turns import in_turn
 from app.db.base import utcnow
 from app.db.tables import User
 from app.errors import DomainError, InvalidError
@@ -44,7 +45,7 @@ def login_page(
     return render("accounts/login.html", next=safe_next(next), email="", error=None)
 
 
-@router.post("/login", dependencies=[access.optional()])
+@router.post("/login", dependencies=[in_turn(), access.optional()])
 def login(
     request: Request,
     db: Db,
@@ -92,7 +93,7 @@ def account(me: Me, db: Db, render: Render) -> Response:
     return _account(db, render, me)
 
 
-@router.post("/account/password")
+@router.post("/account/password", dependencies=[in_turn()])
 def change_password(
     me: Me,
     request: Request,

@@ -18,6 +18,8 @@ MAX_CHARS = 1024
 AT_ONCE = 2
 """A hash takes 19 MiB and a core for tens of milliseconds; more at once would let sign-ins stall the pages."""
 WAIT_SECONDS = 8.0
+RETRY_SECONDS = 5
+"""When whoever was refused for want of a place is asked to come again."""
 
 _WEAK_SCORE = 1
 """Of zxcvbn: found with less than a million guesses."""
@@ -34,6 +36,15 @@ class TooBusyError(DomainError):
     code = "busy"
     status = 503
     title = _("Very busy at this moment")
+
+    @classmethod
+    def now(cls) -> "TooBusyError":
+        """What whoever has waited in vain is told."""
+        return cls(
+            _("Too many people are signing in at this moment."),
+            mend=_("Try again in a few seconds."),
+            retry_after_seconds=RETRY_SECONDS,
+        )
 
 
 def check_new_password(password: str, *, email: str) -> None:
@@ -101,7 +112,7 @@ def _nobodys_hash() -> str:
 @contextmanager
 def _place() -> Iterator[None]:
     if not _places.acquire(timeout=WAIT_SECONDS):
-        raise TooBusyError(_("Too many people are signing in at this moment."), mend=_("Try again in a few seconds."))
+        raise TooBusyError.now()
     try:
         yield
     finally:

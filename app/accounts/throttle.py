@@ -10,7 +10,7 @@ so that a burst sent at once is counted one by one.
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from uuid import UUID
 
 from psycopg.errors import LockNotAvailable
@@ -141,25 +141,33 @@ class Attempts:
         )
 
     def _valid_address(self) -> str | None:
-        try:
-            return str(ip_address(self.address)) if self.address else None
-        except ValueError:
-            return None
+        valid = _parsed(self.address)
+        return None if valid is None else str(valid)
 
     def _same_network(self) -> ColumnElement[bool] | None:
-        """Addresses that count as one: equal ones, or of one IPv6 /64, which is one customer."""
-        valid = self._valid_address()
-        if valid is None:
-            return None
-        width = 64 if ip_address(valid).version == 6 else 32
-        return LoginFailure.address.op("<<=", is_comparison=True)(
-            func.network(func.set_masklen(literal(valid, INET), width))
-        )
+        network = network_of(self.address)
+        return LoginFailure.address.op("<<=", is_comparison=True)(literal(network, INET)) if network else None
 
 
 def forget_all(db: Session, account: str) -> None:
     """The account has another password: what was guessed before says nothing about it."""
     db.execute(delete(LoginFailure).where(LoginFailure.account_hash == _hash(account)))
+
+
+def network_of(address: str | None) -> str:
+    """Addresses that count as one: equal ones, or of one IPv6 /64, which is one customer. Empty: it is none."""
+    valid = _parsed(address)
+    return "" if valid is None else str(ip_network((valid, 64 if valid.version == 6 else 32), strict=False))
+
+
+def _parsed(address: str | None) -> IPv4Address | IPv6Address | None:
+    """Without a zone (``fe80::1%eth0``), which Postgres does not store. IPv4 written as IPv6 is IPv4: all of it would
+    be one /64."""
+    try:
+        valid = ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return None
+    return (valid.ipv4_mapped if isinstance(valid, IPv6Address) else None) or valid
 
 
 def _hash(account: str) -> bytes:

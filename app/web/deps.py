@@ -24,7 +24,7 @@ from app.web.csrf import FORM_TYPES, SAFE_METHODS
 from app.web.rendering import Renderer
 from app.web.replies import is_htmx, see_other
 
-__all__ = ["AppSettings", "Db", "Fields", "Render", "is_htmx", "leave", "see_other", "without_thread"]
+__all__ = ["AppSettings", "Db", "Fields", "Render", "is_htmx", "leave", "received", "see_other", "without_thread"]
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ async def _session(request: Request) -> AsyncIterator[Session]:
     """The request's session, in a place of its own. A body that is still on its way is waited for before."""
     state = request.app.state
     if request.method not in SAFE_METHODS:
-        await _received(request)
+        await received(request)
     place = request.state.place = Place(state.database_places)
     await place.take()
     try:
@@ -82,8 +82,8 @@ async def _session(request: Request) -> AsyncIterator[Session]:
         state.after_commit()
 
 
-async def _received(request: Request) -> None:
-    """Read all of the body, so that nobody who sends it slowly holds a connection meanwhile."""
+async def received(request: Request) -> None:
+    """Read all of the body, so that nobody who sends it slowly holds a connection, or a turn, meanwhile."""
     if request.headers.get("content-type", "").startswith(FORM_TYPES):
         await request.form()
     else:
