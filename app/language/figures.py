@@ -5,6 +5,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from babel import Locale
 from babel.dates import format_skeleton
 from babel.numbers import format_decimal, get_decimal_symbol, get_group_symbol
 
@@ -61,7 +62,7 @@ class Percent(Text):
 
     def into(self, tag: str) -> str:
         """The share as that language writes it."""
-        return _with_minus(str(self)) if tag == DEFAULT else f"{_decimal(self._share * 100, 0, tag)}\N{NO-BREAK SPACE}%"
+        return _with_sign(_decimal(self._share * 100, 0, tag), tag)
 
 
 def thousands(number: float) -> str:
@@ -126,13 +127,13 @@ def significant(number: float, digits: int = 2) -> str:
 
 
 def percent(share: float, digits: int = 0) -> str:
-    """0.52 as '52 %'."""
+    """0.52 as '52%'."""
     return written_percent(decimal(share * 100, digits))
 
 
 def written_percent(number: str) -> str:
     """The sign at a number that is written already."""
-    return f"{number}\N{NO-BREAK SPACE}%" if current() != DEFAULT else f"{number} %"
+    return _with_sign(number, current())
 
 
 def moment(when: datetime) -> str:
@@ -169,6 +170,11 @@ def _decimal(number: float, digits: int, tag: str) -> str:
         return _with_minus(f"{number:.{digits}f}")
     text = _with_minus(str(format_decimal(number, format=f"0.{'0' * digits}" if digits else "0", locale=tag)))
     return _before(text, tag) if text.startswith(_MINUS) else text
+
+
+def _with_sign(number: str, tag: str) -> str:
+    """With the percent sign where that language has it: '52%', and after a space that does not break '52 %'."""
+    return f"{number}{Locale.parse(tag).percent_formats[None].suffix[0]}"
 
 
 def _with_minus(number: str) -> str:

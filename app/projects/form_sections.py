@@ -294,7 +294,7 @@ SECTIONS = (
             Field(
                 "gate.min_win_rate",
                 _("Win rate, at least"),
-                _("The lower end of its 95 % interval must reach this. 0.4: not clearly worse; 0.5: surely better."),
+                _("The lower end of its 95% interval must reach this. 0.4: not clearly worse; 0.5: surely better."),
             ),
             Field("gate.min_accuracy", _("Held-out agreement, at least"), _("A share, 0 to 1.")),
             Field("gate.max_kl", _("Distance from the reference, at most"), _("Nats an answer.")),

@@ -63,8 +63,8 @@ class QueueSettings(BaseModel):
         if checks > MOST_CHECKS_PERCENT:
             raise ValueError(
                 _(
-                    "gold, attention and repeated pairs make up %(checks)s %; at most "
-                    "%(most_checks_percent)s % leaves work",
+                    "gold, attention and repeated pairs make up %(checks)s%; at most "
+                    "%(most_checks_percent)s% leaves work",
                     checks=f"{checks:g}",
                     most_checks_percent=MOST_CHECKS_PERCENT,
                 )

@@ -122,7 +122,7 @@ class GateSettings(BaseModel):
         default=0.4,
         ge=0,
         le=1,
-        description="The lower end of the win rate's 95 % interval must reach this. 0.4: surely not clearly worse; "
+        description="The lower end of the win rate's 95% interval must reach this. 0.4: surely not clearly worse; "
         "0.5: surely better.",
     )
     min_accuracy: float = Field(

@@ -109,7 +109,7 @@ def _told(verdict: Verdict) -> str:
     if seen is None or seen.win_rate is None or seen.low is None or seen.high is None:
         return _("none were judged")
     return _(
-        "it won %(share)s of %(total)s (95 % interval %(low)s to %(high)s)",
+        "it won %(share)s of %(total)s (95% interval %(low)s to %(high)s)",
         share=Percent(seen.win_rate),
         total=seen.judged,
         low=Percent(seen.low),

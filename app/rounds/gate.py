@@ -27,7 +27,7 @@ class Blind:
     win_rate: float | None
     """None before the first vote."""
     low: float | None
-    """Ends of its 95 % interval (Wilson, over as many observations as the comparisons are worth given that those of
+    """Ends of its 95% interval (Wilson, over as many observations as the comparisons are worth given that those of
     one prompt resemble each other)."""
     high: float | None
     length_ratio: float | None
@@ -114,7 +114,7 @@ def judge_blind(figures: Verdict, seen: Blind, bounds: GateSettings) -> Verdict:
     elif seen.low < bounds.min_win_rate:
         reasons.append(
             _(
-                "it won %(win_rate)s of %(judged)s blind comparisons with version %(opponent)s (95 % "
+                "it won %(win_rate)s of %(judged)s blind comparisons with version %(opponent)s (95% "
                 "interval %(low)s to %(high)s); the interval must not begin below %(min_win_rate)s",
                 win_rate=Percent(seen.win_rate),
                 judged=seen.judged,

@@ -14,7 +14,7 @@ _Z95 = 1.959964
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share of some preferences, with a 95 % interval (Wilson)."""
+    """A share of some preferences, with a 95% interval (Wilson)."""
 
     value: float
     low: float
@@ -79,7 +79,7 @@ def figures(version: Version) -> VersionFigures:
 
 
 def wilson(share: float, pairs: int) -> Share:
-    """The 95 % Wilson interval of ``share`` over ``pairs``; a tie counts half."""
+    """The 95% Wilson interval of ``share`` over ``pairs``; a tie counts half."""
     spread = _Z95**2 / pairs
     middle = (share + spread / 2) / (1 + spread)
     half = _Z95 / (1 + spread) * math.sqrt(share * (1 - share) / pairs + spread / (4 * pairs))
@@ -127,7 +127,7 @@ def _blind(seen: Mapping[str, Any]) -> list[Check]:
         return []
     least, judged = _number(seen, "min_win_rate") or 0.0, _number(seen, "judged") or 0.0
     told = _(
-        "It won %(rate)s of %(judged)s blind comparisons with version %(opponent)s; the 95 % "
+        "It won %(rate)s of %(judged)s blind comparisons with version %(opponent)s; the 95% "
         "interval, %(low)s to %(high)s, must not begin below %(least)s.",
         rate=Percent(rate),
         judged=Figure(round(judged)),

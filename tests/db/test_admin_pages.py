@@ -395,7 +395,7 @@ def test_a_rounds_page_follows_it_until_it_ends(portal: Portal, ann: Caller) -> 
     assert 'hx-trigger="every 2s"' in page
     assert "Step 2 of 8" in page
     assert "The published weights are over it." in page
-    assert "25 %" in page
+    assert "25%" in page
     assert 'aria-label="Loss. training: from 0.68 at step 1 to 0.66 at step 2."' in page
     same = ann.get("/p/tone/rounds/1?seen=training", headers=htmx)
     assert same.text.lstrip().startswith('<div id="live"')
@@ -484,8 +484,8 @@ def test_versions_show_figures_with_their_uncertainty(portal: Portal, ann: Calle
         rows.make_version(db, project, number=2, state="candidate", metrics=metrics, parent_id=first.id)
     page = ann.get("/p/tone/versions").text
     # Wilson, 15 of 20: middle (0.75 + z²/40)/(1 + z²/20) = 0.7097, half width 0.1785
-    assert "75 %" in page
-    assert "53–89 %, 20 preferences" in page
+    assert "75%" in page
+    assert "53–89%, 20 preferences" in page
     assert "1.25" in page
     assert "\N{MINUS SIGN}11.5" in page
     assert "Training made the preferred answers less likely, too." in page
@@ -540,7 +540,7 @@ def test_the_overview_shows_how_pairs_are_made_and_what_was_refused(portal: Port
     page = ann.get("/p/tone").text
     assert "of 24 kept ready" in page
     assert "0.5 s" in page
-    assert "1.1 %" in page, "13 of 1,200"
+    assert "1.1%" in page, "13 of 1,200"
     assert "13 of 1,200 answers" in page
     assert "<dt>refused: going round in circles</dt><dd>6</dd>" in page
     assert "dropped: nearly the same as another answer" in page
@@ -575,7 +575,7 @@ def test_a_version_at_the_gate_shows_how_far_people_are(portal: Portal, ann: Cal
     page = ann.get("/p/tone/versions").text
     assert "people are comparing" in page
     assert "1 of 10" in page
-    assert "So far it won 100 % (95 % interval: 21 % to 100 %)" in page
+    assert "So far it won 100% (95% interval: 21% to 100%)" in page
     with transaction(portal.factory) as db:
         version, project = db.get_one(Version, candidate), db.scalars(select(Project)).one()
         bounds = GateSettings(comparisons=1)
@@ -583,7 +583,7 @@ def test_a_version_at_the_gate_shows_how_far_people_are(portal: Portal, ann: Cal
         version.gate_state, version.metrics = "failed", {"gate": verdict.to_dict()}
     page = ann.get("/p/tone/versions").text
     assert "gate not passed" in page
-    assert "It won 100% of 1 blind comparisons with version 1; the 95 % interval, 21% to 100%" in page
+    assert "It won 100% of 1 blind comparisons with version 1; the 95% interval, 21% to 100%" in page
 
 
 def test_how_pairs_are_chosen_is_set_on_the_page(portal: Portal, ann: Caller) -> None:

@@ -126,7 +126,7 @@ def test_what_people_prefer_is_promoted(db: Session, settings: Settings) -> None
     assert seen["high"] == pytest.approx(0.953, abs=1e-3)
     assert seen["length_ratio"] == 1.5
     note = db.scalars(select(RoundEvent.data["text"].astext).where(RoundEvent.data["text"].astext.like("%was prom%")))
-    assert "it won 83% of 12 (95 % interval 55% to 95%)" in note.one()
+    assert "it won 83% of 12 (95% interval 55% to 95%)" in note.one()
     assert not decide(db, version.id, settings=settings), "once"
 
 
@@ -136,7 +136,7 @@ def test_what_people_do_not_prefer_stays_a_candidate_with_the_reason(db: Session
     assert decide(db, version.id, settings=settings)
     assert states(db, version.project_id) == [(1, "current", None), (2, "candidate", "failed")]
     (reason,) = version.metrics["gate"]["reasons"]
-    assert reason.startswith("it won 40% of 10 blind comparisons with version 1 (95 % interval 17% to 69%)")
+    assert reason.startswith("it won 40% of 10 blind comparisons with version 1 (95% interval 17% to 69%)")
     assert db.get_one(Comparison, waiting.id).state == "withdrawn"
     entry = db.scalars(select(AuditEntry).where(AuditEntry.action == "version.fail_gate")).one()
     assert entry.data["reasons"] == [reason]

@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 from babel.messages.catalog import Catalog, Message
 
-from app.language import LANGUAGES
+from app.language import LANGUAGES, speaking
+from app.language.figures import percent
 from app.language.messages import catalogue, extracted, missing
 from app.language.negotiation import DEFAULT
 from app.language.texts import PLACEHOLDER
@@ -62,6 +63,17 @@ def test_the_catalogue_is_that_of_the_sources(tag: str, texts: Catalog) -> None:
 @pytest.mark.parametrize("tag", TRANSLATED)
 def test_translations_keep_places_and_markup(tag: str) -> None:
     assert [wrong for message in catalogue(tag) if message.id and (wrong := _wrong(message))] == []
+
+
+@pytest.mark.parametrize("tag", LANGUAGES)
+def test_texts_write_percent_as_figures_do(tag: str, texts: Catalog) -> None:
+    forms = [text.id if tag == DEFAULT else text.string for text in (texts if tag == DEFAULT else catalogue(tag))]
+    said = [form for either in forms for form in ([either] if isinstance(either, str) else either)]
+    with speaking(tag):
+        sign = percent(0.52).removeprefix("52")
+    shares = [share for form in said for share in re.findall(r"(?:\d|\)s)(\s?%)(?!\()", form)]
+    assert len(shares) > 1
+    assert set(shares) == {sign}
 
 
 @pytest.mark.parametrize(

@@ -68,11 +68,14 @@ def test_figures_are_written_as_the_language_does() -> None:
         "\N{MINUS SIGN}1.25",
         "+0.5",
     )
+    assert (percent(0.523), percent(0.523, 1)) == ("52%", "52.3%")
     with speaking("de"):
+        assert (percent(0.52), say(Percent(0.52))) == ("52\N{NO-BREAK SPACE}%", "52\N{NO-BREAK SPACE}%")
         assert say(Figure(1234)) == "1.234"
         assert (say(Figure(0.456, 2)), percent(0.523, 1), signed(5.4, 1)) == ("0,46", "52,3\N{NO-BREAK SPACE}%", "+5,4")
         assert moment(when) == "3. Nov. 2026, 04:05 UTC"
     with speaking("ar"):
+        assert (percent(0.52), say(Percent(0.52))) == ("52%", "52%")
         assert moment(when) == "3 نوفمبر 2026, 04:05 UTC"
         assert (signed(5.4, 1), decimal(-0.5, 1)) == (
             "\N{LEFT-TO-RIGHT MARK}+5.4",
