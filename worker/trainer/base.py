@@ -1,4 +1,4 @@
-"""The base of a command-line run: a model that is no version yet, imported beside the output."""
+"""The models of a command-line run that are no versions yet: base and reference, imported beside the output."""
 
 import json
 import logging
@@ -10,6 +10,10 @@ from app.rounds.spec import METRICS_FILE, Spec, SpecError
 from app.versions.manifest import MANIFEST_FILE, ManifestError, VersionInfo, publish, verify
 from worker.models import hub_revision, import_base, source_of
 from worker.trainer.errors import RefusedError
+
+BASE = ".base"
+REFERENCE = ".reference"
+"""Behind the output's name: where base and reference lie."""
 
 log = logging.getLogger(__name__)
 
@@ -27,14 +31,30 @@ def base_of(model: str, directory: Path, job: Path) -> Path:
     wanted = source_of(model)
     if directory.exists():
         found = VersionInfo.read(directory).source
-        if is_made_of(found, wanted):
-            return directory
-        if not _unused(directory, job):
+        if not is_made_of(found, wanted) and not _unused(directory, job):
             raise RefusedError(
                 f"{directory} was made of {_named(found)}, and --model {model} is {_difference(found, wanted)}; what "
                 "was trained on it needs it, so name another --output, or the model it was made of; or remove it and "
                 f"{job}, if nothing that stands on it is wanted any more"
             )
+    return _imported(model, wanted, directory)
+
+
+def reference_of(model: str, directory: Path) -> Path:
+    """``directory``, holding the version that the reference ``model``, a directory or hub id, was imported as.
+
+    Nothing stands on it once its log-probs are computed: one that was made of another model is made again.
+
+    Raises:
+        ModelError: ``model`` cannot be imported.
+    """
+    return _imported(model, source_of(model), directory)
+
+
+def _imported(model: str, wanted: dict[str, Any], directory: Path) -> Path:
+    """``model`` as the version in ``directory``; one that is there stays where it was made of just that."""
+    if directory.exists() and is_made_of(VersionInfo.read(directory).source, wanted):
+        return directory
     staged = directory.with_name(f".{directory.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
     twin = _twin(wanted, directory)
@@ -54,8 +74,12 @@ def is_made_of(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 
 def _twin(wanted: dict[str, Any], directory: Path) -> Path | None:
-    """The whole base of another output in the same folder that was made of just the same."""
-    found = sorted(manifest.parent for manifest in directory.parent.glob(f"*.base/{MANIFEST_FILE}"))
+    """A whole base or reference of the same folder that was made of just the same."""
+    found = sorted(
+        manifest.parent
+        for ending in (BASE, REFERENCE)
+        for manifest in directory.parent.glob(f"*{ending}/{MANIFEST_FILE}")
+    )
     others = [place for place in found if place != directory]
     if not others:
         return None

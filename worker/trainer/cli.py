@@ -57,7 +57,12 @@ def train(
     loss_setting: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE of the loss, such as beta=0.2; repeat.")
     ] = None,
-    reference: Annotated[Path | None, typer.Option(help="Version directory; the start model by default.")] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="Version directory, model directory, or hub id, with the start's tokenizer; the start by default."
+        ),
+    ] = None,
     eval_fraction: Annotated[
         float | None,
         typer.Option(help=f"Share of prompts held out, 0 to 0.9; {DEFAULT_EVAL_FRACTION} by default."),
@@ -128,7 +133,7 @@ def request(given: dict[str, Any]) -> Request:
         model=str(given["model"]),
         data=_files("data", given["data"]),
         output=Path(given["output"]),
-        reference=None if reference is None else Path(reference),
+        reference=None if reference is None else str(reference),
         settings=TrainingSettings.from_dict(settings),
         eval_fraction=eval_fraction,
         eval_data=eval_data,

@@ -72,7 +72,7 @@ def prepare(directory: Path, report: Report, crew: Crew = ALONE) -> Prepared:
     info = verified(spec.start)
     max_length = _max_length(settings, info)
     examples = select(groups, settings.loss, max_length, settings.margin_scale)
-    _check_vocabulary(spec)
+    _check_reference(spec, examples)
     policy, forward = _load(spec, info, crew)
     audit = Audit()
     try:
@@ -97,10 +97,17 @@ def _pieces(examples: Examples, settings: TrainingSettings, path: ForwardPath) -
     return replace(examples, train=train, eval=held_out)
 
 
-def _check_vocabulary(spec: Spec) -> None:
-    """Refuse a reference to which the start's token ids are other texts: its log-probs would be of those."""
+def _check_reference(spec: Spec, examples: Examples) -> None:
+    """Refuse a reference that cannot tell the log-probs of what is trained on.
+
+    To one with another vocabulary the start's token ids are other texts, and beyond its context a model says nothing
+    that was ever trained.
+    """
     if spec.reference.digest == spec.start.digest:
         return
+    directory = Path(spec.reference.path)
+    info = VersionInfo.read(directory)
+    name = info.source.get("path") or info.source.get("hub") or directory
     start, reference = (
         load_tokenizer(Path(ref.path), converses=False).get_vocab() for ref in (spec.start, spec.reference)
     )
@@ -108,8 +115,14 @@ def _check_vocabulary(spec: Spec) -> None:
     if others:
         token, number = min(others, key=lambda item: (item[1], item[0]))
         raise RefusedError(
-            f"the reference {spec.reference.path} has another vocabulary than the start: {len(others)} tokens differ, "
-            f"the first is {token!r}, id {number}; name a reference with the start's tokenizer"
+            f"the reference {name} has another vocabulary than the start: {len(others)} tokens differ, the first is "
+            f"{token!r}, id {number}; name a reference with the start's tokenizer"
+        )
+    longest = max((unit.plain_length for unit in examples.units), default=0)
+    if longest > info.context_length:
+        raise RefusedError(
+            f"the reference {name} has a context of {info.context_length} tokens, and prompt and completion together "
+            f"have up to {longest}; set max_length to {info.context_length}, or name another reference"
         )
 
 

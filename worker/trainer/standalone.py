@@ -13,8 +13,8 @@ from rich.console import Console
 
 from app.rounds.spec import GROUPS_FILE, METRICS_FILE, ExitCode, ModelRef, Spec, TrainingSettings
 from app.versions.manifest import MANIFEST_FILE, VersionInfo, publish, verify
-from worker.models import load_tokenizer
-from worker.trainer.base import base_of
+from worker.models import ModelError, load_tokenizer
+from worker.trainer.base import BASE, REFERENCE, base_of, reference_of
 from worker.trainer.errors import EndedError, RefusedError, is_out_of_disk
 from worker.trainer.launch import launch
 from worker.trainer.lifetime import Stop, lock
@@ -33,7 +33,7 @@ class Request:
     model: str
     data: list[Path]
     output: Path
-    reference: Path | None
+    reference: str | None
     settings: TrainingSettings
     eval_fraction: float | None = None
     eval_data: list[Path] = field(default_factory=list)
@@ -153,7 +153,7 @@ def _followed(file: Path, listen: Listener) -> Iterator[None]:
 
 def _write_job(job: Path, asked: Request) -> None:
     start = _start(asked.model, asked.output, job)
-    reference = start if asked.reference is None else _reference(asked.reference)
+    reference = start if asked.reference is None else _reference(asked.reference, asked.output)
     store = asked.output.resolve().with_name(REFERENCE_STORE)
     Spec(asked.settings, start, reference, reference_store=str(store)).write(job)
     _write_groups(job, asked, Path(start.path))
@@ -163,16 +163,18 @@ def _start(model: str, output: Path, job: Path) -> ModelRef:
     """The model to start from as a version; one that is none yet is imported beside the output."""
     directory = Path(model)
     if not (directory / MANIFEST_FILE).is_file():
-        directory = base_of(model, output.with_name(f"{output.name}.base"), job)
+        directory = base_of(model, output.with_name(f"{output.name}{BASE}"), job)
     return ModelRef(str(directory.resolve()), verify(directory))
 
 
-def _reference(directory: Path) -> ModelRef:
+def _reference(model: str, output: Path) -> ModelRef:
+    """The reference as a version; one that is none yet is imported beside the output, for as long as it is needed."""
+    directory = Path(model)
     if not (directory / MANIFEST_FILE).is_file():
-        raise RefusedError(
-            f"--reference {directory} is no version directory (it has no {MANIFEST_FILE}); name one, or leave it "
-            "out to take the start model"
-        )
+        try:
+            directory = reference_of(model, output.with_name(f"{output.name}{REFERENCE}"))
+        except ModelError as error:
+            raise ModelError(f"--reference {error}") from error
     return ModelRef(str(directory.resolve()), verify(directory))
 
 

@@ -337,7 +337,7 @@ def test_a_tracker_that_is_not_installed_says_how_to_get_it(tmp_path: Path, data
         (("--max-length", "999"), "above the model's context of 256 tokens"),
         (("--lora-targets", "nose"), "lora_targets names nose, which this model has not; it has down_proj"),
         (("--eval-fraction", "2"), "2.0 is no share of the prompts; use a number from 0 to 0.9"),
-        (("--reference", "nowhere"), "--reference nowhere is no version directory (it has no manifest.json)"),
+        (("--reference", "nowhere"), "--reference nowhere: no such directory, and not a hub id like 'owner/name'"),
         (("--config", "nowhere.yaml"), "nowhere.yaml cannot be read: No such file or directory"),
         (("--eval-fraction", "0.9", "--max-steps", "1", "--data", "no.jsonl"), "no.jsonl cannot be read"),
     ],
