@@ -19,7 +19,8 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: python -m worker.importing SOURCE STAGED\n")
         return int(ExitCode.REFUSED)
     die_with_parent(STARTER_PID)
-    from worker.models import ModelError, import_base
+    from worker.imports import import_base
+    from worker.models import ModelError
 
     source, staged = arguments
     try:

@@ -51,7 +51,7 @@ class VersionInfo:
     """Of an adapter; None for a full version."""
     parent: Parent | None = None
     source: dict[str, Any] = field(default_factory=dict)
-    """What an imported model was made of, as ``worker.models.source_of`` tells it; empty for a trained one."""
+    """What an imported model was made of, as ``worker.imports.source_of`` tells it; empty for a trained one."""
     spec: dict[str, Any] = field(default_factory=dict)
     """The settings it was trained with, as spec.json held them; empty for an imported model."""
     snapshot_hash: str | None = None

@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from app.versions.manifest import ManifestError, VersionInfo, verify, write_manifest
 from tests.factories.models import copy_version, version_directory
-from worker.models import ModelError, import_base, load_model, load_tokenizer
+from worker.imports import import_base
+from worker.models import ModelError, load_model, load_tokenizer
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from typing import Any
 
 from app.rounds.spec import METRICS_FILE, Spec, SpecError
 from app.versions.manifest import MANIFEST_FILE, ManifestError, VersionInfo, publish, verify
-from worker.models import hub_revision, import_base, source_of
+from worker.hub import commit_of
+from worker.imports import import_base, source_of
 from worker.trainer.errors import RefusedError
 
 BASE = ".base"
@@ -83,7 +84,7 @@ def _twin(wanted: dict[str, Any], directory: Path) -> Path | None:
     others = [place for place in found if place != directory]
     if not others:
         return None
-    exact = wanted | {"revision": hub_revision(wanted["hub"])} if "hub" in wanted else wanted
+    exact = wanted | {"revision": commit_of(wanted["hub"])} if "hub" in wanted else wanted
     for place in others:
         try:
             if VersionInfo.read(place).source == exact:

@@ -10,7 +10,8 @@ from typer.testing import Result
 from app.versions.manifest import VersionInfo, read_digest, verify
 from tests.factories.models import copy_version, version_directory
 from tests.worker.trainer.test_cli import _signals_as_before, data, train
-from worker.models import ModelError, import_base
+from worker.imports import import_base
+from worker.models import ModelError
 from worker.trainer.base import base_of
 
 __all__ = ["_signals_as_before", "data"]
@@ -100,7 +101,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, models: tuple[Path, Path]) -> dict[str,
             (Path(local_dir) / file.name).write_bytes(file.read_bytes())
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
-    monkeypatch.setattr("huggingface_hub.model_info", lambda _name: type("Info", (), {"sha": state["sha"]}))
+    monkeypatch.setattr("huggingface_hub.model_info", lambda _name, **_options: type("Info", (), {"sha": state["sha"]}))
     return state
 
 
