@@ -206,6 +206,11 @@ LOSSES: dict[str, LossSpec] = {
         _("Chosen answers that fall along with the rejected ones: each is moved by itself."),
         {"beta": _beta(0.01)},
     ),
+    "sppo_hard": LossSpec(
+        "SPPO",
+        _("Round after round on fresh answers, a bounded step each: one answer up, the other down."),
+        {"beta": LossSetting(0.1, 0.0, 100.0, "β", _("the targets are ±1/(2β) nats"), above=True)},
+    ),
     "rao_kupper": LossSpec(
         _("DPO with ties (Rao-Kupper)"),
         _("Reviewers call ties, and a tie means that they could not tell."),
@@ -247,6 +252,7 @@ LOSS_ALIASES = {
     "ipo_mean": "ipo",
     "exo": "exo_pair",
     "nca": "nca_pair",
+    "sppo": "sppo_hard",
     "sigmoid_norm": "length_normalised",
     "rpo": "dpo_nll",
 }

@@ -108,6 +108,10 @@ NAIVE: dict[str, tuple[dict[str, float], Naive]] = {
             - sum(math.log(1 - s(r)) for r in (0.4 * w.rho - m / 2, 0.4 * x.rho + m / 2)) / 2
         ),
     ),
+    "sppo_hard": (
+        {"beta": 0.4},
+        lambda w, x, m: (w.rho - 1.25 * (1 + m)) ** 2 + (x.rho - 1.25 * (-1 - m)) ** 2,
+    ),
     "rao_kupper": (
         {"beta": 0.4, "nu": 2.0},
         lambda w, x, m: -math.log(math.exp(0.4 * w.rho - m) / (math.exp(0.4 * w.rho - m) + 2 * math.exp(0.4 * x.rho))),

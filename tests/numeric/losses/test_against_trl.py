@@ -122,6 +122,7 @@ SAME = [
     ("ld_dpo", {"beta": 0.3, "ld_alpha": 0.4}, {"loss_types": ["sigmoid"], "beta": 0.3, "ld_alpha": 0.4}),
     ("apo_zero", {"beta": 0.3}, {"loss_types": ["apo_zero"], "beta": 0.3}),
     ("nca_pair", {"beta": 0.3}, {"loss_types": ["nca_pair"], "beta": 0.3}),
+    ("sppo_hard", {"beta": 0.3}, {"loss_types": ["sppo_hard"], "beta": 0.3}),
 ]
 
 

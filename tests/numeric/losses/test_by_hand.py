@@ -29,6 +29,7 @@ from worker.trainer.losses.rdpo import rdpo
 from worker.trainer.losses.robust import robust
 from worker.trainer.losses.sigmoid import sigmoid
 from worker.trainer.losses.simpo import simpo
+from worker.trainer.losses.sppo_hard import sppo_hard
 from worker.trainer.losses.wpo import wpo_weight
 from worker.trainer.moving import MovingReference
 
@@ -219,6 +220,14 @@ def test_nca_pair() -> None:
     two, three = math.log(2), math.log(3)
     expected = [math.log(3 / 2) + three / 2 + math.log(4 / 3) / 2, 1.5 * two + math.log(5 / 3) / 2]
     check(nca_pair(pairs([two, two], [-three, -three], margin=[0, 2 * two]), beta=1.0), expected)
+
+
+def test_sppo_hard() -> None:
+    """β = 0.25: targets 2 and −2. ρ_w = 3, ρ_l = 1: (3 − 2)² + (1 + 2)² = 10.
+
+    δ = 1 moves them to 4 and −4: (3 − 4)² + (1 + 4)² = 26.
+    """
+    check(sppo_hard(pairs([3, 3], [1, 1], margin=[0, 1]), beta=0.25), [10, 26])
 
 
 def test_rao_kupper() -> None:

@@ -33,6 +33,7 @@ from worker.trainer.losses.rdpo import rdpo
 from worker.trainer.losses.robust import robust
 from worker.trainer.losses.sigmoid import sigmoid
 from worker.trainer.losses.simpo import simpo
+from worker.trainer.losses.sppo_hard import sppo_hard
 from worker.trainer.losses.wpo import wpo_weight
 
 LOG_2 = math.log(2)
@@ -48,6 +49,7 @@ AT_REFERENCE = {
     "hinge": 1.0,
     "apo_zero": 1.0,
     "nca_pair": 2 * LOG_2,
+    "sppo_hard": 1 / (2 * 0.1**2),
     # ½·log(½/0.999) + ½·log(½/0.001)
     "exo_pair": -LOG_2 - math.log(0.999 * 0.001) / 2,
     "rao_kupper": math.log(4),
@@ -258,6 +260,14 @@ def test_nca_raises_a_chosen_answer_that_fell_and_stops() -> None:
     # DPO is content with a chosen answer that fell by 300 nats, the rejected one having fallen by 700.
     assert slope_of(lambda batch: sigmoid(batch, beta=0.1), -300.0, -700.0)[0] == pytest.approx(0, abs=1e-12)
     assert slope_of(nca, -300.0, -700.0)[0] == pytest.approx(-0.1, abs=1e-12)
+
+
+def test_sppo_is_ipo_and_a_spring_on_the_sum() -> None:
+    """½(Δ − (1+δ)/β)² + ½(ρ_w + ρ_l)²: IPO's target with τ = β/2 is 1/β, and its margin δ/2 moves that by δ/β."""
+    batch = token_pairs(16)
+    ipo_part = ipo_sum(replace(batch, margin=batch.margin / 2), tau=0.15)
+    total = batch.chosen.log_ratio + batch.rejected.log_ratio
+    equal(sppo_hard(batch, beta=0.3), (ipo_part + total.square()) / 2)
 
 
 def test_wpo_leaves_what_the_policy_would_write_alone() -> None:

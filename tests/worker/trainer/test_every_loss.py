@@ -73,6 +73,7 @@ START: dict[str, float | None] = {
     "kto": 0.5,
     "apo_zero": 1.0,
     "nca_pair": 2 * LOG_2,
+    "sppo_hard": 50.0,
     "rao_kupper": WITH_TIES / 14,
     "davidson": WITH_TIES / 14,
     # Ten choices, a strict ranking of three, and twice one whose best alone is told apart.

@@ -31,6 +31,7 @@ from worker.trainer.losses.rdpo import rdpo
 from worker.trainer.losses.robust import robust
 from worker.trainer.losses.sigmoid import sigmoid
 from worker.trainer.losses.simpo import simpo
+from worker.trainer.losses.sppo_hard import sppo_hard
 
 Loss = Callable[..., Tensor]
 
@@ -52,6 +53,7 @@ LOSSES: dict[str, Loss] = {
     "kto": kto,
     "apo_zero": apo_zero,
     "nca_pair": nca_pair,
+    "sppo_hard": sppo_hard,
     "rao_kupper": rao_kupper,
     "davidson": davidson,
     "plackett_luce": plackett_luce,
