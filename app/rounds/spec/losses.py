@@ -201,6 +201,9 @@ LOSSES: dict[str, LossSpec] = {
     "apo_zero": LossSpec(
         "APO-zero", _("Chosen answers that are better than what the model writes now."), {"beta": _beta()}
     ),
+    "apo_down": LossSpec(
+        "APO-down", _("Chosen answers that are worse than what the model writes now."), {"beta": _beta()}
+    ),
     "nca_pair": LossSpec(
         "NCA",
         _("Chosen answers that fall along with the rejected ones: each is moved by itself."),

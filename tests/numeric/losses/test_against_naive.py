@@ -101,6 +101,7 @@ NAIVE: dict[str, tuple[dict[str, float], Naive]] = {
         lambda w, x, m: -w.mean - 0.3 * math.log(s(math.log(odds(w) / odds(x)) - m)),
     ),
     "apo_zero": ({"beta": 0.4}, lambda w, x, m: 1 - s(0.4 * w.rho - m / 2) + s(0.4 * x.rho + m / 2)),
+    "apo_down": ({"beta": 0.4}, lambda w, x, m: s(0.4 * w.rho) + 1 - s(0.4 * (w.rho - x.rho) - m)),
     "nca_pair": (
         {"beta": 0.4},
         lambda w, x, m: (

@@ -121,6 +121,7 @@ SAME = [
     ("length_normalised", {"beta": 3.0}, {"loss_types": ["sigmoid_norm"], "beta": 3.0}),
     ("ld_dpo", {"beta": 0.3, "ld_alpha": 0.4}, {"loss_types": ["sigmoid"], "beta": 0.3, "ld_alpha": 0.4}),
     ("apo_zero", {"beta": 0.3}, {"loss_types": ["apo_zero"], "beta": 0.3}),
+    ("apo_down", {"beta": 0.3}, {"loss_types": ["apo_down"], "beta": 0.3}),
     ("nca_pair", {"beta": 0.3}, {"loss_types": ["nca_pair"], "beta": 0.3}),
     ("sppo_hard", {"beta": 0.3}, {"loss_types": ["sppo_hard"], "beta": 0.3}),
 ]

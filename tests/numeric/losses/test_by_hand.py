@@ -10,6 +10,7 @@ from tests.factories.models import random_model
 from tests.numeric.losses.making import f64, labels, pairs, rankings, side
 from worker.trainer.forward import Forward
 from worker.trainer.losses import LOSSES, Pairs
+from worker.trainer.losses.apo_down import apo_down
 from worker.trainer.losses.apo_zero import apo_zero
 from worker.trainer.losses.cdpo import cdpo
 from worker.trainer.losses.davidson import davidson
@@ -210,6 +211,12 @@ def test_apo_zero() -> None:
     δ = 1: 1 − σ(0.2 − 0.5) + σ(−0.3 + 0.5) = 0.5744425168 + 0.5498339973 = 1.1242765141.
     """
     check(apo_zero(pairs([2, 2], [-3, -3], margin=[0, 1]), beta=0.1), [0.8757234859, 1.1242765141])
+
+
+def test_apo_down() -> None:
+    """β = 1, ρ_w = log 3, Δ = log 4: σ(log 3) = ¾, σ(log 4) = ⅘: ¾ + 1 − ⅘ = 0.95. δ = log 4: ¾ + 1 − ½ = 1.25."""
+    three, four = math.log(3), math.log(4)
+    check(apo_down(pairs([three, three], [three - four] * 2, margin=[0, four]), beta=1.0), [0.95, 1.25])
 
 
 def test_nca_pair() -> None:

@@ -13,6 +13,7 @@ from app.rounds.spec import LOSS_SETTINGS
 from app.rounds.spec import LOSSES as SPECS
 from tests.numeric.losses.making import f64, labels, pairs, rankings, token_pairs
 from worker.trainer.losses import LOSSES, Pairs
+from worker.trainer.losses.apo_down import apo_down
 from worker.trainer.losses.apo_zero import apo_zero
 from worker.trainer.losses.cdpo import cdpo
 from worker.trainer.losses.davidson import davidson
@@ -48,6 +49,7 @@ AT_REFERENCE = {
     "ipo_sum": 1 / (4 * 0.1**2),
     "hinge": 1.0,
     "apo_zero": 1.0,
+    "apo_down": 1.0,
     "nca_pair": 2 * LOG_2,
     "sppo_hard": 1 / (2 * 0.1**2),
     # ½·log(½/0.999) + ½·log(½/0.001)
@@ -245,6 +247,19 @@ def test_apo_zero_is_kto_of_a_good_and_a_bad_answer_around_zero() -> None:
         for side, desirable in zip(ratios, (True, False), strict=True)
     )
     equal(apo_zero(pairs(*ratios), beta=0.3), good + bad)
+
+
+def test_apo_down_lowers_the_rejected_answer_first_then_both() -> None:
+    """At the reference the chosen answer rests; once the rejected one has fallen, it falls, too; far away neither."""
+
+    def down(batch: Pairs) -> Tensor:
+        return apo_down(batch, beta=0.1)
+
+    assert slope_of(down, 0.0, 0.0) == pytest.approx((0.0, 0.025), abs=1e-12)
+    assert slope_of(down, 0.0, -400.0) == pytest.approx((0.025, 0.0), abs=1e-12)
+    assert slope_of(down, -400.0, -800.0) == pytest.approx((0.0, 0.0), abs=1e-12)
+    # APO-zero of the same pairs raises the chosen answer.
+    assert slope_of(lambda batch: apo_zero(batch, beta=0.1), 0.0, -400.0) == pytest.approx((-0.025, 0.0), abs=1e-12)
 
 
 def test_nca_raises_a_chosen_answer_that_fell_and_stops() -> None:

@@ -72,6 +72,7 @@ START: dict[str, float | None] = {
     "orpo": None,
     "kto": 0.5,
     "apo_zero": 1.0,
+    "apo_down": 1.0,
     "nca_pair": 2 * LOG_2,
     "sppo_hard": 50.0,
     "rao_kupper": WITH_TIES / 14,

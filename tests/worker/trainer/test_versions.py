@@ -16,6 +16,7 @@ from worker.models import load_model
 from worker.trainer.errors import RefusedError
 from worker.trainer.job import run
 from worker.trainer.lifetime import Stop
+from worker.trainer.metrics import displacement_alarm
 
 
 def quiet(_event: dict[str, Any]) -> None:
@@ -229,3 +230,11 @@ def test_displacement_alarm_names_the_mends_once(tmp_path: Path, versions: Path)
     assert alarm["message"] == metrics["displacement_alarm"]
     assert "loss 'dpop'" in alarm["message"]
     assert "NLL" in alarm["message"]
+
+
+def test_displacement_alarm_of_a_loss_that_lowers_answers_on_purpose_says_so() -> None:
+    assert displacement_alarm([], -0.9, 1.0, "apo_down") is None
+    told = displacement_alarm([], -1.1, 1.0, "apo_down")
+    assert told is not None
+    assert "1.10 nats less likely" in told
+    assert "on purpose: raise displacement_alarm_nats" in told

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from worker.trainer.losses.apo_down import apo_down
 from worker.trainer.losses.apo_zero import apo_zero
 from worker.trainer.losses.cdpo import cdpo
 from worker.trainer.losses.davidson import davidson
@@ -52,6 +53,7 @@ LOSSES: dict[str, Loss] = {
     "orpo": orpo,
     "kto": kto,
     "apo_zero": apo_zero,
+    "apo_down": apo_down,
     "nca_pair": nca_pair,
     "sppo_hard": sppo_hard,
     "rao_kupper": rao_kupper,
