@@ -15,7 +15,7 @@ from tests.browser.comparing import acknowledged, on_pair, open_shop
 from tests.browser.conftest import PHONE
 from tests.browser.server import LiveServer
 from tests.browser.test_admin import to
-from tests.factories.rows import make_comparison, make_prompt
+from tests.factories.rows import make_comparison, make_prompt, make_ranking
 
 SignIn = Callable[[User], None]
 AxeCheck = Callable[[Page], None]
@@ -77,6 +77,38 @@ def test_answers_are_read_corrected_and_taken_back_by_touch(server: LiveServer, 
     on_pair(page, 1)
     assert shop.column("shown_choice") == ["left", "right", "undone"]
     assert shop.column("corrected")[0] == "In the dark nothing grows."
+
+
+@pytest.mark.parametrize("context_options", [TOUCH])
+@pytest.mark.parametrize("mode", ["pair", "ranking"])
+def test_below_a_short_answer_comes_what_is_next_on_a_phone(
+    server: LiveServer, page: Page, sign_in: SignIn, mode: str
+) -> None:
+    shop = open_shop(server, pairs=0, reviewing={"mode": mode, "tags": ["Wrong"]})
+    texts = ("Short.", LONG[:1500], LONG[:800])
+    with server.db() as db:
+        prompt = make_prompt(db, shop.project, text="Question 1: how long?")
+        if mode == "pair":
+            make_comparison(db, shop.project, prompt=prompt, texts=(texts[0], texts[1]))
+        else:
+            make_ranking(db, shop.project, prompt=prompt, texts=texts)
+    sign_in(shop.reviewer)
+    page.goto(shop.url)
+    on_pair(page, 1)
+    heights = []
+    for place in range(2 if mode == "pair" else 3):
+        page.locator(f"[data-page='{place}']").tap()
+        expect(page.locator(f"[data-page='{place}']")).to_have_attribute("aria-current", "true")
+        page.wait_for_timeout(300)
+        row, answer = (page.locator(at).bounding_box() for at in (".answers", f"#answer-{place}"))
+        assert row is not None
+        assert answer is not None
+        assert row["height"] - answer["height"] < 30
+        said = page.locator(f"#answer-{place} .rendered").bounding_box()
+        assert said is not None
+        assert answer["height"] > said["height"]
+        heights.append(answer["height"])
+    assert heights[1] > heights[0] + 200
 
 
 def test_guidelines_earlier_turns_and_own_answers_by_keyboard_alone(
