@@ -51,6 +51,8 @@ def test_no_state_of_the_page_locks_anybody_out(
     page.goto(shop.url)
     on_pair(page, 1)
     axe(page)
+    paler = "[...document.querySelectorAll('kbd')].filter(key => getComputedStyle(key).opacity !== '1').length"
+    assert page.evaluate(paler) == 0, "axe passes over single letters: those on the keys are as dark as their words"
     page.keyboard.press("f")
     axe(page)
     page.keyboard.press("Escape")

@@ -44,7 +44,7 @@ def crew(server: LiveServer) -> tuple[User, User]:
                 rows.make_vote(db, pair, reviewer=who, slot=min(2, slot), choice=choice, created_at=at)
         _repeat(db, project, pair, people[0])
         rows.make_control(db, project)
-        rows.make_control(db, project, kind="attention")
+        rows.make_control(db, project, kind="attention").retired_at = utcnow()
         return ann, people[2]
 
 
