@@ -115,6 +115,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.engine_client = engine_client
     app.state.async_engine_client = async_engine_client
     app.state.page_context = [navigation.page_context]
+    app.state.lost_context = [navigation.lost_context]
     app.state.measures = measures
     app.state.figures = figures
     app.state.probe = health.Probe(readiness.checks(engine, factory, engine_client, settings.versions_dir))

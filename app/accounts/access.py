@@ -161,6 +161,14 @@ def require_role(db: Session, principal: Principal, project_id: UUID, role: Role
     return _context(principal, found[0], found[1], role)
 
 
+def role_in(db: Session, principal: Principal, slug: str) -> ProjectContext | None:
+    """The caller in the project of that name; None where there is none of theirs."""
+    found = db.execute(_BY_SLUG, {"user": principal.user_id, "slug": slug}).one_or_none()
+    if found is None or (found[1] is None and not principal.is_site_admin):
+        return None
+    return _context(principal, found[0], found[1], "reviewer")
+
+
 def _context(principal: Principal, project: Project, membership: str | None, wanted: Role) -> ProjectContext:
     """``membership``: the caller's role as a member; None for whoever is none."""
     role: Role

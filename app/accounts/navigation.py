@@ -1,5 +1,6 @@
 """What every page's header shows of the person: their projects, the one they are in, and their role there."""
 
+import re
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from fastapi import Request
 from sqlalchemy.orm import Session
 
-from app.accounts import queries
+from app.accounts import access, identity, queries
 from app.accounts.principal import Principal, ProjectContext
 
 
@@ -23,3 +24,23 @@ def page_context(request: Request, db: Session) -> Mapping[str, Any]:
             role=context.role if context else None,
         )
     }
+
+
+_IN_PROJECT = re.compile(r"/p/([^/]+)(/|$)")
+
+
+def lost_context(request: Request, db: Session) -> Mapping[str, Any]:
+    """The same for an address at which there is nothing, or nothing for them: ``nav`` in plain values.
+
+    Its project is named only to those who may see that: to others it is as if there were none.
+    """
+    principal = identity.from_cookie(request, db)
+    if principal is None:
+        return {}
+    named = _IN_PROJECT.match(request.url.path)
+    context = access.role_in(db, principal, named[1]) if named else None
+    current = context and SimpleNamespace(
+        slug=context.project.slug, name=context.project.name, archived_at=context.project.archived_at
+    )
+    projects = queries.projects_of(db, principal)
+    return {"nav": SimpleNamespace(projects=projects, current=current, role=context.role if context else None)}

@@ -8,6 +8,7 @@ has to sign in is taken there and back.
 import json
 import logging
 import math
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -27,6 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import DomainError, ForbiddenError, InvalidError, NotFoundError
 from app.language import _
 from app.web.csrf import SAFE_METHODS
+from app.web.lost import surroundings
 from app.web.openai_errors import OPENAI_PREFIX, openai_error, status_there
 from app.web.rendering import Renderer
 from app.web.replies import is_htmx, path_of, safe_next, see_other
@@ -89,8 +91,11 @@ def answer(request: Request, error: Exception) -> Response:
     if problem.status == HTTPStatus.UNAUTHORIZED:
         return _to_login(request)
     render = Renderer(request, None)
+    around: Mapping[str, Any] = {}
     if is_htmx(request):
         headers |= {"HX-Retarget": "#notices", "HX-Reswap": "innerHTML", "HX-Reselect": "unset", "HX-Push-Url": "false"}
+    elif problem.status < HTTPStatus.INTERNAL_SERVER_ERROR and problem.status != HTTPStatus.TOO_MANY_REQUESTS:
+        around = surroundings(request)
     return render(
         "errors/error.html",
         block="notice",
@@ -98,6 +103,7 @@ def answer(request: Request, error: Exception) -> Response:
         headers=headers,
         problem=problem,
         request_id=getattr(request.state, "request_id", ""),
+        **around,
     )
 
 
