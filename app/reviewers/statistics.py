@@ -2,15 +2,17 @@
 
 Krippendorff's α comes from ``krippendorff``, the κs and Wilson's intervals from ``statsmodels``, binomial tests from
 ``scipy``. Choices are compared as three categories, a, b and neither ('tie' and 'both bad' both say that no side is
-better). Intervals are at 95 %.
+better). Intervals are at 95 %. Votes on one pair resemble each other: shares are taken over as many votes as they are
+worth (``app.reviewers.clusters``), other figures by resampling pairs.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import binomtest, bootstrap
 
+from app.reviewers.clusters import worth
 from app.reviewers.records import UNKNOWN, A, B, Bools, Ints, Judgements
 from app.reviewers.skill import Skill, estimate
 
@@ -23,7 +25,7 @@ Statistic = Callable[[Ints], float]
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """So many of so many, as a share with its interval (Wilson)."""
+    """So many of so many, as a share with its interval (Wilson, over what those of several pairs are worth)."""
 
     hits: int
     total: int
@@ -49,7 +51,7 @@ class Side:
 
     share: Share
     p: float
-    """Of the exact two-sided binomial test against one half."""
+    """Of the exact two-sided binomial test against one half, over as many preferences as those here are worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +105,50 @@ class CrewFigures:
     reviewers: int
 
 
-def share(hits: int, total: int) -> Share | None:
-    """``hits`` of ``total`` with Wilson's interval; null of nothing."""
+def share(hits: int, total: int, worth: float | None = None) -> Share | None:
+    """``hits`` of ``total`` with Wilson's interval; null of nothing.
+
+    Args:
+        worth: independent observations that would tell as much; ``total`` by default.
+    """
     from statsmodels.stats.proportion import proportion_confint
 
     if total == 0:
         return None
-    low, high = proportion_confint(hits, total, alpha=1 - CONFIDENCE, method="wilson")
+    count = total if worth is None else worth
+    low, high = proportion_confint(hits / total * count, count, alpha=1 - CONFIDENCE, method="wilson")
     return Share(hits, total, hits / total, float(low), float(high))
 
 
-def side(hits: int, total: int) -> Side | None:
-    """A share that should be one half."""
-    found = share(hits, total)
-    return None if found is None else Side(found, float(binomtest(hits, total).pvalue))
+def among(hit: Bools, pair: Ints) -> Share | None:
+    """Share of the votes that ``hit``, (N,), each on its pair, (N,)."""
+    return _over(*_by_pair(hit, pair))
+
+
+def side(hits: int, total: int, worth: float | None = None) -> Side | None:
+    """A share that should be one half; the arguments are those of ``share``."""
+    found = share(hits, total, worth)
+    if found is None:
+        return None
+    count = total if worth is None else round(worth)
+    return Side(found, float(binomtest(round(hits / total * count), count).pvalue))
+
+
+def _side_among(hit: Bools, pair: Ints) -> Side | None:
+    hits, sizes = _by_pair(hit, pair)
+    return side(int(hits.sum()), int(sizes.sum()), worth(hits, sizes)) if len(sizes) else None
+
+
+def _over(hits: Ints, sizes: Ints) -> Share | None:
+    """Share of clusters that hold (C,) hits of (C,) observations; those without observations say nothing."""
+    hits, sizes = hits[sizes > 0], sizes[sizes > 0]
+    return share(int(hits.sum()), int(sizes.sum()), worth(hits, sizes)) if len(sizes) else None
+
+
+def _by_pair(hit: Bools, pair: Ints) -> tuple[Ints, Ints]:
+    """(C,) each: hits and votes of every pair there is."""
+    _, place, sizes = np.unique(pair, return_inverse=True, return_counts=True)
+    return np.bincount(place[hit], minlength=len(sizes)), sizes
 
 
 def categories(choice: Ints) -> Ints:
@@ -135,7 +167,7 @@ def crew(judgements: Judgements, rng: np.random.Generator) -> CrewFigures:
     pairs_of_votes, alike = _pairs_alike(table)
     everybody = np.ones(len(judgements), dtype=bool)
     return CrewFigures(
-        agreement=share(int(alike.sum()), int(pairs_of_votes.sum())),
+        agreement=_over(alike, pairs_of_votes),
         alpha=_alpha(table[votes >= 2], rng),
         fleiss=_fleiss(table, rng),
         left=_left(judgements, everybody),
@@ -143,7 +175,7 @@ def crew(judgements: Judgements, rng: np.random.Generator) -> CrewFigures:
         gold=_known(judgements, everybody, attention=False),
         adjudicated=_adjudicated(judgements, everybody),
         with_self=_with_self(judgements, everybody),
-        ties=share(int((~judgements.decided).sum()), len(judgements)),
+        ties=among(~judgements.decided, judgements.pair),
         seconds=_seconds(judgements, everybody, rng),
         judged=len(judgements),
         reviewers=len(np.unique(judgements.reviewer)),
@@ -159,13 +191,14 @@ def each(judgements: Judgements, rng: np.random.Generator, skill: Skill | None =
     for number in range(len(judgements.reviewers)):
         mine = judgements.reviewer == number
         own, others = _with_others(judgements, mine & judgements.work, table)
+        alike = others[np.arange(len(own)), own]
         shared = np.unique(judgements.pair[mine & judgements.work])
         shared = shared[table[shared].sum(axis=1) >= 2]
         found.append(
             ReviewerFigures(
                 judged=int(mine.sum()),
-                with_others=share(int((own == others).sum()), len(own)),
-                kappa=_cohen(own, others),
+                with_others=_over(alike, others.sum(axis=1)),
+                kappa=_cohen(own, others, rng),
                 alpha=_alpha(table[shared], rng),
                 gold=_known(judgements, mine, attention=False),
                 attention=_known(judgements, mine, attention=True),
@@ -173,7 +206,7 @@ def each(judgements: Judgements, rng: np.random.Generator, skill: Skill | None =
                 with_self=_with_self(judgements, mine),
                 left=_left(judgements, mine),
                 longer=_longer(judgements, mine),
-                ties=share(int((mine & ~judgements.decided).sum()), int(mine.sum())),
+                ties=among(~judgements.decided[mine], judgements.pair[mine]),
                 seconds=_seconds(judgements, mine, rng),
                 skill=float(skill.accuracy[number]),
                 weight=float(weights[number]),
@@ -196,13 +229,12 @@ def _pairs_alike(table: Ints) -> tuple[Ints, Ints]:
 
 
 def _with_others(judgements: Judgements, mine: Bools, table: Ints) -> tuple[Ints, Ints]:
-    """Categories of own votes beside those of every other vote on the same pair: (N,), (N,)."""
+    """Own votes, (N,) categories, beside all others on the same pairs: (N, 3), how many in each category."""
     pair, own = judgements.pair[mine], categories(judgements.choice[mine])
     others = table[pair].copy()
     others[np.arange(len(own)), own] -= 1
-    mine_repeated = np.repeat(own, others.sum(axis=1))
-    theirs = np.repeat(np.tile(np.arange(CATEGORIES), len(own)), others.reshape(-1))
-    return mine_repeated, theirs
+    shared = others.sum(axis=1) > 0
+    return own[shared], others[shared]
 
 
 def _alpha(table: Ints, rng: np.random.Generator) -> Estimate | None:
@@ -241,21 +273,28 @@ def _fleiss(table: Ints, rng: np.random.Generator) -> Estimate | None:
     return _resampled(of, rows, rng)
 
 
-def _cohen(own: Ints, others: Ints) -> Estimate | None:
-    """Cohen's κ between a reviewer and the others taken as one."""
+def _cohen(own: Ints, others: Ints, rng: np.random.Generator) -> Estimate | None:
+    """Cohen's κ between a reviewer and the others taken as one; its interval by resampling pairs.
+
+    Args:
+        own: (N,) the reviewer's category on each pair.
+        others: (N, 3) how many of the others said each category.
+    """
     from statsmodels.stats.inter_rater import cohens_kappa
 
-    if len(own) < 2 or len(np.unique(np.concatenate([own, others]))) < 2:
+    tables = np.zeros((len(own), CATEGORIES, CATEGORIES), dtype=np.int64)
+    tables[np.arange(len(own)), own] = others
+
+    def of(chosen: Ints) -> float:
+        table = chosen.sum(axis=0)
+        if ((table.sum(axis=0) + table.sum(axis=1)) > 0).sum() < 2:
+            return float("nan")  # everybody said the same: κ says nothing
+        return float(cohens_kappa(table, return_results=False))
+
+    if tables.sum() < 2 or not np.isfinite(of(tables)):
         return None
-    table = np.zeros((CATEGORIES, CATEGORIES))
-    np.add.at(table, (own, others), 1)
-    with np.errstate(invalid="ignore"):  # of few votes the variance may come out below zero: then there is no interval
-        result = cohens_kappa(table)
-    if not np.isfinite(result.kappa):
-        return None
-    bounded = np.isfinite(result.kappa_low) and np.isfinite(result.kappa_upp)
-    low, high = (float(result.kappa_low), min(1.0, float(result.kappa_upp))) if bounded else (None, None)
-    return Estimate(float(result.kappa), low, high, len(own))
+    found = _resampled(of, tables, rng)
+    return replace(found, total=int(tables.sum()))
 
 
 def _resampled(of: Statistic, rows: Ints, rng: np.random.Generator) -> Estimate:
@@ -272,7 +311,7 @@ def _resampled(of: Statistic, rows: Ints, rng: np.random.Generator) -> Estimate:
 def _known(judgements: Judgements, mine: Bools, *, attention: bool) -> Share | None:
     """Known answers that were found; a tie is none."""
     use = mine & (judgements.gold != UNKNOWN) & (judgements.attention == attention)
-    return share(int((judgements.choice[use] == judgements.gold[use]).sum()), int(use.sum()))
+    return among(judgements.choice[use] == judgements.gold[use], judgements.pair[use])
 
 
 def _adjudicated(judgements: Judgements, mine: Bools) -> Share | None:
@@ -280,25 +319,25 @@ def _adjudicated(judgements: Judgements, mine: Bools) -> Share | None:
         return None
     use = mine & judgements.work & (judgements.settled != UNKNOWN)
     same = categories(judgements.choice[use]) == categories(judgements.settled[use])
-    return share(int(same.sum()), int(use.sum()))
+    return among(same, judgements.pair[use])
 
 
 def _with_self(judgements: Judgements, mine: Bools) -> Share | None:
     rows = np.flatnonzero(mine & (judgements.repeat_of != UNKNOWN))
     earlier = judgements.repeat_of[rows]
     same = categories(judgements.choice[rows]) == categories(judgements.choice[earlier])
-    return share(int(same.sum()), len(rows))
+    return among(same, judgements.pair[rows])
 
 
 def _left(judgements: Judgements, mine: Bools) -> Side | None:
     use = mine & judgements.decided
-    return side(int((judgements.choice[use] == judgements.left[use]).sum()), int(use.sum()))
+    return _side_among(judgements.choice[use] == judgements.left[use], judgements.pair[use])
 
 
 def _longer(judgements: Judgements, mine: Bools) -> Side | None:
     use = mine & judgements.decided & (judgements.length_a != judgements.length_b)
     longer = np.where(judgements.length_a[use] > judgements.length_b[use], A, B)
-    return side(int((judgements.choice[use] == longer).sum()), int(use.sum()))
+    return _side_among(judgements.choice[use] == longer, judgements.pair[use])
 
 
 def _seconds(judgements: Judgements, mine: Bools, rng: np.random.Generator) -> Estimate | None:
