@@ -24,7 +24,7 @@ class WinRateOut(BaseModel):
     version: int
     opponent: int
     pairs: int
-    effective: float = Field(description="Evenly drawn pairs that would tell as much.")
+    effective: float = Field(description="Evenly drawn pairs, each of another prompt, that would tell as much.")
     value: float = Field(description="Win rate, ties half, weighed back to pairs drawn evenly.")
     low: float
     high: float = Field(description="Ends of Wilson's 95 % interval over the effective pairs.")

@@ -2,6 +2,7 @@
 
 A strategy may choose pairs that are hard, or unlike others; each keeps the weight that undoes the choice (see
 ``app.comparisons.weights``). A pair counts once, as the mean of its votes: 1 for a win, ½ for a tie or both bad.
+Pairs of one prompt resemble each other, which the interval takes into account (``app.reviewers.clusters``).
 """
 
 from collections import defaultdict
@@ -9,16 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.comparisons import weights
 from app.db.tables import Project
+from app.reviewers.clusters import worth
 from app.versions.figures import wilson
 
 # Counted votes on work; 'a' and 'b' of a ranking are its items 0 and 1, whose positions mean nothing.
 _VOTES = text("""
-    SELECT c.id AS comparison_id, c.importance, v.choice, v.ranking, m.number AS of_a, n.number AS of_b
+    SELECT c.id AS comparison_id, c.prompt_id, c.importance, v.choice, v.ranking, m.number AS of_a, n.number AS of_b
     FROM comparisons c
     JOIN completions x ON x.id = c.completion_a_id
     JOIN completions y ON y.id = c.completion_b_id
@@ -40,7 +43,7 @@ class WinRate:
     opponent: int
     pairs: int
     effective: float
-    """Evenly drawn pairs that would tell as much."""
+    """Evenly drawn pairs, each of another prompt, that would tell as much."""
     value: float
     """Weighed back."""
     low: float
@@ -54,25 +57,30 @@ def win_rates(db: Session, project: Project) -> list[WinRate]:
     """Every version against every other one that people compared it with, both ways round, newest first."""
     said: dict[tuple[int, int], dict[UUID, list[float]]] = defaultdict(lambda: defaultdict(list))
     importance: dict[UUID, float] = {}
+    prompt_of: dict[UUID, UUID] = {}
     for row in db.execute(_VOTES, {"project": project.id}):
         newer = max(row.of_a, row.of_b)
         won = _share_of_a(row.choice, row.ranking)
         said[newer, min(row.of_a, row.of_b)][row.comparison_id].append(won if row.of_a == newer else 1.0 - won)
         importance[row.comparison_id] = row.importance
+        prompt_of[row.comparison_id] = row.prompt_id
     found = []
     for (newer, older), votes in said.items():
         outcomes = [sum(of_pair) / len(of_pair) for of_pair in votes.values()]
-        drawn = [importance[id_] for id_ in votes]
-        found.append(_rate(newer, older, outcomes, drawn))
-        found.append(_rate(older, newer, [1.0 - outcome for outcome in outcomes], drawn))
+        drawn, prompts = [importance[id_] for id_ in votes], [prompt_of[id_] for id_ in votes]
+        found.append(_rate(newer, older, outcomes, drawn, prompts))
+        found.append(_rate(older, newer, [1.0 - outcome for outcome in outcomes], drawn, prompts))
     return sorted(found, key=lambda rate: (-rate.version, -rate.opponent))
 
 
-def _rate(version: int, opponent: int, outcomes: list[float], importances: list[float]) -> WinRate:
+def _rate(version: int, opponent: int, outcomes: list[float], importances: list[float], prompts: list[UUID]) -> WinRate:
     mean = weights.mean(outcomes, importances)
-    interval = wilson(mean.value, max(1, round(mean.effective)))
+    _, place = np.unique([prompt.int for prompt in prompts], return_inverse=True)
+    won = np.bincount(place, weights=np.multiply(outcomes, importances))
+    effective = worth(won, np.bincount(place, weights=importances), mean.effective)
+    interval = wilson(mean.value, effective)
     plain = sum(outcomes) / len(outcomes)
-    return WinRate(version, opponent, len(outcomes), mean.effective, mean.value, interval.low, interval.high, plain)
+    return WinRate(version, opponent, len(outcomes), effective, mean.value, interval.low, interval.high, plain)
 
 
 def _share_of_a(choice: str, ranking: Any) -> float:

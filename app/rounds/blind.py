@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+import numpy as np
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
@@ -15,6 +16,7 @@ from app.comparisons.service import withdraw_comparing
 from app.db.tables import Project, Version
 from app.language import _
 from app.projects.refilling import gate_of
+from app.reviewers.clusters import worth
 from app.rounds.gate import Blind
 from app.versions.figures import wilson
 
@@ -154,23 +156,13 @@ def result(db: Session, project: Project, version: Version) -> Blind:
 def interval(outcomes: Sequence[float], prompts: Sequence[UUID]) -> tuple[float, float, float] | None:
     """Win rate with the ends of its 95 % interval; None without outcomes.
 
-    Wilson's interval over n / deff observations: deff, at least 1, is by how much the variance clustered by prompt
-    exceeds that of independent outcomes. Where all went one way nothing can be estimated, and a prompt counts once.
+    Wilson's interval over as many comparisons as they are worth, prompts being the clusters.
     """
     if not outcomes:
         return None
-    count, clusters = len(outcomes), len(set(prompts))
-    rate = sum(outcomes) / count
-    plain = rate * (1.0 - rate) / count
-    if plain == 0.0 or clusters in (1, count):
-        worth = float(clusters)
-    else:
-        sums: dict[UUID, float] = defaultdict(float)
-        for outcome, prompt in zip(outcomes, prompts, strict=True):
-            sums[prompt] += outcome - rate
-        clustered = sum(value**2 for value in sums.values()) / count**2 * clusters / (clusters - 1)
-        worth = count / max(1.0, clustered / plain)
-    share = wilson(rate, max(1, round(worth)))
+    _, place = np.unique([prompt.int for prompt in prompts], return_inverse=True)
+    rate = sum(outcomes) / len(outcomes)
+    share = wilson(rate, worth(np.bincount(place, weights=outcomes), np.bincount(place)))
     return rate, share.low, share.high
 
 

@@ -78,12 +78,12 @@ def figures(version: Version) -> VersionFigures:
     )
 
 
-def wilson(share: float, pairs: int) -> Share:
-    """The 95% Wilson interval of ``share`` over ``pairs``; a tie counts half."""
+def wilson(share: float, pairs: float) -> Share:
+    """The 95% Wilson interval of ``share`` over ``pairs``, or over as many as they are worth; a tie counts half."""
     spread = _Z95**2 / pairs
     middle = (share + spread / 2) / (1 + spread)
     half = _Z95 / (1 + spread) * math.sqrt(share * (1 - share) / pairs + spread / (4 * pairs))
-    return Share(share, max(0.0, middle - half), min(1.0, middle + half), pairs)
+    return Share(share, max(0.0, middle - half), min(1.0, middle + half), round(pairs))
 
 
 def _gate(seen: Mapping[str, Any]) -> Gate | None:
