@@ -10,6 +10,7 @@ _SETTING_NAMES = {
     "nu": _("ν (nu)"),
     "gamma": _("γ (gamma)"),
     "dpop_lambda": _("λ (lambda)"),
+    "discopop_tau": _("τ (turn)"),
     "orpo_lambda": _("λ (weight of the preference)"),
     "label_smoothing": _("ε (label smoothing)"),
     "ld_alpha": _("α (weight of the longer part)"),

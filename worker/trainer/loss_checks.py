@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from app.rounds.spec import TrainingSettings
 from worker.trainer.audit import Finding
 from worker.trainer.examples import Example, Examples
+from worker.trainer.losses.discopop import RIGHT_WAY_TAU
 from worker.trainer.order import steps
 from worker.trainer.packing import Unit
 
@@ -20,6 +21,9 @@ def loss_findings(examples: Examples, settings: TrainingSettings, mismatched: Ma
     if settings.loss in ("rao_kupper", "davidson") and not any(p.tie for e in examples.train for p in e.pairs):
         note = f"without ties loss {settings.loss!r} has nothing on DPO; use 'sigmoid', or let reviewers call ties"
         found.append(Finding("ties to learn from", "0", "warn", note))
+    if settings.loss == "discopop" and settings.loss_settings["discopop_tau"] < RIGHT_WAY_TAU:
+        note = f"level pairs are pulled against their vote; set discopop_tau to {RIGHT_WAY_TAU:g} or more, or know why"
+        found.append(Finding("τ of DiscoPOP", f"{settings.loss_settings['discopop_tau']:g}", "warn", note))
     if settings.loss == "plackett_luce" and not examples.used["ranking"]:
         note = "rankings of two answers alone: loss 'sigmoid' is the same, and reads margins"
         found.append(Finding("rankings to learn from", "0", "warn", note))

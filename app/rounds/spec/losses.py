@@ -137,6 +137,16 @@ LOSSES: dict[str, LossSpec] = {
         _("Pairs that the model cannot all satisfy: it gives some up rather than going half-way with each."),
         {"beta": _beta(), "label_smoothing": _flips(0.001, above=True)},
     ),
+    "discopop": LossSpec(
+        "DiscoPOP",
+        _("To compare with the paper: found by a search, logistic behind and exponential ahead."),
+        {
+            "beta": _beta(0.05),
+            "discopop_tau": LossSetting(
+                0.05, 0.0, 1.0, "τ", _("how sharply it turns; below 0.11 level pairs go the wrong way"), above=True
+            ),
+        },
+    ),
     "length_normalised": LossSpec(
         _("Length-normalised DPO"), _("Answers that grow longer round by round."), {"beta": _beta(5.0)}
     ),
@@ -255,6 +265,7 @@ LOSS_ALIASES = {
     "ipo_mean": "ipo",
     "exo": "exo_pair",
     "nca": "nca_pair",
+    "lrml": "discopop",
     "sppo": "sppo_hard",
     "sigmoid_norm": "length_normalised",
     "rpo": "dpo_nll",

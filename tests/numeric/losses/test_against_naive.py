@@ -45,6 +45,11 @@ def kl(p: float, q: float) -> float:
     return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
 
 
+def blend(share: float, one: float, other: float) -> float:
+    """``one`` at a share of 0, ``other`` at 1."""
+    return one + share * (other - one)
+
+
 def odds(answer: Answer) -> float:
     p = math.exp(answer.mean)
     return p / (1 - p)
@@ -81,6 +86,14 @@ NAIVE: dict[str, tuple[dict[str, float], Naive]] = {
     "exo_pair": (
         {"beta": 0.4, "label_smoothing": 0.2},
         lambda w, x, m: kl(s(0.4 * (w.rho - x.rho) - m), 0.8),
+    ),
+    "discopop": (
+        {"beta": 0.4, "discopop_tau": 0.3},
+        lambda w, x, m: blend(
+            s((0.4 * (w.rho - x.rho) - m) / 0.3),
+            -math.log(s(0.4 * (w.rho - x.rho) - m)),
+            math.exp(m - 0.4 * (w.rho - x.rho)),
+        ),
     ),
     "length_normalised": ({"beta": 2.0}, lambda w, x, m: -math.log(s(2 * w.rho / w.size - 2 * x.rho / x.size - m))),
     "ld_dpo": (

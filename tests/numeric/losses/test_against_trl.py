@@ -118,6 +118,11 @@ SAME = [
         {"beta": 0.3, "label_smoothing": 0.2},
         {"loss_types": ["exo_pair"], "beta": 0.3, "label_smoothing": 0.2},
     ),
+    (
+        "discopop",
+        {"beta": 0.3, "discopop_tau": 0.2},
+        {"loss_types": ["discopop"], "beta": 0.3, "args": SimpleNamespace(discopop_tau=0.2)},
+    ),
     ("length_normalised", {"beta": 3.0}, {"loss_types": ["sigmoid_norm"], "beta": 3.0}),
     ("ld_dpo", {"beta": 0.3, "ld_alpha": 0.4}, {"loss_types": ["sigmoid"], "beta": 0.3, "ld_alpha": 0.4}),
     ("apo_zero", {"beta": 0.3}, {"loss_types": ["apo_zero"], "beta": 0.3}),

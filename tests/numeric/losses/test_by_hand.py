@@ -14,6 +14,7 @@ from worker.trainer.losses.apo_down import apo_down
 from worker.trainer.losses.apo_zero import apo_zero
 from worker.trainer.losses.cdpo import cdpo
 from worker.trainer.losses.davidson import davidson
+from worker.trainer.losses.discopop import discopop
 from worker.trainer.losses.dpo_nll import dpo_nll
 from worker.trainer.losses.dpop import dpop
 from worker.trainer.losses.exo_pair import exo_pair
@@ -130,6 +131,17 @@ def test_exo_pair() -> None:
     three = math.log(3)
     batch = pairs([three, 0, three, 1], [0, three, 0, 1], margin=[0, 0, 2 * three, 0])
     check(exo_pair(batch, beta=1.0, label_smoothing=0.25), [0, three / 2, three / 2, math.log(4 / 3) / 2])
+
+
+def test_discopop() -> None:
+    """β = 1, τ = ½. x = log 2: σ(2 log 2) = ⅘, −log σ(log 2) = log(3/2), e^−x = ½: ⅕·log(3/2) + ⅘·½.
+
+    x = −log 2: σ(−2 log 2) = ⅕, −log σ(−log 2) = log 3, e^−x = 2: ⅘·log 3 + ⅕·2; δ = 2 log 2 makes it of the first.
+    """
+    two = math.log(2)
+    behind = 0.8 * math.log(3) + 0.4
+    batch = pairs([two, 0, two], [0, two, 0], margin=[0, 0, 2 * two])
+    check(discopop(batch, beta=1.0, discopop_tau=0.5), [0.2 * math.log(1.5) + 0.4, behind, behind])
 
 
 def test_length_normalised() -> None:

@@ -17,6 +17,7 @@ from worker.trainer.losses.apo_down import apo_down
 from worker.trainer.losses.apo_zero import apo_zero
 from worker.trainer.losses.cdpo import cdpo
 from worker.trainer.losses.davidson import davidson
+from worker.trainer.losses.discopop import RIGHT_WAY_TAU, discopop
 from worker.trainer.losses.dpo_nll import dpo_nll
 from worker.trainer.losses.dpop import dpop
 from worker.trainer.losses.exo_pair import exo_pair
@@ -49,6 +50,7 @@ AT_REFERENCE = {
     "ipo_sum": 1 / (4 * 0.1**2),
     "hinge": 1.0,
     "apo_zero": 1.0,
+    "discopop": (LOG_2 + 1) / 2,
     "apo_down": 1.0,
     "nca_pair": 2 * LOG_2,
     "sppo_hard": 1 / (2 * 0.1**2),
@@ -195,6 +197,29 @@ def test_exo_of_few_flips_counts_pairs_on_the_wrong_side() -> None:
     wrong = (-(0.1 * batch.delta - batch.margin)).sigmoid()
     scale = -math.log(1e-300)
     equal(exo_pair(batch, beta=0.1, label_smoothing=1e-300) / scale, wrong, LOG_2 / scale)
+
+
+def test_discopop_is_dpo_behind_and_exponential_ahead() -> None:
+    """τ → 0: a step from one to the other at x = 0."""
+    batch = token_pairs(16)
+    x = 0.1 * batch.delta - batch.margin
+    assert {bool(value > 0) for value in x} == {True, False}
+    equal(discopop(batch, beta=0.1, discopop_tau=1e-6), torch.where(x < 0, sigmoid(batch, beta=0.1), (-x).exp()))
+
+
+def test_discopop_pulls_level_pairs_against_the_vote_below_a_tau() -> None:
+    """In x its slope at 0 is (1 − log 2)/(4τ) − ¾; at τ = 0.05 it turns at −0.118569 and 0.072006."""
+
+    def slope(x: float, tau: float) -> float:
+        return slope_of(lambda batch: discopop(batch, beta=0.5, discopop_tau=tau), x / 0.5)[0] / 0.5
+
+    for tau in (0.05, 0.3, 1.0):
+        assert slope(0.0, tau) == pytest.approx((1 - LOG_2) / (4 * tau) - 0.75, abs=1e-12)
+    found = [slope(x, 0.05) > 0 for x in (-0.11858, -0.11856, 0.0720, 0.07202)]
+    assert found == [False, True, True, False]
+    everywhere = [x / 200 for x in range(-400, 401)]
+    assert all(slope(x, RIGHT_WAY_TAU) < 0 for x in everywhere)
+    assert any(slope(x, RIGHT_WAY_TAU - 0.005) > 0 for x in everywhere)
 
 
 def test_robust_is_unbiased() -> None:

@@ -64,6 +64,7 @@ START: dict[str, float | None] = {
     "cdpo": LOG_2,
     "robust": LOG_2,
     "exo_pair": -LOG_2 - math.log(0.999 * 0.001) / 2,
+    "discopop": (LOG_2 + 1) / 2,
     "length_normalised": LOG_2,
     "ld_dpo": LOG_2,
     "rdpo": None,
@@ -258,6 +259,18 @@ def test_a_loss_without_its_signal_says_so(tmp_path: Path) -> None:
     assert any(f["name"] == "ties to learn from" and f["level"] == "warn" for f in ties["audit"])
     _, rankings = train(tmp_path / "rankings", make_groups(4, 0), loss="plackett_luce", epochs=1)
     assert any(f["name"] == "rankings to learn from" and f["level"] == "warn" for f in rankings["audit"])
+
+
+def test_discopop_that_pulls_against_the_vote_says_so(tmp_path: Path) -> None:
+    said = {}
+    for tau in (0.1, 0.11):
+        _, figures = train(
+            tmp_path / str(tau), make_groups(4, 0), loss="discopop", loss_settings={"discopop_tau": tau}, epochs=1
+        )
+        said[tau] = [f["note"] for f in figures["audit"] if f["name"] == "τ of DiscoPOP" and f["level"] == "warn"]
+    assert len(said[0.1]) == 1
+    assert "set discopop_tau to 0.11 or more" in said[0.1][0]
+    assert said[0.11] == []
 
 
 def test_a_setting_that_the_job_is_too_small_for_says_so(tmp_path: Path) -> None:

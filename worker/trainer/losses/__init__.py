@@ -13,6 +13,7 @@ from worker.trainer.losses.apo_down import apo_down
 from worker.trainer.losses.apo_zero import apo_zero
 from worker.trainer.losses.cdpo import cdpo
 from worker.trainer.losses.davidson import davidson
+from worker.trainer.losses.discopop import discopop
 from worker.trainer.losses.dpo_nll import dpo_nll
 from worker.trainer.losses.dpop import dpop
 from worker.trainer.losses.exo_pair import exo_pair
@@ -45,6 +46,7 @@ LOSSES: dict[str, Loss] = {
     "cdpo": cdpo,
     "robust": robust,
     "exo_pair": exo_pair,
+    "discopop": discopop,
     "length_normalised": length_normalised,
     "ld_dpo": ld_dpo,
     "rdpo": rdpo,
