@@ -122,7 +122,7 @@ def share(hits: int, total: int, worth: float | None = None) -> Share | None:
 
 def among(hit: Bools, pair: Ints) -> Share | None:
     """Share of the votes that ``hit``, (N,), each on its pair, (N,)."""
-    return _over(*_by_pair(hit, pair))
+    return _over(*by_pair(hit, pair))
 
 
 def side(hits: int, total: int, worth: float | None = None) -> Side | None:
@@ -135,7 +135,7 @@ def side(hits: int, total: int, worth: float | None = None) -> Side | None:
 
 
 def _side_among(hit: Bools, pair: Ints) -> Side | None:
-    hits, sizes = _by_pair(hit, pair)
+    hits, sizes = by_pair(hit, pair)
     return side(int(hits.sum()), int(sizes.sum()), worth(hits, sizes)) if len(sizes) else None
 
 
@@ -145,7 +145,7 @@ def _over(hits: Ints, sizes: Ints) -> Share | None:
     return share(int(hits.sum()), int(sizes.sum()), worth(hits, sizes)) if len(sizes) else None
 
 
-def _by_pair(hit: Bools, pair: Ints) -> tuple[Ints, Ints]:
+def by_pair(hit: Bools, pair: Ints) -> tuple[Ints, Ints]:
     """(C,) each: hits and votes of every pair there is."""
     _, place, sizes = np.unique(pair, return_inverse=True, return_counts=True)
     return np.bincount(place[hit], minlength=len(sizes)), sizes
