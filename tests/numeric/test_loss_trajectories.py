@@ -123,6 +123,27 @@ def sigmoid(policy: Any, reference: Any, groups: Groups) -> Tensor:
     return torch.stack(losses).mean()
 
 
+class Bco:
+    """What it remembers is the mean of every step since the reference moved, ``every`` steps ago at most."""
+
+    def __init__(self, every: int | None = None) -> None:
+        self.every, self.means, self.steps = every, [], 0
+
+    def __call__(self, policy: Any, reference: Any, groups: Groups) -> Tensor:
+        s = sum(self.means) / len(self.means) if self.means else 0.0
+        losses, middles = [], []
+        for group in groups:
+            for preference in group["preferences"]:
+                w, x = (rho(policy, reference, group, i).sum() for i in won_and_lost(preference))
+                losses.append(torch.log1p(torch.exp(-0.3 * (w - s))) + torch.log1p(torch.exp(0.3 * (x - s))))
+                middles.append(float((w + x).detach()) / 2)
+        self.means.append(sum(middles) / len(middles))
+        self.steps += 1
+        if self.every is not None and self.steps % self.every == 0:
+            self.means = []
+        return torch.stack(losses).mean()
+
+
 def blackboard(
     groups: Groups, loss: Naive, reference_seed: int, sync: tuple[int, float] | None = None
 ) -> dict[str, Tensor]:
@@ -173,6 +194,13 @@ CASES: dict[str, tuple[str, Naive, dict[str, Any], tuple[int, float] | None]] = 
     "plackett_luce": ("rankings", plackett_luce, {}, None),
     "kto": ("labels", kto, {"loss_settings": {"desirable_weight": 1.2, "undesirable_weight": 0.9}}, None),
     "wpo": ("pairs", wpo, {"loss": "sigmoid", "pair_weighting": "wpo"}, None),
+    "bco_pair": ("pairs", Bco(), {"loss_settings": {"beta": 0.3}}, None),
+    "bco_pair against a reference that moves": (
+        "pairs",
+        Bco(every=2),
+        {"loss": "bco_pair", "loss_settings": {"beta": 0.3}, "reference_sync_steps": 2, "reference_sync_alpha": 0.6},
+        (2, 0.6),
+    ),
     "tr_dpo": ("pairs", sigmoid, {"reference_sync_steps": 2, "reference_sync_alpha": 0.6}, (2, 0.6)),
 }
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from app.versions.manifest import ManifestError, publish, verify, write_manifest
 from worker.trainer.distributed import ALONE, Crew, place, whole
+from worker.trainer.shift import Shift
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +48,16 @@ class State:
     """Mean log-ratios of chosen completions in the last steps, for the displacement alarm."""
     recent_kl: list[float] = field(default_factory=list)
     """KL estimates of the last steps, for the KL budget where nothing is held out."""
+    shift: Shift = field(default_factory=Shift)
+    """Of a loss that has one."""
     alarm: str | None = None
     best_step: int | None = None
     """The step whose weights ``best-…`` holds, or the last one."""
+
+    def __post_init__(self) -> None:
+        """Out of JSON the shift is a mapping."""
+        if isinstance(self.shift, dict):
+            self.shift = Shift(**self.shift)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +99,7 @@ class Checkpoints:
         Dropped are all but the newest ``KEPT`` of this trajectory, and those of others, which nothing goes on from.
         """
         final = self.directory / f"step-{state.step:08d}"
-        data = {"schema": SCHEMA} | {name: getattr(state, name) for name in State.__slots__}
+        data = {"schema": SCHEMA} | asdict(state)
         files = {_TENSORS: _pack(parameters, optimizer, random)}
         if reference:
             files[_REFERENCE] = {name: tensor.detach().contiguous() for name, tensor in reference.items()}

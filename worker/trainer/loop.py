@@ -19,7 +19,7 @@ from worker.trainer.losses.kto import baseline as kto_baseline
 from worker.trainer.memory import heap
 from worker.trainer.metrics import DISPLACEMENT_WINDOW_STEPS, Event, Tally, displacement_alarm
 from worker.trainer.moving import MovingReference
-from worker.trainer.objective import Baselines, Objective, Scored
+from worker.trainer.objective import PAIR_LOG_RATIO, Baselines, Objective, Scored
 from worker.trainer.optimizer import make_optimizer
 from worker.trainer.order import learning_rate, steps
 from worker.trainer.packing import Batch, ForwardPath, Plan, Unit, build, plan
@@ -190,12 +190,16 @@ class Loop:
         state.seconds += seconds
         if "chosen_log_ratio" in figures:  # a step of ties or of bad answers has none
             state.recent_chosen = [*state.recent_chosen, figures["chosen_log_ratio"]][-DISPLACEMENT_WINDOW_STEPS:]
+        if PAIR_LOG_RATIO in figures:
+            fixed = (figures["chosen_log_ratio"] + figures["rejected_log_ratio"]) / 2
+            state.shift.learn(figures[PAIR_LOG_RATIO], fixed)
         if "kl" in figures:
             state.recent_kl = [*state.recent_kl, figures["kl"]][-KL_WINDOW_STEPS:]
         self.last = figures | {"tokens_per_second": tokens / seconds}
         self._emit({"kind": "train", "step": state.step, "steps": len(self._steps)} | self.last)
         self._watch(None)
         if self._moving is not None and self._moving.after_step(state.step, self.policy.model):
+            state.shift.reference_moved()
             self._emit({"kind": "reference", "step": state.step})
         self._judge()
 
@@ -276,7 +280,12 @@ class Loop:
 
     @torch.no_grad()
     def _baseline(self, split: Split, chosen: Sequence[int]) -> Baselines | None:
-        """z0 over the mismatched completions of the ``chosen`` examples, for a loss that reads it."""
+        """What a loss that reads it holds the ``chosen`` examples against.
+
+        z0 over their mismatched completions, or the shift of the steps so far.
+        """
+        if self._objective.needs_shift:
+            return Baselines(torch.tensor(self.state.shift.moved), torch.tensor(self.state.shift.fixed))
         if not self._objective.needs_baseline:
             return None
         units = [split.mismatched[index] for index in chosen if index in split.mismatched]

@@ -15,6 +15,10 @@ from worker.trainer.packing import Batch, Plan
 from worker.trainer.pairing import Table, pairs_of, read_by
 from worker.trainer.split import Split
 
+PAIR_LOG_RATIO = "pair_log_ratio"
+"""The figure that a shift is the mean of: ρ of the chosen and the rejected answer, halved, against the loss's own
+reference."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scored:
@@ -31,7 +35,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Baselines:
-    """z0 of an optimiser step, for a loss on single answers. Each (), nats."""
+    """What a step's answers are held against. Each (), nats: z0 of a loss on single answers, or the shift of BCO."""
 
     moved: Tensor
     """Against the reference of the loss."""
@@ -48,6 +52,8 @@ class Objective:
         """Whether the forward pass has to tell log Σ_v p(v)², too."""
         self.needs_baseline = self.spec.shape == "labels"
         """Whether a step needs the log-ratios of mismatched completions first."""
+        self.needs_shift = self.spec.shift
+        """Whether a step needs the mean log-ratio of the steps before."""
         self._loss = partial(LOSSES[settings.loss], **settings.loss_settings)
 
     def __call__(
@@ -69,7 +75,7 @@ class Objective:
             table: the completions under the policy and under the job's reference, which figures are against.
             moved_reference: (C, L), nats: under the reference as it has moved, which the loss is against; None: the
                 job's reference.
-            baseline: z0 of the step, for a loss on single answers.
+            baseline: z0 of the step, for a loss on single answers; the shift, for one that has it.
         """
         held_to = table if moved_reference is None else replace(table, reference=moved_reference)
         moved, fixed = (None, None) if baseline is None else (baseline.moved, baseline.fixed)
@@ -86,6 +92,9 @@ class Objective:
             columns = {"comparable_loss": columns["loss"]} | columns
             losses = losses * trust
             columns |= {"loss": (losses, weight), "wpo_weight": (trust, weight)}
+        if isinstance(read, Pairs) and read.shift is not None:
+            both = (read.chosen.log_ratio + read.rejected.log_ratio) / 2
+            columns |= {"shift": (read.shift.expand_as(weight), weight), PAIR_LOG_RATIO: (both, weight)}
         if isinstance(own, Labels):
             columns |= label_columns(own, weight)
         if split.paired:

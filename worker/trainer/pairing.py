@@ -55,7 +55,9 @@ def table_of(batch: Batch, policy: Tensor, reference: Tensor, collisions: Tensor
     return Table(policy, reference, batch.lengths.to(torch.float32), collisions)
 
 
-def pairs_of(examples: Sequence[Example], made: Plan, batch: Batch, table: Table) -> tuple[Pairs, Tensor]:
+def pairs_of(
+    examples: Sequence[Example], made: Plan, batch: Batch, table: Table, shift: Tensor | None = None
+) -> tuple[Pairs, Tensor]:
     """The preferences of a batch, and their weights, (n,). ``made`` indexes ``examples``."""
     found = [(first, pair) for first, example in _placed(examples, made, batch) for pair in example.pairs]
     margin = torch.tensor([pair.margin for _, pair in found], dtype=torch.float32)
@@ -65,6 +67,7 @@ def pairs_of(examples: Sequence[Example], made: Plan, batch: Batch, table: Table
         table.side(torch.tensor([first + pair.rejected for first, pair in found], dtype=torch.long)),
         margin,
         torch.tensor(ties, dtype=torch.bool) if any(ties) else None,
+        shift,
     )
     return pairs, torch.tensor([pair.weight for _, pair in found], dtype=torch.float32)
 
@@ -113,7 +116,11 @@ def read_by(
         if baseline is None:
             raise ValueError("a loss on single answers needs the baseline of the step")
         return labels_of(examples, made, batch, table, baseline)
-    return (rankings_of if loss.shape == "rankings" else pairs_of)(examples, made, batch, table)
+    if loss.shape == "rankings":
+        return rankings_of(examples, made, batch, table)
+    if loss.shift and baseline is None:
+        raise ValueError("a loss with a shift needs the mean log-ratio of the steps before")
+    return pairs_of(examples, made, batch, table, baseline)
 
 
 def _placed(examples: Sequence[Example], made: Plan, batch: Batch) -> Iterator[tuple[int, Example]]:

@@ -86,6 +86,8 @@ class LossSpec:
     """Of ``SIGNALS``; the others are counted by name and left out."""
     reference: bool = True
     """Whether it compares with a reference model. Figures do in any case."""
+    shift: bool = False
+    """Whether it holds answers against the mean of those of earlier steps."""
 
 
 def _beta(default: float = 0.1) -> LossSetting:
@@ -219,6 +221,12 @@ LOSSES: dict[str, LossSpec] = {
         _("Chosen answers that fall along with the rejected ones: each is moved by itself."),
         {"beta": _beta(0.01)},
     ),
+    "bco_pair": LossSpec(
+        "BCO",
+        _("Chosen and rejected answers told apart one by one, against what is usual by now."),
+        {"beta": _beta(0.01)},
+        shift=True,
+    ),
     "sppo_hard": LossSpec(
         "SPPO",
         _("Round after round on fresh answers, a bounded step each: one answer up, the other down."),
@@ -265,6 +273,7 @@ LOSS_ALIASES = {
     "ipo_mean": "ipo",
     "exo": "exo_pair",
     "nca": "nca_pair",
+    "bco": "bco_pair",
     "lrml": "discopop",
     "sppo": "sppo_hard",
     "sigmoid_norm": "length_normalised",

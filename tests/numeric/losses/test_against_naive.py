@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 
 import pytest
@@ -122,6 +122,10 @@ NAIVE: dict[str, tuple[dict[str, float], Naive]] = {
             - sum(math.log(1 - s(r)) for r in (0.4 * w.rho - m / 2, 0.4 * x.rho + m / 2)) / 2
         ),
     ),
+    "bco_pair": (
+        {"beta": 0.4},
+        lambda w, x, m: -math.log(s(0.4 * w.rho - m / 2)) - math.log(1 - s(0.4 * x.rho + m / 2)),
+    ),
     "sppo_hard": (
         {"beta": 0.4},
         lambda w, x, m: (w.rho - 1.25 * (1 + m)) ** 2 + (x.rho - 1.25 * (-1 - m)) ** 2,
@@ -165,6 +169,17 @@ def test_pairwise(loss: str, margins: bool) -> None:
     batch = token_pairs(24, seed=1, margins=margins)
     expected = [naive(won, lost, margin) for won, lost, margin in both(batch)]
     torch.testing.assert_close(LOSSES[loss](batch, **settings), f64(expected), rtol=0, atol=1e-9)
+
+
+def test_bco_with_a_shift() -> None:
+    """Against a shift of 1.5 nats answers are held as against a reference that has 1.5 nats more."""
+    batch = token_pairs(24, seed=1)
+    expected = [
+        -math.log(s(0.4 * (w.rho - 1.5) - m / 2)) - math.log(1 - s(0.4 * (x.rho - 1.5) + m / 2))
+        for w, x, m in both(batch)
+    ]
+    shifted = replace(batch, shift=torch.tensor(1.5, dtype=torch.float64))
+    torch.testing.assert_close(LOSSES["bco_pair"](shifted, beta=0.4), f64(expected), rtol=0, atol=1e-9)
 
 
 def test_ties() -> None:

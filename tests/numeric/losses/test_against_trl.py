@@ -6,6 +6,7 @@ for the model that answers with our log-probs.
 
 import copy
 from collections import defaultdict
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -128,6 +129,7 @@ SAME = [
     ("apo_zero", {"beta": 0.3}, {"loss_types": ["apo_zero"], "beta": 0.3}),
     ("apo_down", {"beta": 0.3}, {"loss_types": ["apo_down"], "beta": 0.3}),
     ("nca_pair", {"beta": 0.3}, {"loss_types": ["nca_pair"], "beta": 0.3}),
+    ("bco_pair", {"beta": 0.3}, {"loss_types": ["bco_pair"], "beta": 0.3}),
     ("sppo_hard", {"beta": 0.3}, {"loss_types": ["sppo_hard"], "beta": 0.3}),
 ]
 
@@ -138,6 +140,21 @@ def test_dpo_trainer(loss: str, ours: dict[str, float], theirs: dict[str, Any]) 
     value = float(LOSSES[loss](batch, **ours).mean())
     assert value == pytest.approx(trl_dpo(batch, **theirs), abs=1e-5)
     assert value != pytest.approx(float(LOSSES["sigmoid"](batch, beta=0.31).mean()), abs=1e-4)
+
+
+def test_bco_with_a_shift() -> None:
+    """TRL has none in this version; a shift of s is a reference that gives every answer s nats more."""
+    batch = in_fp32(token_pairs(12, seed=5, margins=False))
+    ours = float(LOSSES["bco_pair"](replace(batch, shift=torch.tensor(1.5)), beta=0.3).mean())
+
+    def shifted(side: Side) -> Side:
+        tokens = side.reference_token_logp.clone()
+        tokens[:, 0] += 1.5
+        return replace(side, reference_token_logp=tokens)
+
+    theirs = replace(batch, chosen=shifted(batch.chosen), rejected=shifted(batch.rejected))
+    assert ours == pytest.approx(trl_dpo(theirs, loss_types=["bco_pair"], beta=0.3), abs=1e-5)
+    assert ours != pytest.approx(trl_dpo(batch, loss_types=["bco_pair"], beta=0.3), abs=1e-3)
 
 
 def test_dpo_with_nll() -> None:

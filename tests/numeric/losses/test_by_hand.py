@@ -1,6 +1,7 @@
 """Every loss against values worked out by hand; each docstring has the derivation."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from worker.trainer.forward import Forward
 from worker.trainer.losses import LOSSES, Pairs
 from worker.trainer.losses.apo_down import apo_down
 from worker.trainer.losses.apo_zero import apo_zero
+from worker.trainer.losses.bco_pair import bco_pair
 from worker.trainer.losses.cdpo import cdpo
 from worker.trainer.losses.davidson import davidson
 from worker.trainer.losses.discopop import discopop
@@ -239,6 +241,18 @@ def test_nca_pair() -> None:
     two, three = math.log(2), math.log(3)
     expected = [math.log(3 / 2) + three / 2 + math.log(4 / 3) / 2, 1.5 * two + math.log(5 / 3) / 2]
     check(nca_pair(pairs([two, two], [-three, -three], margin=[0, 2 * two]), beta=1.0), expected)
+
+
+def test_bco_pair() -> None:
+    """β = ½, s = 2, ρ_w = 2 + 2 log 3, ρ_l = 2 − 2 log 2: σ(log 3) = ¾ and σ(log 2) = ⅔: log(4/3) + log(3/2) = log 2.
+
+    δ = 2 log 3: chosen σ(0) = ½, rejected σ(log 2 − log 3) = 2/(2+3): log 2 + log(5/2) = log 5.
+    Without a shift, ρ_w = 2 log 3 and ρ_l = −2 log 2: log 2 again.
+    """
+    two, three = 2 * math.log(2), 2 * math.log(3)
+    batch = pairs([2 + three] * 2, [2 - two] * 2, margin=[0, three])
+    check(bco_pair(replace(batch, shift=f64([2])[0]), beta=0.5), [math.log(2), math.log(5)])
+    check(bco_pair(pairs([three], [-two]), beta=0.5), [math.log(2)])
 
 
 def test_sppo_hard() -> None:

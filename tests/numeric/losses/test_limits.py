@@ -15,6 +15,7 @@ from tests.numeric.losses.making import f64, labels, pairs, rankings, token_pair
 from worker.trainer.losses import LOSSES, Pairs
 from worker.trainer.losses.apo_down import apo_down
 from worker.trainer.losses.apo_zero import apo_zero
+from worker.trainer.losses.bco_pair import bco_pair
 from worker.trainer.losses.cdpo import cdpo
 from worker.trainer.losses.davidson import davidson
 from worker.trainer.losses.discopop import RIGHT_WAY_TAU, discopop
@@ -53,6 +54,7 @@ AT_REFERENCE = {
     "discopop": (LOG_2 + 1) / 2,
     "apo_down": 1.0,
     "nca_pair": 2 * LOG_2,
+    "bco_pair": 2 * LOG_2,
     "sppo_hard": 1 / (2 * 0.1**2),
     # ½·log(½/0.999) + ½·log(½/0.001)
     "exo_pair": -LOG_2 - math.log(0.999 * 0.001) / 2,
@@ -308,6 +310,28 @@ def test_sppo_is_ipo_and_a_spring_on_the_sum() -> None:
     ipo_part = ipo_sum(replace(batch, margin=batch.margin / 2), tau=0.15)
     total = batch.chosen.log_ratio + batch.rejected.log_ratio
     equal(sppo_hard(batch, beta=0.3), (ipo_part + total.square()) / 2)
+
+
+def test_bco_is_never_below_dpo_and_closest_in_the_middle_of_the_pair() -> None:
+    """With s = (ρ_w + ρ_l)/2 it is twice DPO at β/2, margin halved: −2 log σ((βΔ − δ)/2); any other s costs more."""
+    batch = token_pairs(16)
+    middles = (batch.chosen.log_ratio + batch.rejected.log_ratio) / 2
+    middle = bco_pair(replace(batch, shift=middles), beta=0.3)
+    equal(middle, 2 * sigmoid(replace(batch, margin=batch.margin / 2), beta=0.15))
+    for shift in (-40.0, -1.0, 0.5, 40.0):
+        away = bco_pair(replace(batch, shift=middles + shift), beta=0.3)
+        assert (away > middle).all()
+        assert (away >= sigmoid(batch, beta=0.3)).all()
+    assert (middle >= sigmoid(batch, beta=0.3)).all()
+
+
+def test_nca_is_half_of_bco_and_half_of_what_holds_the_chosen_answer() -> None:
+    """NCA without shift: ½ BCO + ½(−log σ(a) − log σ(−a)), whose minimum is at a = 0."""
+    batch = token_pairs(16)
+    itself = replace(batch, rejected=batch.chosen, margin=torch.zeros_like(batch.margin))
+    moved = replace(batch.chosen, policy_logp_sum=batch.chosen.policy_logp_sum - batch.margin / 2 / 0.3)
+    held = bco_pair(replace(itself, chosen=moved, rejected=moved), beta=0.3)
+    equal(nca_pair(batch, beta=0.3), (bco_pair(batch, beta=0.3) + held) / 2)
 
 
 def test_wpo_leaves_what_the_policy_would_write_alone() -> None:

@@ -75,6 +75,7 @@ START: dict[str, float | None] = {
     "apo_zero": 1.0,
     "apo_down": 1.0,
     "nca_pair": 2 * LOG_2,
+    "bco_pair": 2 * LOG_2,
     "sppo_hard": 50.0,
     "rao_kupper": WITH_TIES / 14,
     "davidson": WITH_TIES / 14,
@@ -192,9 +193,40 @@ def test_a_reference_that_moves_starts_the_loss_anew(tmp_path: Path) -> None:
     assert [event["step"] for event in events if event["kind"] == "reference"] == [2, 4]
 
 
-def test_a_moved_reference_survives_kills(tmp_path: Path) -> None:
+def test_the_shift_of_bco_is_the_mean_of_the_steps_before(tmp_path: Path) -> None:
+    """0 in the first step; evaluations read it and leave it alone; a reference that moves starts it anew."""
+    events, figures = train(tmp_path / "plain", make_groups(4, 1), loss="bco_pair", epochs=6, eval_every_steps=2)
+    steps = [event for event in events if event["kind"] == "train"]
+    means = [step["pair_log_ratio"] for step in steps]
+    assert abs(means[-1]) > 1e-3
+    assert means == pytest.approx([(s["chosen_log_ratio"] + s["rejected_log_ratio"]) / 2 for s in steps], abs=1e-5)
+    expected = [0.0, *(sum(means[:k]) / k for k in range(1, 6))]
+    assert [step["shift"] for step in steps] == pytest.approx(expected, abs=1e-6)
+    assert figures["eval"]["end"]["shift"] == pytest.approx(sum(means) / 6, abs=1e-6)
+    events, _ = train(
+        tmp_path / "moving",
+        make_groups(4, 0),
+        loss="bco_pair",
+        epochs=6,
+        reference_sync_steps=3,
+        reference_sync_alpha=1.0,
+    )
+    steps = [event for event in events if event["kind"] == "train"]
+    assert [step["shift"] == 0 for step in steps] == [True, False, False, True, False, False]
+    # Against a reference that moved all the way the next step starts at 0, while figures stay against the job's.
+    assert steps[3]["pair_log_ratio"] == pytest.approx(0, abs=1e-4)
+    assert steps[3]["loss"] == pytest.approx(2 * LOG_2, abs=1e-5)
+    assert abs(steps[3]["chosen_log_ratio"]) > 1e-3
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [{"reference_sync_steps": 3}, {"loss": "bco_pair"}, {"loss": "bco_pair", "reference_sync_steps": 3}],
+    ids=["reference", "shift", "both"],
+)
+def test_what_a_loss_remembers_survives_kills(tmp_path: Path, kept: dict[str, Any]) -> None:
     """Killed after steps 4 and 5, both between two moves, and gone on with: bit for bit the weights of one run."""
-    settings = {"reference_sync_steps": 3, "checkpoint_every_steps": 1, "epochs": 7, "pairs_per_step": 1000}
+    settings = kept | {"checkpoint_every_steps": 1, "epochs": 7, "pairs_per_step": 1000}
     whole = write_job(tmp_path / "whole", groups=make_groups(4, 0), **settings)
     parts = write_job(tmp_path / "parts", groups=make_groups(4, 0), **settings)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from worker.trainer.losses.apo_down import apo_down
 from worker.trainer.losses.apo_zero import apo_zero
+from worker.trainer.losses.bco_pair import bco_pair
 from worker.trainer.losses.cdpo import cdpo
 from worker.trainer.losses.davidson import davidson
 from worker.trainer.losses.discopop import discopop
@@ -57,6 +58,7 @@ LOSSES: dict[str, Loss] = {
     "apo_zero": apo_zero,
     "apo_down": apo_down,
     "nca_pair": nca_pair,
+    "bco_pair": bco_pair,
     "sppo_hard": sppo_hard,
     "rao_kupper": rao_kupper,
     "davidson": davidson,

@@ -43,6 +43,8 @@ class Pairs:
     """(batch,), nats in the scale of the loss's argument: δ, by how much more than 0 the chosen one has to win."""
     tie: Tensor | None = None
     """(batch,), bool: neither is better, and the sides may stand either way round; None: there are no ties."""
+    shift: Tensor | None = None
+    """(), nats: s, the mean ρ of the answers of earlier steps, chosen and rejected alike; no gradient; None: 0."""
 
     @property
     def delta(self) -> Tensor:
