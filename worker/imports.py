@@ -21,17 +21,20 @@ from worker.models import (
     ModelError,
     libraries,
     load_tokenizer,
+    read_json,
 )
 
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tekken.json")
 
 
-def import_base(source: str | Path, staged: Path, *, converses: bool = True) -> VersionInfo:
+def import_base(
+    source: str | Path, staged: Path, *, revision: str | None = None, converses: bool = True
+) -> VersionInfo:
     """Make the full version directory ``staged`` (manifest included) of a local model directory or a hub id.
 
     Only configuration, tokenizer, chat template and safetensors are taken. A model that does not say in its
     generation config which tokens end an answer gets that from its config or tokenizer, written down. A model that
-    never ``converses`` needs no chat template.
+    never ``converses`` needs no chat template. ``revision`` is a branch, tag or commit of the hub's.
 
     Raises:
         ModelError: nothing there, or no safetensors, tokenizer, chat template, or no architecture we know.
@@ -42,24 +45,40 @@ def import_base(source: str | Path, staged: Path, *, converses: bool = True) -> 
         return _import_directory(local, staged, source_of(local), converses=converses)
     if isinstance(source, Path):
         raise ModelError(f"{source}: no such directory")
-    with files_of(source, staged.parent) as (folder, commit):
-        made_of = source_of(source) | {"revision": commit}
+    with files_of(source, staged.parent, revision) as (folder, commit):
+        made_of = source_of(source, revision) | {"revision": commit}
         return _import_directory(folder, staged, made_of, converses=converses)
 
 
-def source_of(source: str | Path) -> dict[str, Any]:
+def source_of(source: str | Path, revision: str | None = None) -> dict[str, Any]:
     """What a model is imported from, so that another one, or the same one changed, can be told from it.
 
-    A hub id is its name, to which an import adds the revision; a directory is its absolute path, with size in bytes
-    and time of change in ns of every file that an import may take.
+    A hub id is its name, with the revision that was asked for, to which an import adds the commit; a directory is its
+    absolute path, with size in bytes and time of change in ns of every file that an import may take.
     """
     directory = Path(source)
     if not directory.is_dir():
-        return {"hub": str(source)}
-    taken = {"config.json", GENERATION_CONFIG, WEIGHTS_INDEX, *TOKENIZER_FILES}
+        return {"hub": str(source)} | ({} if revision is None else {"asked": revision})
+    taken = {"config.json", ADAPTER_CONFIG, GENERATION_CONFIG, WEIGHTS_INDEX, *TOKENIZER_FILES}
     files = sorted(file for file in directory.iterdir() if file.name in taken or file.suffix == ".safetensors")
     facts = {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()}
     return {"path": str(directory.resolve()), "files": facts}
+
+
+def checked_model(directory: Path) -> int:
+    """The context length, in tokens, of a model directory that could be imported.
+
+    Raises:
+        ModelError: it has not what an import takes.
+    """
+    config = _architecture(directory)
+    _weight_files(directory)
+    return _context_length(directory, config)
+
+
+def has_tokenizer(directory: Path) -> bool:
+    """Whether a tokenizer's vocabulary lies in ``directory``."""
+    return any((directory / name).is_file() for name in _VOCABULARIES)
 
 
 def _import_directory(source: Path, staged: Path, made_of: dict[str, Any], *, converses: bool) -> VersionInfo:
@@ -67,14 +86,14 @@ def _import_directory(source: Path, staged: Path, made_of: dict[str, Any], *, co
         verify(source)
     config = _architecture(source)
     names = ["config.json", *_weight_files(source)]
-    if not any((source / name).is_file() for name in _VOCABULARIES):
+    if not has_tokenizer(source):
         raise ModelError(f"{source}: no tokenizer; one of {', '.join(_VOCABULARIES)} belongs beside the weights")
     names += [name for name in TOKENIZER_FILES if (source / name).is_file()]
     staged.mkdir(parents=True, exist_ok=True)
     for name in names:
         shutil.copyfile(source / name, staged / name)
     tokenizer = load_tokenizer(staged, converses=converses)
-    _write_generation_config(source, staged, config, tokenizer.eos_token_id)
+    write_generation_config(source, staged, config, tokenizer.eos_token_id)
     context = _context_length(source, config)
     info = VersionInfo(kind="full", context_length=context, source=made_of, libraries=libraries())
     info.write(staged)
@@ -87,10 +106,10 @@ def _architecture(source: Path) -> dict[str, Any]:
     file = source / "config.json"
     if (source / ADAPTER_CONFIG).is_file() and not file.is_file():
         raise ModelError(
-            f"{source}: is an adapter, and no version of Hone's; merge it into its base (PEFT's merge_and_unload, then "
-            "save_pretrained), or import the model it stands on"
+            f"{source}: is an adapter, and no version of Hone's; merge it into its base with `hone merge`, or import "
+            "the model it stands on"
         )
-    config = _read_json(file)
+    config = read_json(file)
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     model_type = config.get("model_type")
@@ -105,7 +124,7 @@ def _architecture(source: Path) -> dict[str, Any]:
 def _weight_files(source: Path) -> list[str]:
     """Names of the safetensors that make the model, with the index where it is sharded."""
     if (source / WEIGHTS_INDEX).is_file():
-        shards = sorted(set(_read_json(source / WEIGHTS_INDEX).get("weight_map", {}).values()))
+        shards = sorted(set(read_json(source / WEIGHTS_INDEX).get("weight_map", {}).values()))
         missing = [name for name in shards if Path(name).name != name or not (source / name).is_file()]
         if missing or not shards:
             raise ModelError(f"{source}: {WEIGHTS_INDEX} names {missing or 'no files'}, which are not there")
@@ -141,25 +160,13 @@ def _context_length(source: Path, config: dict[str, Any]) -> int:
     raise ModelError(f"{source}: config.json does not say its context length; add max_position_embeddings")
 
 
-def _write_generation_config(source: Path, staged: Path, config: dict[str, Any], tokenizer_eos: int | None) -> None:
+def write_generation_config(source: Path, staged: Path, config: dict[str, Any], tokenizer_eos: int | None) -> None:
     """Write generation_config.json such that it names the tokens that end an answer."""
     file = source / GENERATION_CONFIG
-    generation = _read_json(file) if file.is_file() else {}
+    generation = read_json(file) if file.is_file() else {}
     if generation.get("eos_token_id") in (None, []):
         eos = config.get("eos_token_id") if config.get("eos_token_id") is not None else tokenizer_eos
         if eos is None:
             raise ModelError(f"{source}: names no token that ends an answer; set eos_token_id in {GENERATION_CONFIG}")
         generation["eos_token_id"] = eos
     (staged / GENERATION_CONFIG).write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(f"{file.parent}: no {file.name}; is it a model directory?") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file}: cannot be read: {error}") from error
-    if not isinstance(data, dict):
-        raise ModelError(f"{file}: holds {type(data).__name__}, not an object")
-    return data

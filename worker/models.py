@@ -3,12 +3,13 @@
 Weights are safetensors only and no code of a model's own is ever run. Heavy libraries are imported when used.
 """
 
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from app.versions.manifest import ManifestError, VersionInfo, verify
 
@@ -112,17 +113,47 @@ def load_weights(
     """
     if info.kind == "full":
         return _load_full(directory, dtype, device, attention, quantization)
+    base = _load_full(info.base_directory(directory), dtype, device, attention, quantization)
+    return put_adapter(directory, base, device, trainable=trainable_adapter)
+
+
+def load_full(directory: Path, dtype: "torch.dtype", device: "torch.device | str") -> "PreTrainedModel":
+    """The model of a directory with all of its weights, version or not; in evaluation mode. Raises ModelError."""
+    return _load_full(directory, dtype, device, None)
+
+
+def put_adapter(
+    directory: Path, base: "PreTrainedModel", device: "torch.device | str", *, trainable: bool = False
+) -> "PreTrainedModel":
+    """The adapter in ``directory``, a version or PEFT's, on ``base``; in evaluation mode.
+
+    Raises:
+        ModelError: it is not in safetensors, or was made for another model.
+    """
     from peft import PeftModel
+    from safetensors import safe_open
 
     if not (directory / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{directory}: no {ADAPTER_WEIGHTS}; adapters are loaded from safetensors only")
-    base = _load_full(info.base_directory(directory), dtype, device, attention, quantization)
-    with old_names_of_peft():
-        model = PeftModel.from_pretrained(
-            base, str(directory), is_trainable=trainable_adapter, torch_device=str(device), local_files_only=True
-        )
+    misfit = f"{directory}: the adapter does not fit the model it stands on"
+    with old_names_of_peft(), warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Found missing adapter keys", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")  # worker.adapters minds it
+        try:
+            model: Any = PeftModel.from_pretrained(
+                base, str(directory), is_trainable=trainable, torch_device=str(device), local_files_only=True
+            )
+        except (RuntimeError, ValueError, KeyError, UserWarning) as error:
+            if isinstance(error, RuntimeError) and "size mismatch" not in str(error):
+                raise
+            raise ModelError(f"{misfit}: {' '.join(str(error).split())}") from error
+    with safe_open(directory / ADAPTER_WEIGHTS, framework="pt") as tensors:
+        stored = sum(".lora_" in name for name in tensors.keys())  # noqa: SIM118 - not a dict
+    taken = sum(".lora_" in name for name, _ in model.named_parameters())
+    if taken < stored:  # PEFT leaves out what it finds no module for
+        raise ModelError(f"{misfit}: that has modules for {taken} of its {stored} matrices")
     model.train(False)
-    return model
+    return cast("PreTrainedModel", model)
 
 
 @contextmanager
@@ -166,3 +197,16 @@ def _load_full(
             f"({absent[0]}); they would be random"
         )
     return model if quantization is not None else model.to(device)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a model's JSON file. Raises ModelError."""
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{file.parent}: no {file.name}; is it a model directory?") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file}: cannot be read: {error}") from error
+    if not isinstance(data, dict):
+        raise ModelError(f"{file}: holds {type(data).__name__}, not an object")
+    return data

@@ -23,6 +23,11 @@ def train(context: typer.Context) -> None:
     sys.exit(run("hone train", "worker.trainer.cli", context.args))
 
 
+def merge(context: typer.Context) -> None:
+    """Make a whole model out of an adapter and its base: `hone merge --help`."""
+    sys.exit(run("hone merge", "worker.trainer.merge", context.args))
+
+
 def node(context: typer.Context) -> None:
     """Take part in training as a further machine: `hone node --help`."""
     sys.exit(run("hone node", "worker.trainer.node", context.args))

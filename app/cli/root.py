@@ -50,6 +50,7 @@ app.command("backup", rich_help_panel="Data")(storage.backup)
 app.command("restore", rich_help_panel="Data")(storage.restore)
 app.command("prune", rich_help_panel="Data")(storage.prune)
 app.command("train", rich_help_panel="Models", context_settings=programs.PASS_THROUGH)(programs.train)
+app.command("merge", rich_help_panel="Models", context_settings=programs.PASS_THROUGH)(programs.merge)
 app.command("node", rich_help_panel="Models", context_settings=programs.PASS_THROUGH)(programs.node)
 app.command("simulate", rich_help_panel="Models", context_settings=programs.PASS_THROUGH)(programs.simulate)
 
