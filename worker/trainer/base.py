@@ -3,23 +3,58 @@
 import json
 import logging
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from app.rounds.spec import METRICS_FILE, Spec, SpecError
 from app.versions.manifest import MANIFEST_FILE, ManifestError, VersionInfo, publish, verify
+from worker.adapters import Adapter, import_adapter, is_adapter, refuse_quantized
 from worker.hub import commit_of
 from worker.imports import import_base, source_of
+from worker.models import ModelError
 from worker.trainer.errors import RefusedError
 
-BASE = ".base"
-REFERENCE = ".reference"
-"""Behind the output's name: where base and reference lie."""
+BASE, START, REFERENCE = ".base", ".start", ".reference"
+"""Behind the output's name: where the base, the adapter to start from, and the reference lie."""
 
 log = logging.getLogger(__name__)
 
 
-def base_of(model: str, directory: Path, job: Path) -> Path:
+def start_of(model: str, output: Path, job: Path) -> Path:
+    """The version that ``model``, a version, a model directory, a hub id or a PEFT adapter, is or was imported as.
+
+    Raises:
+        ModelError: ``model`` cannot be imported.
+        RefusedError: the base beside ``output`` was made of something else, and something may stand on it.
+    """
+    directory, base = Path(model), _beside(output, BASE)
+    if (directory / MANIFEST_FILE).is_file():
+        return directory
+    if not is_adapter(directory):
+        return base_of(model, base, job)
+    return _adapter_of(directory, _beside(output, START), lambda name, revision: base_of(name, base, job, revision))
+
+
+def reference_of(model: str, output: Path) -> Path:
+    """As ``start_of``, for a reference.
+
+    Nothing stands on it once its log-probs are computed: one that was made of another model is made again.
+
+    Raises:
+        ModelError: ``model`` cannot be imported.
+    """
+    directory, place = Path(model), _beside(output, REFERENCE)
+    if (directory / MANIFEST_FILE).is_file():
+        return directory
+    if not is_adapter(directory):
+        return _imported(model, place)
+    base = _beside(place, BASE)
+    return _adapter_of(directory, place, lambda name, revision: _imported(name, base, revision))
+
+
+def base_of(model: str, directory: Path, job: Path, revision: str | None = None) -> Path:
     """``directory``, holding the version that ``model``, a directory or hub id, was imported as.
 
     One that lies there and was made of another model, or of this one before it changed, is made again if ``job`` has
@@ -29,44 +64,67 @@ def base_of(model: str, directory: Path, job: Path) -> Path:
         ModelError: ``model`` cannot be imported.
         RefusedError: what lies there was made of something else, and something may stand on it.
     """
-    wanted = source_of(model)
     if directory.exists():
-        found = VersionInfo.read(directory).source
+        found, wanted = VersionInfo.read(directory).source, source_of(model, revision)
         if not is_made_of(found, wanted) and not _unused(directory, job):
             raise RefusedError(
                 f"{directory} was made of {_named(found)}, and --model {model} is {_difference(found, wanted)}; what "
                 "was trained on it needs it, so name another --output, or the model it was made of; or remove it and "
                 f"{job}, if nothing that stands on it is wanted any more"
             )
-    return _imported(model, wanted, directory)
+    return _imported(model, directory, revision)
 
 
-def reference_of(model: str, directory: Path) -> Path:
-    """``directory``, holding the version that the reference ``model``, a directory or hub id, was imported as.
-
-    Nothing stands on it once its log-probs are computed: one that was made of another model is made again.
-
-    Raises:
-        ModelError: ``model`` cannot be imported.
-    """
-    return _imported(model, source_of(model), directory)
-
-
-def _imported(model: str, wanted: dict[str, Any], directory: Path) -> Path:
-    """``model`` as the version in ``directory``; one that is there stays where it was made of just that."""
+def _adapter_of(source: Path, directory: Path, import_base_of: Callable[[str, str | None], Path]) -> Path:
+    """``directory``, holding the version that PEFT's adapter in ``source`` was imported as, on its base."""
+    adapter = Adapter.read(source)
+    name, revision = adapter.base
+    base = Path(name)
+    if is_adapter(base):
+        raise ModelError(
+            f"{source}: stands on another adapter, {base}; merge that with `hone merge`, and name the model"
+        )
+    if not (base / MANIFEST_FILE).is_file():
+        try:
+            base = import_base_of(name, revision)
+        except ModelError as error:
+            raise ModelError(f"{source}: the model it stands on: {error}") from error
+    refuse_quantized(base, source)
+    wanted = source_of(source) | {"base": verify(base)}
     if directory.exists() and is_made_of(VersionInfo.read(directory).source, wanted):
         return directory
+    with _replacing(directory) as staged:
+        import_adapter(adapter, base, staged)
+    return directory
+
+
+def _imported(model: str, directory: Path, revision: str | None = None) -> Path:
+    """``model`` as the version in ``directory``; one that is there stays where it was made of just that."""
+    wanted = source_of(model, revision)
+    if directory.exists() and is_made_of(VersionInfo.read(directory).source, wanted):
+        return directory
+    with _replacing(directory) as staged:
+        twin = _twin(wanted, directory)
+        if twin is None:
+            import_base(Path(model) if Path(model).is_dir() else model, staged, revision=revision, converses=False)
+        else:
+            _link(twin, staged)
+    return directory
+
+
+@contextmanager
+def _replacing(directory: Path) -> Iterator[Path]:
+    """A folder to fill, which then takes the place of ``directory``."""
     staged = directory.with_name(f".{directory.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
-    twin = _twin(wanted, directory)
-    if twin is None:
-        import_base(Path(model) if Path(model).is_dir() else model, staged, converses=False)
-    else:
-        _link(twin, staged)
+    yield staged
     if directory.exists():
         shutil.rmtree(directory)
     publish(staged, directory)
-    return directory
+
+
+def _beside(place: Path, ending: str) -> Path:
+    return place.with_name(f"{place.name}{ending}")
 
 
 def is_made_of(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
@@ -84,7 +142,7 @@ def _twin(wanted: dict[str, Any], directory: Path) -> Path | None:
     others = [place for place in found if place != directory]
     if not others:
         return None
-    exact = wanted | {"revision": commit_of(wanted["hub"])} if "hub" in wanted else wanted
+    exact = wanted | {"revision": commit_of(wanted["hub"], wanted.get("asked"))} if "hub" in wanted else wanted
     for place in others:
         try:
             if VersionInfo.read(place).source == exact:
@@ -111,7 +169,8 @@ def _unused(base: Path, job: Path) -> bool:
         start = Spec.read(job).start
     except SpecError:
         return False
-    if start.path != str(base.resolve()) or (job / "checkpoints").exists() or any(job.glob("attempt-*")):
+    places = {str(base.resolve()), f"{base.resolve()}".removesuffix(BASE) + START}
+    if start.path not in places or (job / "checkpoints").exists() or any(job.glob("attempt-*")):
         return False
     metrics = job / METRICS_FILE
     lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines() if metrics.is_file() else []

@@ -7,7 +7,8 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
-from app.rounds.spec import ExitCode, SpecError, TrainingSettings
+from app.rounds.spec import ADAPTER_METHODS, ExitCode, SpecError, TrainingSettings
+from worker.adapters import shape_of
 from worker.trainer.dataset import DEFAULT_EVAL_FRACTION
 from worker.trainer.errors import RefusedError, TrainerError, explain
 from worker.trainer.lifetime import Stop
@@ -43,7 +44,7 @@ class _Command(TyperCommand):
 @with_settings
 def train(
     model: Annotated[
-        str | None, typer.Option(help="Version directory, model directory, or hub id to start from.")
+        str | None, typer.Option(help="Version, model directory, hub id, or adapter of PEFT's to start from.")
     ] = None,
     data: Annotated[
         list[Path] | None,
@@ -119,12 +120,9 @@ def request(given: dict[str, Any]) -> Request:
     for name in ("model", "output", "reference"):
         if not isinstance(given.get(name), str | Path | None):
             raise SpecError(name, f"{given[name]!r} is no path; write a text")
-    dry_run, trackers = given.get("dry_run", False), checked(_listed(given.get("report_to", [])))
-    if not isinstance(dry_run, bool):
-        raise SpecError("dry_run", f"{dry_run!r} is neither true nor false")
-    settings = {name: value for name, value in given.items() if name not in OTHERS}
-    if "lora_targets" in settings:
-        settings["lora_targets"] = targets(settings["lora_targets"])
+    trackers = checked(_listed(given.get("report_to", [])))
+    dry_run = _flag("dry_run", given)
+    settings = _settings(given)
     reference, eval_data = given.get("reference"), _files("eval_data", given.get("eval_data", []))
     eval_fraction = _share(given.get("eval_fraction"))
     if eval_data and eval_fraction:
@@ -134,12 +132,29 @@ def request(given: dict[str, Any]) -> Request:
         data=_files("data", given["data"]),
         output=Path(given["output"]),
         reference=None if reference is None else str(reference),
-        settings=TrainingSettings.from_dict(settings),
+        settings=settings,
         eval_fraction=eval_fraction,
         eval_data=eval_data,
         report_to=[] if dry_run else trackers,
         dry_run=dry_run,
     )
+
+
+def _settings(given: dict[str, Any]) -> TrainingSettings:
+    """The settings among what was given; those of LoRA that were not are those of the adapter it starts from."""
+    settings = {name: value for name, value in given.items() if name not in OTHERS}
+    if "lora_targets" in settings:
+        settings["lora_targets"] = targets(settings["lora_targets"])
+    if settings.get("method", "lora") in ADAPTER_METHODS and not settings.get("lora_dora"):
+        settings = shape_of(Path(given["model"])) | settings
+    return TrainingSettings.from_dict(settings)
+
+
+def _flag(name: str, given: dict[str, Any]) -> bool:
+    value = given.get(name, False)
+    if not isinstance(value, bool):
+        raise SpecError(name, f"{value!r} is neither true nor false")
+    return value
 
 
 def _files(name: str, given: Any) -> list[Path]:

@@ -13,12 +13,10 @@ from torch import nn
 
 from app.rounds.spec import ADAPTER_METHODS, ALL_LINEAR, ModelRef, TrainingSettings
 from app.versions.manifest import VERSION_FILE, Base, VersionInfo
+from worker.adapters import Adapter, merged
 from worker.models import ADAPTER_CONFIG, GENERATION_CONFIG, TOKENIZER_FILES, load_weights, old_names_of_peft
 from worker.trainer import flex, quantization, recompute
 from worker.trainer.errors import RefusedError
-
-_PLAIN_LORA: dict[str, Any] = {"use_dora": False, "modules_to_save": None, "bias": "none", "rank_pattern": {}}
-"""What vLLM asks of an adapter. One with anything else is merged before training goes on, and published merged."""
 
 
 @dataclass(slots=True)
@@ -63,7 +61,7 @@ class Policy:
             (directory / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
             _set_base_name(directory / ADAPTER_CONFIG, self.base)
         else:
-            model = self.model.merge_and_unload() if hasattr(self.model, "merge_and_unload") else self.model
+            model = merged(self.model, directory) if hasattr(self.model, "merge_and_unload") else self.model
             model.save_pretrained(directory)
         # `save_pretrained` writes a generation config of its own making; the start's says which tokens end an answer.
         for name in (*TOKENIZER_FILES, GENERATION_CONFIG):
@@ -119,9 +117,7 @@ def load_start(
     model = load_weights(directory, info, torch.float32, load_on or device, **options)
     model.requires_grad_(False)
     if merges:
-        merged: Any = model
-        model = merged.merge_and_unload()
-        return Policy(model, "full", None, directory)
+        return Policy(merged(model, directory), "full", None, directory)
     base = Base(version=start.version, path=str(directory.resolve()), digest=start.digest)
     plain = settings.method in ADAPTER_METHODS and not settings.lora_dora
     return Policy(model, "adapter" if plain else "full", base if plain else None, directory)
@@ -178,21 +174,22 @@ def _with_gradients(policy: Policy, settings: TrainingSettings) -> Policy:
 
 
 def continues(directory: Path, info: VersionInfo, settings: TrainingSettings) -> bool:
-    """Whether the adapter in ``directory`` has the shape the settings ask for, so that training can go on in it."""
+    """Whether the adapter in ``directory`` has the shape the settings ask for, so that training can go on in it.
+
+    One that vLLM could not load is merged before training goes on, and published merged.
+    """
     if settings.method not in ADAPTER_METHODS or settings.lora_dora:
         return False
-    config = json.loads((directory / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    asked_for = _PLAIN_LORA | {"use_rslora": settings.lora_rslora}
-    if config.get("peft_type") != "LORA" or any(config.get(name, value) != value for name, value in asked_for.items()):
+    adapter = Adapter.read(directory)
+    if not adapter.is_plain:
         return False
-    if (config.get("r"), config.get("lora_alpha")) != (settings.lora_rank, settings.lora_alpha):
+    names = ("lora_rank", "lora_alpha", "lora_rslora")
+    if any(adapter.shape[name] != getattr(settings, name) for name in names):
         return False
     asked = info.spec.get("settings", {}).get("lora_targets")
     if asked is not None:
         return bool(asked == settings.lora_targets)
-    return settings.lora_targets != ALL_LINEAR and sorted(config.get("target_modules") or []) == sorted(
-        settings.lora_targets
-    )
+    return settings.lora_targets != ALL_LINEAR and adapter.modules == sorted(settings.lora_targets)
 
 
 def _targets(model: Any, settings: TrainingSettings) -> list[str]:

@@ -12,9 +12,9 @@ from pathlib import Path
 from rich.console import Console
 
 from app.rounds.spec import GROUPS_FILE, METRICS_FILE, ExitCode, ModelRef, Spec, TrainingSettings
-from app.versions.manifest import MANIFEST_FILE, VersionInfo, publish, verify
+from app.versions.manifest import VersionInfo, publish, verify
 from worker.models import ModelError, load_tokenizer
-from worker.trainer.base import BASE, REFERENCE, base_of, reference_of
+from worker.trainer.base import reference_of, start_of
 from worker.trainer.errors import EndedError, RefusedError, is_out_of_disk
 from worker.trainer.launch import launch
 from worker.trainer.lifetime import Stop, lock
@@ -152,29 +152,21 @@ def _followed(file: Path, listen: Listener) -> Iterator[None]:
 
 
 def _write_job(job: Path, asked: Request) -> None:
-    start = _start(asked.model, asked.output, job)
-    reference = start if asked.reference is None else _reference(asked.reference, asked.output)
+    start = _as_ref(start_of(asked.model, asked.output, job))
+    reference = start if asked.reference is None else _as_ref(_reference(asked.reference, asked.output))
     store = asked.output.resolve().with_name(REFERENCE_STORE)
     Spec(asked.settings, start, reference, reference_store=str(store)).write(job)
     _write_groups(job, asked, Path(start.path))
 
 
-def _start(model: str, output: Path, job: Path) -> ModelRef:
-    """The model to start from as a version; one that is none yet is imported beside the output."""
-    directory = Path(model)
-    if not (directory / MANIFEST_FILE).is_file():
-        directory = base_of(model, output.with_name(f"{output.name}{BASE}"), job)
-    return ModelRef(str(directory.resolve()), verify(directory))
+def _reference(model: str, output: Path) -> Path:
+    try:
+        return reference_of(model, output)
+    except ModelError as error:
+        raise ModelError(f"--reference {error}") from error
 
 
-def _reference(model: str, output: Path) -> ModelRef:
-    """The reference as a version; one that is none yet is imported beside the output, for as long as it is needed."""
-    directory = Path(model)
-    if not (directory / MANIFEST_FILE).is_file():
-        try:
-            directory = reference_of(model, output.with_name(f"{output.name}{REFERENCE}"))
-        except ModelError as error:
-            raise ModelError(f"--reference {error}") from error
+def _as_ref(directory: Path) -> ModelRef:
     return ModelRef(str(directory.resolve()), verify(directory))
 
 
