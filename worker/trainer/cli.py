@@ -27,7 +27,9 @@ from worker.trainer.tracking import checked
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-OTHERS = frozenset({"model", "data", "eval_data", "output", "reference", "eval_fraction", "report_to", "dry_run"})
+OTHERS = frozenset(
+    {"model", "data", "eval_data", "output", "reference", "eval_fraction", "report_to", "merge", "dry_run"}
+)
 
 
 class _Command(TyperCommand):
@@ -71,6 +73,10 @@ def train(
     report_to: Annotated[
         list[str] | None, typer.Option(help="tensorboard, mlflow, wandb or trackio; repeat, or none.")
     ] = None,
+    merge: Annotated[
+        bool | None,
+        typer.Option("--merge/--no-merge", help="Write the whole model, too, to OUTPUT.merged, as hone merge does."),
+    ] = None,
     dry_run: Annotated[
         bool | None, typer.Option("--dry-run/--no-dry-run", help="Audit data and model, train nothing.")
     ] = None,
@@ -93,6 +99,7 @@ def train(
         "reference": reference,
         "eval_fraction": eval_fraction,
         "report_to": report_to,
+        "merge": merge,
         "dry_run": dry_run,
     }
     try:
@@ -121,8 +128,10 @@ def request(given: dict[str, Any]) -> Request:
         if not isinstance(given.get(name), str | Path | None):
             raise SpecError(name, f"{given[name]!r} is no path; write a text")
     trackers = checked(_listed(given.get("report_to", [])))
-    dry_run = _flag("dry_run", given)
+    merge, dry_run = _flag("merge", given), _flag("dry_run", given)
     settings = _settings(given)
+    if merge and (settings.method not in ADAPTER_METHODS or settings.lora_dora):
+        raise SpecError("merge", "means nothing where a full model is published; leave it out")
     reference, eval_data = given.get("reference"), _files("eval_data", given.get("eval_data", []))
     eval_fraction = _share(given.get("eval_fraction"))
     if eval_data and eval_fraction:
@@ -136,6 +145,7 @@ def request(given: dict[str, Any]) -> Request:
         eval_fraction=eval_fraction,
         eval_data=eval_data,
         report_to=[] if dry_run else trackers,
+        merge=merge,
         dry_run=dry_run,
     )
 

@@ -38,6 +38,7 @@ class Request:
     eval_fraction: float | None = None
     eval_data: list[Path] = field(default_factory=list)
     report_to: list[str] = field(default_factory=list)
+    merge: bool = False
     dry_run: bool = False
 
 
@@ -53,8 +54,7 @@ def train_file(asked: Request, stop: Stop, console: Console) -> None:
             "hone train starts its own processes: give --processes instead of torchrun, or run a job directory with "
             "torchrun -m worker.trainer JOB_DIR"
         )
-    if output.exists():
-        raise RefusedError(f"{output} exists already; a version is never overwritten, so name another --output")
+    _refuse_to_overwrite(output, *([_whole(output)] if asked.merge else []))
     job = _job_directory(output)
     trackers = Trackers(asked.report_to, job / "trackers", output.name, settings.to_dict())
     several = settings.processes * settings.nodes > 1 and not asked.dry_run
@@ -87,6 +87,29 @@ def train_file(asked: Request, stop: Stop, console: Console) -> None:
     shutil.rmtree(job / f"attempt-{ATTEMPT}", ignore_errors=True)
     console.print(table(VersionInfo.read(output)))
     console.print(f"[bold]{output}[/bold] is a version; its figures are in {job / METRICS_FILE}", soft_wrap=True)
+    if asked.merge:
+        _merge(output, console)
+
+
+def _refuse_to_overwrite(*places: Path) -> None:
+    for place in places:
+        if place.exists():
+            raise RefusedError(f"{place} exists already; a version is never overwritten, so name another --output")
+
+
+def _whole(output: Path) -> Path:
+    return output.with_name(f"{output.name}.merged")
+
+
+def _merge(version: Path, console: Console) -> None:
+    """Write the whole model beside the adapter that was published."""
+    from worker.trainer.merging import merge
+
+    if VersionInfo.read(version).kind == "full":  # what it started from was merged
+        console.print(f"{version} is a whole model already, and nothing is merged", soft_wrap=True)
+        return
+    merge(version, _whole(version))
+    console.print(f"[bold]{_whole(version)}[/bold] is the whole model, merged", soft_wrap=True)
 
 
 def _job_directory(output: Path) -> Path:

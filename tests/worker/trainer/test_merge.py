@@ -14,13 +14,14 @@ from tests.factories.jobs import write_job
 from tests.factories.models import version_directory
 from tests.worker.test_hub import COMMIT, cache, cached_model
 from tests.worker.trainer.test_base import plain
+from tests.worker.trainer.test_cli import _signals_as_before, data, train
 from tests.worker.trainer.test_versions import quiet
 from worker.models import load_model
 from worker.trainer.job import run
 from worker.trainer.lifetime import Stop
 from worker.trainer.merge import app
 
-__all__ = ["cache"]
+__all__ = ["_signals_as_before", "base", "cache", "data"]
 
 
 @pytest.fixture
@@ -132,3 +133,19 @@ def test_what_cannot_be_merged(tmp_path: Path, base: Path) -> None:
     result = merge(adapter, base)
     assert result.exit_code == 2
     assert "exists already" in result.stderr
+
+
+def test_training_writes_the_whole_model_too(tmp_path: Path, data: Path) -> None:
+    result = train(data, tmp_path / "new", "--max-steps", "1", "--learning-rate", "0.01", "--merge")
+    assert result.exit_code == 0, result.output
+    assert VersionInfo.read(tmp_path / "new").kind == "adapter"
+    verify(tmp_path / "new.merged")
+    expected = told(load_model(tmp_path / "new", torch.float32, "cpu")[0])
+    torch.testing.assert_close(opened(tmp_path / "new.merged"), expected, atol=1e-4, rtol=1e-5)
+    (tmp_path / "new").rename(tmp_path / "kept")
+    result = train(data, tmp_path / "new", "--merge")
+    assert result.exit_code == 2
+    assert "new.merged exists already" in result.stderr
+    result = train(data, tmp_path / "other", "--merge", "--method", "full")
+    assert result.exit_code == 2
+    assert "merge: means nothing where a full model is published; leave it out" in result.stderr
