@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Literal
 
 LogFormat = Literal["text", "json"]
@@ -19,17 +20,26 @@ LogFormat = Literal["text", "json"]
 SENT_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 """A request id that somebody else may choose: nothing that could be taken for another part of a line."""
 
-_ABOUT = ("request_id", "task", "round", "project")
-_FIELDS = (*_ABOUT, "method", "route", "status", "ms", "user")
+_ABOUT = ("request_id", "task", "round", "project", "slug", "user")
+_FIELDS = (*_ABOUT, "method", "route", "status", "ms")
 _QUIET = ("httpx", "httpcore", "app.db.waiting")
 """Their INFO is a line for every request to the engine, and for every pool of connections that is let go."""
 
-_about: ContextVar[Mapping[str, str]] = ContextVar("about", default={})  # noqa: B039 - never changed, only replaced
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_about: ContextVar[Mapping[str, str]] = ContextVar("about", default=_NOTHING)
 
 
 def start(**fields: str | None) -> None:
     """What the lines of this request or task are about, from here on: these, and nothing that was said before."""
     _about.set({name: value for name, value in fields.items() if value is not None})
+
+
+def also(**fields: str) -> None:
+    """What else the lines of this request or task are about, as soon as that is known: those that other threads of
+    the request log as well, and the one that the server writes at its end. Without ``start`` it is about nothing."""
+    here = _about.get()
+    if isinstance(here, dict):
+        here.update(fields)
 
 
 @contextmanager
@@ -52,7 +62,7 @@ class About(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Every record passes."""
-        for name, value in _about.get().items():
+        for name, value in tuple(_about.get().items()):
             if not hasattr(record, name):
                 setattr(record, name, value)
         return True

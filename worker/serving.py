@@ -116,17 +116,17 @@ def _serving(engine: EngineClient) -> Serving:
 def _push(context: Context, engine: EngineClient, serving: Serving) -> int:
     with transaction(context.factory) as db:
         missing = db.execute(
-            select(Version.id, Version.project_id).where(
-                Version.id.in_(wanted(db)), Version.id.not_in(set(serving)), Version.kind == "adapter"
-            )
+            select(Version.id, Version.project_id, Project.slug)
+            .join(Project, Project.id == Version.project_id)
+            .where(Version.id.in_(wanted(db)), Version.id.not_in(set(serving)), Version.kind == "adapter")
         ).all()
     done = 0
-    for version_id, project_id in missing:
+    for version_id, project_id, slug in missing:
         try:
             push(engine, context.settings.versions_dir, version_id)
             done += 1
         except DomainError as error:  # the refill, which needs it, shows admins the same
-            with logs.about(project=str(project_id)):
+            with logs.about(project=str(project_id), slug=slug):
                 logger.warning("version %s cannot be pushed: %s", version_id, error)
     return done
 
@@ -138,9 +138,13 @@ def _unload(context: Context, engine: EngineClient, serving: Serving) -> int:
     with transaction(context.factory) as db:
         keep = wanted(db)
         at_rest = func.coalesce(Version.retired_at, Version.created_at) < func.clock_timestamp() - left
-        old = db.execute(select(Version.id, Version.project_id, at_rest).where(Version.id.in_(adapters - keep))).all()
+        old = db.execute(
+            select(Version.id, Version.project_id, Project.slug, at_rest)
+            .join(Project, Project.id == Version.project_id)
+            .where(Version.id.in_(adapters - keep))
+        ).all()
     done = 0
-    for version_id, project_id, rested in old:
+    for version_id, project_id, slug, rested in old:
         name = str(version_id)
         try:
             # SGLang waits for them itself; a vLLM that does not tell is given as long as an answer may take.
@@ -150,7 +154,7 @@ def _unload(context: Context, engine: EngineClient, serving: Serving) -> int:
             engine.unload(name)
             done += 1
         except DomainError as error:
-            with logs.about(project=str(project_id)):
+            with logs.about(project=str(project_id), slug=slug):
                 logger.warning("version %s cannot be unloaded: %s", version_id, error)
     return done
 

@@ -12,7 +12,6 @@ from uuid import UUID
 from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import Text, cast, func, not_, or_, select
 
-from app import logs
 from app.comparisons.pace import measure
 from app.comparisons.queries import ready_count
 from app.comparisons.service import expire_leases
@@ -25,6 +24,7 @@ from app.reviewers import watch
 from app.rounds import blind
 from app.rounds.deciding import decide, open_gates
 from app.rounds.due import look
+from worker.about import project_lines
 from worker.context import Context
 from worker.rounds.sweep import sweep
 from worker.serving import serve
@@ -47,7 +47,7 @@ def tick(context: Context) -> None:
     with transaction(context.factory) as db:
         judging = open_gates(db)
     for version_id, project_id in judging:
-        with _apart(project_id), transaction(context.factory) as db:
+        with _apart(context, project_id), transaction(context.factory) as db:
             decide(db, version_id, settings=context.settings)
     for project_id in low_projects(context):
         with transaction(context.factory) as db:
@@ -65,14 +65,14 @@ def watch_reviewers(context: Context) -> None:
     with transaction(context.factory) as db:
         due = watch.due(db)
     for project_id in due:
-        with _apart(project_id), transaction(context.factory) as db:
+        with _apart(context, project_id), transaction(context.factory) as db:
             watch.look(db, db.get_one(Project, project_id))
 
 
 @contextmanager
-def _apart(project_id: UUID) -> Iterator[None]:
+def _apart(context: Context, project_id: UUID) -> Iterator[None]:
     """What goes wrong with one project is logged as its own, and keeps no other from its turn."""
-    with logs.about(project=str(project_id)):
+    with project_lines(context.factory, project_id):
         try:
             yield
         except SoftTimeLimitExceeded:  # of the whole tick

@@ -22,6 +22,7 @@ from fastapi import Depends, Request
 from sqlalchemy import and_, bindparam, select
 from sqlalchemy.orm import Session
 
+from app import logs
 from app.accounts import identity
 from app.accounts.principal import Principal, ProjectContext, Role
 from app.accounts.scopes import SCOPES
@@ -178,6 +179,7 @@ def _context(principal: Principal, project: Project, membership: str | None, wan
         raise no_such_thing()
     else:
         role = "admin" if membership == "admin" else "reviewer"
+    logs.also(project=str(project.id), slug=project.slug)
     if wanted == "admin" and role != "admin":
         raise ForbiddenError(_("Only admins of %(name)s may do this.", name=project.name), mend=_("Ask one of them."))
     return ProjectContext(principal=principal, project=project, role=role)

@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, select, text, update
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
+from app import logs
 from app.accounts import devices, keys
 from app.accounts.principal import Principal
 from app.db.base import utcnow
@@ -187,6 +188,7 @@ def send_device_cookie(request: Request, key: str) -> None:
 
 def _remember(request: Request, principal: Principal) -> Principal:
     """For whoever renders or logs this request."""
+    logs.also(user=str(principal.user_id))
     request.state.principal = principal
     request.state.csrf_token = principal.csrf_token
     return principal

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app import logs
 from app.db.tables import Membership, Project, Version
 from app.errors import ForbiddenError, NotFoundError
 from app.versions import queries as versions
@@ -67,6 +68,7 @@ def resolve(db: Session, model: str, *, user_id: UUID, is_site_admin: bool) -> T
         raise ModelNotFoundError(
             f"There is no model {model!r}.", mend="Name a project of yours, as in `demo`, or a version, as in `demo@2`."
         )
+    logs.also(project=str(project.id), slug=project.slug)
     if found["number"] is None:
         otherwise = "has no version yet: its base model is being imported"
         return _target(project, versions.current(db, project), otherwise, blind=role != "admin")

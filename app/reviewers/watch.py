@@ -63,7 +63,7 @@ def look(db: Session, project: Project) -> list[UUID]:
             )
         except AlreadyPausedError:
             continue
-        with logs.about(project=str(project.id)):
+        with logs.about(project=str(project.id), slug=project.slug):
             logger.warning("%s: reviewer %s is in quarantine: %s", project.slug, reviewer_id, suspicions[0].told)
         caught.append(reviewer_id)
     return caught

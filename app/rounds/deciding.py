@@ -54,7 +54,7 @@ def decide(db: Session, version_id: UUID, *, settings: Settings) -> bool:
             with db.begin_nested():
                 promote(db, version, actor=None, settings=settings, action="version.pass_gate")
         except VersionDamagedError as error:
-            with logs.about(project=str(project.id)):
+            with logs.about(project=str(project.id), slug=project.slug):
                 logger.exception("version %s passed the gate, and is damaged", version.id)
             told = _(
                 "version %(number)s passed the gate, but its files are damaged: %(error)s",

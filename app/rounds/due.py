@@ -72,7 +72,7 @@ def _due_by_schedule(db: Session, project: Project, now: datetime) -> bool:
     try:
         following: datetime | None = next_time(str(project.round_schedule), now)
     except ValueError as error:  # it was checked when it was set; whoever wrote past that check gets no rounds
-        with logs.about(project=str(project.id)):
+        with logs.about(project=str(project.id), slug=project.slug):
             logger.warning("the schedule of %s cannot be read, and is left alone from now on: %s", project.slug, error)
         following = None
     claimed = db.scalar(
@@ -134,7 +134,7 @@ def _request(db: Session, project: Project, trigger: Trigger) -> bool:
 
 def _try(db: Session, project: Project, trigger: Trigger, ask: Callable[[], Round]) -> bool:
     """Ask for a round; what stands in its way is no error here, and must not stop the look at other projects."""
-    with logs.about(project=str(project.id)):
+    with logs.about(project=str(project.id), slug=project.slug):
         try:
             with db.begin_nested():
                 asked = ask()

@@ -1,4 +1,7 @@
-"""One log line per request: no name, no address, no query, no body; at most a user's id."""
+"""One log line per request: no name, no address, no query, no body; of people at most an id.
+
+Who asks, and of which project, is said by whoever finds it out (``app.accounts``), by ``logs.also``.
+"""
 
 import logging
 import secrets
@@ -51,14 +54,7 @@ class RequestLog:
             route = route_template(scope)
             seconds = time.perf_counter() - began
             milliseconds = round(seconds * 1000, 1)
-            principal = state.get("principal")
-            extra = {
-                "method": scope["method"],
-                "route": route,
-                "status": status,
-                "ms": milliseconds,
-                "user": str(principal.user_id) if principal is not None else None,
-            }
+            extra = {"method": scope["method"], "route": route, "status": status, "ms": milliseconds}
             level = logging.DEBUG if route in _QUIET and status < 400 else logging.INFO
             log.log(level, "%s %s %d %.1f ms", scope["method"], route, status, milliseconds, extra=extra)
             self._saw(scope["method"], route, status, seconds)

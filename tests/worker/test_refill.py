@@ -281,9 +281,10 @@ def test_what_goes_wrong_with_one_project_keeps_no_other_from_its_turn(world: Wo
     """Settings that somebody wrote past every check: the tick says whose they are, and does the rest of its work."""
     prompts(world, "a boat")
     with transaction(world.context.factory) as db:
-        broken = make_project(db, queue={"bad_faith": "quarantine", "min_seconds": "soon"}).id
+        made = make_project(db, queue={"bad_faith": "quarantine", "min_seconds": "soon"})
+        broken, slug = made.id, made.slug
     tick(world.context)
-    assert logged.about("the tick goes on without this project") == [{"project": str(broken)}]
+    assert logged.about("the tick goes on without this project") == [{"project": str(broken), "slug": slug}]
     with transaction(world.context.factory) as db:
         asked = select(OutboxMessage.args).where(OutboxMessage.task == "hone.refill")
         assert db.scalars(asked).all() == [[str(world.project_id)]]

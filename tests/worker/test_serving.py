@@ -214,7 +214,9 @@ def test_why_an_adapter_does_not_load_is_shown_and_tried_again(world: World, hel
     message = "LoRA rank 64 is greater than max_lora_rank 16."
     engine.load_faults = [(500, {"error": {"message": message, "type": "InternalServerError", "code": 500}})] * 40
     serve(context)
-    assert logged.about("cannot be pushed") == [{"project": str(world.project_id)}]
+    with transaction(world.context.factory) as db:
+        slug = db.get_one(Project, world.project_id).slug
+    assert logged.about("cannot be pushed") == [{"project": str(world.project_id), "slug": slug}]
     assert refill(context, world.project_id) == 0
     assert "max_lora_rank" in problem(world)
     engine.load_faults = []

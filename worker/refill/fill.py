@@ -13,7 +13,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from uuid import UUID
 
-from app import logs
 from app.comparisons.quality import too_alike
 from app.db.session import transaction
 from app.engine.client import EngineClient, EngineNonsense, EngineRefused, EngineUnavailable
@@ -21,6 +20,7 @@ from app.errors import DomainError
 from app.journal.outbox import enqueue, send_pending
 from app.journal.queues import REFILL
 from app.versions.manifest import ManifestError
+from worker.about import project_lines
 from worker.context import Context
 from worker.refill import lease as leases
 from worker.refill import store
@@ -69,7 +69,7 @@ def refill(context: Context, project_id: UUID) -> int:
         lease = leases.claim(db, project_id)
     if lease is None:
         return 0
-    with logs.about(project=str(project_id)):
+    with project_lines(context.factory, project_id):
         return _refill(context, lease)
 
 

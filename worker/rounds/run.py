@@ -9,13 +9,13 @@ from uuid import UUID
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app import logs
 from app.db.session import transaction
 from app.journal.outbox import enqueue, send_pending
 from app.journal.queues import REFILL
 from app.rounds import service
 from app.rounds.errors import LeaseLostError
 from app.rounds.leases import Claimed
+from worker.about import project_lines
 from worker.context import Context
 from worker.rounds.errors import RoundCancelledError, RoundFailedError, WorkerStoppingError
 from worker.rounds.folder import Folder
@@ -39,7 +39,7 @@ def run_rounds(context: Context) -> int:
                 claimed = service.claim(db, settings=context.settings)
             if claimed is None:
                 break
-            with logs.about(round=str(claimed.round.id), project=str(claimed.round.project_id)):
+            with project_lines(context.factory, claimed.round.project_id, round=str(claimed.round.id)):
                 work_on(context, claimed, mine)
             worked += 1
     return worked

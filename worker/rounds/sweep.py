@@ -4,9 +4,9 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from app import logs
 from app.db.session import transaction
 from app.db.tables import Round, RoundEvent
+from worker.about import project_lines
 from worker.context import Context
 from worker.rounds.job import forget
 
@@ -29,7 +29,7 @@ def sweep(context: Context) -> int:
             )
             tokens = [UUID(token) for token in db.scalars(claims)]
         if round_ is not None and round_.state in ("done", "cancelled") and path.exists():
-            with logs.about(round=str(round_id), project=str(round_.project_id)):
+            with project_lines(context.factory, round_.project_id, round=str(round_id)):
                 forget(context, round_id, tokens)
             cleared += 1
     return cleared

@@ -140,7 +140,7 @@ def test_the_worker_quarantines_only_where_the_project_wants_it(db: Session, pro
     entry = db.scalars(select(AuditEntry).where(AuditEntry.action == "reviewer.quarantine")).one()
     assert entry.actor_id is None
     assert "on the left" in entry.data["reason"]
-    assert logged.about("is in quarantine") == [{"project": str(project.id)}]
+    assert logged.about("is in quarantine") == [{"project": str(project.id), "slug": project.slug}]
     assert watch.look(db, project) == []
 
 

@@ -251,7 +251,8 @@ def test_damaged_files_are_not_promoted_however_many_prefer_them(
     made_by = select(Round.id).where(Round.version_id == version.id).scalar_subquery()
     texts = db.scalars(select(RoundEvent.data["text"].astext).where(RoundEvent.round_id == made_by)).all()
     assert any("its files are damaged" in (text or "") for text in texts)
-    assert logged.about("is damaged") == [{"project": str(version.project_id)}]
+    slug = db.get_one(Project, version.project_id).slug
+    assert logged.about("is damaged") == [{"project": str(version.project_id), "slug": slug}]
 
 
 def test_of_many_that_ask_one_decides(fresh_engine: Engine, settings: Settings) -> None:

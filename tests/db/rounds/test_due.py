@@ -154,9 +154,9 @@ def test_lines_of_a_look_say_of_which_project(db: Session, logged: Logged) -> No
     broken, _ = make_loop(db, round_schedule="not a crontab", next_round_at=NIGHT)
     early, _ = make_loop(db, votes=1, round_schedule="0 3 * * *", next_round_at=NIGHT)
     look(db, now=NIGHT + timedelta(hours=1))
-    assert logged.about("is due by votes") == [{"project": str(ready.id)}]
-    assert logged.about("cannot be read") == [{"project": str(broken.id)}]
-    assert logged.about("no round of") == [{"project": str(early.id)}]
+    assert logged.about("is due by votes") == [{"project": str(ready.id), "slug": ready.slug}]
+    assert logged.about("cannot be read") == [{"project": str(broken.id), "slug": broken.slug}]
+    assert logged.about("no round of") == [{"project": str(early.id), "slug": early.slug}]
 
 
 def test_a_broken_schedule_of_one_project_does_not_stop_the_others(db: Session) -> None:
