@@ -38,14 +38,17 @@ def save(here: Here, request: Request, fields: Fields, db: Db, render: Render) -
     shown = str(fields.get(editing.MARKS, ""))
     merged = editing.merge(_typed(fields), _stored(here), shown)
     values = merged.values
-    if merged.stored:
-        return _page(db, render, here, values, stored=merged.stored, status=409)
     wanted = values | {"tags": [line.strip() for line in values["tags"].split("\n") if line.strip()]}
+    back: dict[str, Any] = (
+        {"stored": merged.stored, "status": 409} if merged.stored else {"shown": shown, "status": 422}
+    )
     try:
+        if merged.stored:  # what is wrong as well is told at once, not when that is settled
+            service.check_changes(db, here.project, reviewing=wanted)
+            return _page(db, render, here, values, **back)
         service.update_project(db, here.project, actor=here.principal.user_id, reviewing=wanted)
     except ProjectInvalidError as error:
-        errors, general = _by_field(error)
-        return _page(db, render, here, values, shown=shown, errors=errors, general=general, status=422)
+        return _page(db, render, here, values, **back, **_by_field(error))
     told = _("Saved. Pairs shown from now on ask for this.")
     return see_other(request, f"/p/{here.project.slug}/settings/reviewing", flash=told)
 
@@ -87,7 +90,7 @@ def _key(label: str, taken: set[str]) -> str:
     return next(key for number in range(1, 100) if (key := stem if number == 1 else f"{stem}_{number}") not in taken)
 
 
-def _by_field(error: ProjectInvalidError) -> tuple[dict[str, str], list[str]]:
+def _by_field(error: ProjectInvalidError) -> dict[str, Any]:
     """'reviewing.answers' belongs to its field, 'reviewing.criteria.0.label' to the criteria; others stand on top."""
     errors: dict[str, str] = {}
     general: list[str] = []
@@ -97,7 +100,7 @@ def _by_field(error: ProjectInvalidError) -> tuple[dict[str, str], list[str]]:
             errors.setdefault(parts[1], item.message)
         else:
             general.append(item.message)
-    return errors, general
+    return {"errors": errors, "general": general}
 
 
 def _page(

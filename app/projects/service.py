@@ -109,6 +109,20 @@ def update_project(
         ProjectInvalidError: with every error; nothing is changed.
         BaseModelFixedError: another base model, but version 1 was already made from this one.
     """
+    current, checked = _checked(db, project, by_site_admin=by_site_admin, changes=changes)
+    _write(db, project, current, checked, actor=actor)
+    return project
+
+
+def check_changes(db: Session, project: Project, *, by_site_admin: bool = False, **changes: Any) -> None:
+    """Whether ``update_project`` would take these changes, for whoever cannot make them yet. Raises what it raises."""
+    _checked(db, project, by_site_admin=by_site_admin, changes=changes)
+
+
+def _checked(
+    db: Session, project: Project, *, by_site_admin: bool, changes: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings as they are, and as they would be."""
     current: dict[str, Any] = {field: getattr(project, field) for field in ProjectEdit.model_fields}
     current["reviewing"] = reviewing_of(project.reviewing).model_dump()
     current["refilling"] = refilling_of(project.refilling).model_dump()
@@ -137,9 +151,7 @@ def update_project(
         )
     if moved and not by_site_admin:  # a path would tell what lies on the server, and what it names becomes a version
         raise ProjectInvalidError([FieldError("base_model", _("only site admins say where the base model lies"))])
-    checked = draft(ProjectEdit, current | changes, check_base=moved).model_dump()
-    _write(db, project, current, checked, actor=actor)
-    return project
+    return current, draft(ProjectEdit, current | changes, check_base=moved).model_dump()
 
 
 def _write(

@@ -53,12 +53,12 @@ def change(
     project = here.project
     service.hold(db, project)
     form, values = forms.merge(fields, project)
-    if form.stored:
-        return render("projects/settings.html", status=409, **_shown(db, here, form))
+    me = here.principal
     try:
-        service.update_project(
-            db, project, actor=here.principal.user_id, by_site_admin=here.principal.is_site_admin, **values
-        )
+        if form.stored:  # what is wrong as well is told at once, not when that is settled
+            service.check_changes(db, project, by_site_admin=me.is_site_admin, **values)
+            return render("projects/settings.html", status=409, **_shown(db, here, form))
+        service.update_project(db, project, actor=me.user_id, by_site_admin=me.is_site_admin, **values)
     except ProjectInvalidError as error:
         form.add_errors(error.errors)
     except service.BaseModelFixedError as error:
@@ -66,7 +66,7 @@ def change(
     else:
         told = _("Saved. Rounds that start from now on use these settings.")
         return see_other(request, f"/p/{project.slug}/settings", flash=told)
-    return render("projects/settings.html", status=422, **_shown(db, here, form))
+    return render("projects/settings.html", status=409 if form.stored else 422, **_shown(db, here, form))
 
 
 @router.post("/p/{slug}/settings/archive")

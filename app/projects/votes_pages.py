@@ -58,13 +58,16 @@ def save_queue(here: Here, request: Request, fields: Fields, db: Db, render: Ren
     typed["own_prompts"] = bool(_text(fields, "own_prompts"))
     shown = _text(fields, editing.MARKS)
     merged = editing.merge(typed, _stored_queue(here), shown)
-    if merged.stored:
-        return _queue_page(render, here, merged.values, stored=merged.stored, status=409)
+    back: dict[str, Any] = (
+        {"stored": merged.stored, "status": 409} if merged.stored else {"shown": shown, "status": 422}
+    )
     try:
+        if merged.stored:  # what is wrong as well is told at once, not when that is settled
+            service.check_changes(db, here.project, queue=_given(merged.values))
+            return _queue_page(render, here, merged.values, **back)
         service.update_project(db, here.project, actor=here.principal.user_id, queue=_given(merged.values))
     except ProjectInvalidError as error:
-        errors, general = _by_field(error, "queue")
-        return _queue_page(render, here, merged.values, shown=shown, errors=errors, general=general, status=422)
+        return _queue_page(render, here, merged.values, **back, **_by_field(error, "queue"))
     return _saved(request, here, "queue", _("Saved. Pairs handed out from now on follow this."))
 
 
@@ -80,13 +83,16 @@ def save_preferences(here: Here, request: Request, fields: Fields, db: Db, rende
     service.hold(db, here.project)
     current, shown = _stored_preferences(here), _text(fields, editing.MARKS)
     merged = editing.merge(_typed_preferences(fields, current), current, shown)
-    if merged.stored:
-        return _preferences_page(render, here, merged.values, stored=merged.stored, status=409)
+    back: dict[str, Any] = (
+        {"stored": merged.stored, "status": 409} if merged.stored else {"shown": shown, "status": 422}
+    )
     try:
+        if merged.stored:  # what is wrong as well is told at once, not when that is settled
+            service.check_changes(db, here.project, aggregation=_nested(merged.values))
+            return _preferences_page(render, here, merged.values, **back)
         service.update_project(db, here.project, actor=here.principal.user_id, aggregation=_nested(merged.values))
     except ProjectInvalidError as error:
-        errors, general = _by_field(error, "aggregation")
-        return _preferences_page(render, here, merged.values, shown=shown, errors=errors, general=general, status=422)
+        return _preferences_page(render, here, merged.values, **back, **_by_field(error, "aggregation"))
     return _saved(request, here, "preferences", _("Saved. Rounds that start from now on read votes this way."))
 
 
@@ -172,7 +178,7 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value != ""}
 
 
-def _by_field(error: ProjectInvalidError, setting: str) -> tuple[dict[str, str], list[str]]:
+def _by_field(error: ProjectInvalidError, setting: str) -> dict[str, Any]:
     """'queue.gold_percent' belongs to its field; what is about several of them, or about others, stands on top."""
     errors: dict[str, str] = {}
     general: list[str] = []
@@ -182,7 +188,7 @@ def _by_field(error: ProjectInvalidError, setting: str) -> tuple[dict[str, str],
             errors.setdefault(rest, item.message)
         else:
             general.append(item.message)
-    return errors, general
+    return {"errors": errors, "general": general}
 
 
 def _saved(request: Request, here: ProjectContext, page: str, told: str) -> Response:
