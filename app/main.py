@@ -30,6 +30,7 @@ from app.playground import pages as playground_pages
 from app.preferences import api as preferences_api
 from app.preferences import contradictions_api, contradictions_pages
 from app.preferences import pages as preferences_pages
+from app.preferences import votes_pages as cast_votes_pages
 from app.projects import api as projects_api
 from app.projects import members_pages, reviewing_pages, settings_pages, votes_pages
 from app.projects import pages as projects_pages
@@ -58,7 +59,7 @@ ROOMS = (
     *(projects_pages, settings_pages, reviewing_pages, votes_pages, members_pages),
     *(answers_pages, flagged_pages, playground_pages),
     *(prompts_pages, rounds_pages, versions_pages),
-    *(reviewers_pages, reviewers_api, preferences_pages, contradictions_pages, audit_pages),
+    *(reviewers_pages, reviewers_api, preferences_pages, contradictions_pages, cast_votes_pages, audit_pages),
     *(projects_api, prompts_api, preferences_api, contradictions_api, rounds_api, versions_api, insights_api),
 )
 """Modules with a ``router``; where two routes match, the first one answers."""

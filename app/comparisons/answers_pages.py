@@ -35,7 +35,7 @@ def my_answers(
         block="answers",
         project=here.project,
         answers=[(answer, shown_answers(answer.shown)) for answer in page],
-        histories=queries.histories(db, reviewer_id=me, assignment_ids=[answer.assignment_id for answer in page]),
+        histories=queries.histories(db, [answer.assignment_id for answer in page]),
         labels={criterion.key: criterion.label for criterion in reviewing_of(here.project.reviewing).criteria},
         older=found[PAGE_SIZE - 1].vote_id if len(found) > PAGE_SIZE else None,
         first_page=before is None,

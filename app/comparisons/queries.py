@@ -183,25 +183,31 @@ class Answer:
         return self.shown[1]
 
 
-# Walked newest first along (reviewer, project, created_at), one row per assignment: only its latest revision.
-_ANSWERS_SQL = """
-    SELECT v.id AS vote_id, v.assignment_id, v.comparison_id, v.shown_choice, v.comment, v.reason, v.strength,
+ANSWER_COLUMNS = """
+           v.id AS vote_id, v.assignment_id, v.comparison_id, v.shown_choice, v.comment, v.reason, v.strength,
            v.tags, v.criteria, v.ranking, v.corrected, v.surplus, v.revision, v.created_at, a.frozen_at, a.left_side,
            a.shown_order, c.mode, c.strategy, p.messages, x.text AS text_a, y.text AS text_b,
            CASE WHEN c.mode = 'ranking' THEN (
                SELECT array_agg(t.text ORDER BY i.position)
                FROM comparison_items i JOIN completions t ON t.id = i.completion_id WHERE i.comparison_id = c.id
-           ) END AS texts
-    FROM votes v
+           ) END AS texts"""
+"""What ``answer_of`` reads, of ``ANSWER_TABLES``."""
+ANSWER_TABLES = """votes v
     JOIN assignments a ON a.id = v.assignment_id
     JOIN comparisons c ON c.id = v.comparison_id
     JOIN prompts p ON p.id = c.prompt_id
     JOIN completions x ON x.id = c.completion_a_id
-    JOIN completions y ON y.id = c.completion_b_id
-    WHERE v.reviewer_id = :reviewer AND v.choice <> 'undone' AND v.source <> 'feedback'
-      AND NOT EXISTS (
-        SELECT 1 FROM votes later WHERE later.assignment_id = v.assignment_id AND later.revision > v.revision)
-"""
+    JOIN completions y ON y.id = c.completion_b_id"""
+LATEST = """NOT EXISTS (
+        SELECT 1 FROM votes later WHERE later.assignment_id = v.assignment_id AND later.revision > v.revision)"""
+"""Of the votes ``v``: somebody's latest word on what they were handed."""
+
+# Walked newest first along (reviewer, project, created_at), one row per assignment: only its latest revision.
+_ANSWERS_SQL = f"""
+    SELECT {ANSWER_COLUMNS}
+    FROM {ANSWER_TABLES}
+    WHERE v.reviewer_id = :reviewer AND v.choice <> 'undone' AND v.source <> 'feedback' AND {LATEST}
+"""  # noqa: S608 - composed of constants
 _ANSWERS = text(f"""{_ANSWERS_SQL}
       AND v.project_id = :project
       AND (CAST(:before AS uuid) IS NULL OR (v.created_at, v.id) <
@@ -220,17 +226,18 @@ def answers(
     ``before`` is the ``vote_id`` of the last answer of the page before.
     """
     values = {"reviewer": reviewer_id, "project": project_id, "before": before, "limit": limit}
-    return [_answer(row) for row in db.execute(_ANSWERS, values).mappings()]
+    return [answer_of(row) for row in db.execute(_ANSWERS, values).mappings()]
 
 
 def answer(db: Session, *, reviewer_id: UUID, assignment_id: UUID) -> Answer | None:
     """The reviewer's latest word on what that lease handed to them; null when there is none, or it was taken back."""
     values = {"reviewer": reviewer_id, "assignment": assignment_id}
     row = db.execute(_ANSWER, values).mappings().one_or_none()
-    return _answer(row) if row else None
+    return answer_of(row) if row else None
 
 
-def _answer(row: RowMapping) -> Answer:
+def answer_of(row: RowMapping) -> Answer:
+    """What somebody said, as they saw it, of a row of ``ANSWER_COLUMNS``."""
     texts = (row["text_a"], row["text_b"])
     order = (0, 1) if row["left_side"] == "a" else (1, 0)
     if row["mode"] == "ranking":
@@ -274,15 +281,15 @@ class Said:
 _HISTORY = text("""
     SELECT v.assignment_id, v.shown_choice, v.strength, v.created_at, v.ranking, v.comment, v.reason, a.shown_order
     FROM votes v JOIN assignments a ON a.id = v.assignment_id
-    WHERE v.reviewer_id = :reviewer AND v.assignment_id = ANY(:assignments)
+    WHERE v.assignment_id = ANY(:assignments)
     ORDER BY v.assignment_id, v.revision
 """).bindparams(bindparam("assignments", type_=ARRAY(PG_UUID)))
 
 
-def histories(db: Session, *, reviewer_id: UUID, assignment_ids: Sequence[UUID]) -> dict[UUID, list[Said]]:
-    """Everything the reviewer said of each, taken back or not, oldest first."""
+def histories(db: Session, assignment_ids: Sequence[UUID]) -> dict[UUID, list[Said]]:
+    """Everything that was said under each, taken back or not, oldest first."""
     found: dict[UUID, list[Said]] = {}
-    for row in db.execute(_HISTORY, {"reviewer": reviewer_id, "assignments": list(assignment_ids)}):
+    for row in db.execute(_HISTORY, {"assignments": list(assignment_ids)}):
         choice = "undone" if row.shown_choice == "undone" else choice_of(row.shown_choice)
         ranking = None if row.ranking is None else shown_ranking(row.ranking, row.shown_order)
         said = Said(choice, row.strength, row.created_at, ranking, row.comment, row.reason)

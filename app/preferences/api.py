@@ -7,11 +7,12 @@ from starlette.responses import StreamingResponse
 
 from app.accounts import access
 from app.accounts.principal import ProjectContext
-from app.preferences.download import stream
+from app.preferences.download import stream, stream_selected
 from app.preferences.drift import drift
 from app.preferences.export import Part
 from app.preferences.schemas import DriftOut, SummaryOut
 from app.preferences.service import preview
+from app.preferences.votes_asked import Wanted
 from app.projects.aggregation import aggregation_of
 from app.web.deps import Db
 
@@ -43,6 +44,19 @@ def export(
 
 
 Reading = Annotated[ProjectContext, access.api_admin("export:read")]
+
+
+@router.get(
+    "/projects/{slug}/preferences/votes",
+    response_class=StreamingResponse,
+    responses={200: {"description": "JSON Lines.", "content": {"application/jsonl": {}}}},
+)
+def some_votes(here: Reading, db: Db, request: Request, wanted: Wanted) -> StreamingResponse:
+    """Votes of some kind as JSON Lines, oldest first: the rows of the export `votes`.
+
+    The latest word on each pair or ranking; earlier words, choices taken back and thumbs are in the whole export.
+    """
+    return stream_selected(request, db, here, wanted)
 
 
 @router.get("/projects/{slug}/preferences")

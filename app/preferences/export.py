@@ -123,8 +123,11 @@ FORMATS = (*_OF_PREFERENCES, "votes")
 """The formats' names."""
 
 
-def note(db: Session, project: Project, actor_id: UUID | None, export_format: str, part: Part) -> None:
-    """Write down that an export was taken; by nobody where it was the command line."""
+def note(db: Session, project: Project, actor_id: UUID | None, export_format: str, part: Part, **narrowed: str) -> None:
+    """Write down that an export was taken; by nobody where it was the command line.
+
+    narrowed: what it was limited to.
+    """
     audit.record(
         db,
         actor_id=actor_id,
@@ -133,6 +136,7 @@ def note(db: Session, project: Project, actor_id: UUID | None, export_format: st
         subject=f"project:{project.id}",
         format=export_format,
         split=part,
+        **narrowed,
     )
 
 

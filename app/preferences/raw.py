@@ -11,10 +11,11 @@ from sqlalchemy.orm import Session
 from app.db.tables import Project
 from app.preferences import reading, thumbs
 from app.preferences.records import Split
+from app.preferences.votes import Filter, conditions
 
 _ROWS_PER_FETCH = 500
 
-_VOTES = text("""
+_VOTES = """
     SELECT v.id, v.assignment_id, v.comparison_id, c.prompt_id, v.reviewer_id, u.email AS reviewer, v.revision,
            v.choice, v.shown_choice, a.left_side, a.shown_order, v.mirrored, v.strength, v.criteria, v.tags, v.ranking,
            v.comment, v.reason, v.corrected, v.seconds, v.source, v.idempotency_key, v.created_at, c.purpose,
@@ -42,8 +43,8 @@ _VOTES = text("""
     LEFT JOIN controls k ON k.id = c.control_id
     LEFT JOIN adjudications d ON d.comparison_id = c.id AND d.withdrawn_at IS NULL
     WHERE v.project_id = :project AND (CAST(:split AS text) IS NULL OR p.held_out = (:split = 'eval'))
-    ORDER BY v.created_at, v.id
-""")
+"""
+_IN_ORDER = "ORDER BY v.created_at, v.id"
 
 
 def votes(db: Session, project: Project, *, split: Split | None = None) -> Iterator[dict[str, Any]]:
@@ -55,13 +56,27 @@ def votes(db: Session, project: Project, *, split: Split | None = None) -> Itera
     'check' (gold, attention and repeated pairs never train). ``adjudication`` is the decision that stands about the
     pair, of the same 'a' and 'b', or null.
     """
-    reasons = reading.reasons(db, project)
     options = {"yield_per": _ROWS_PER_FETCH}
     values = {"project": project.id, "split": split}
-    cast: Iterator[RowMapping] = iter(db.execute(_VOTES, values, execution_options=options).mappings())
+    reasons = reading.reasons(db, project)
+    cast: Iterator[RowMapping] = iter(
+        db.execute(text(f"{_VOTES} {_IN_ORDER}"), values, execution_options=options).mappings()
+    )
     given = thumbs.every(db, project, split=split, options=options)
     for row in merge(cast, given, key=lambda row: (row["created_at"], row["id"])):
         written = _thumb(row) if "desirable" in row else _vote(row, reasons)
+        if written is not None:
+            yield _about(row) | written
+
+
+def selected(db: Session, project: Project, wanted: Filter) -> Iterator[dict[str, Any]]:
+    """The same rows of the votes that stand and that the filter asks for, without thumbs and earlier words."""
+    reasons = reading.reasons(db, project)
+    asked, values = conditions(wanted)
+    query = text(f"{_VOTES} AND {asked} {_IN_ORDER}")
+    options = {"yield_per": _ROWS_PER_FETCH}
+    for row in db.execute(query, values | {"project": project.id, "split": None}, execution_options=options).mappings():
+        written = _vote(row, reasons)
         if written is not None:
             yield _about(row) | written
 

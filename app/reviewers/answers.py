@@ -56,14 +56,19 @@ def page(db: Session, project: Project, reviewer_id: UUID, *, size: int, before:
     """What the reviewer said in this project, one item per pair; choices taken back and feedback are left out."""
     found = answers(db, project_id=project.id, reviewer_id=reviewer_id, limit=size + 1, before=before)
     shown = found[:size]
-    said = histories(db, reviewer_id=reviewer_id, assignment_ids=[answer.assignment_id for answer in shown])
+    return Page(with_fates(db, shown), shown[-1].vote_id if len(found) > size else None)
+
+
+def with_fates(db: Session, shown: Sequence[Answer]) -> list[Read]:
+    """The same words, each with what is known of it."""
+    said = histories(db, [answer.assignment_id for answer in shown])
     rows = db.execute(_FATES, {"votes": [answer.vote_id for answer in shown]})
     fates = {row.vote_id: row for row in rows}
     items = []
     for answer in shown:
         fate = fates[answer.vote_id]
         items.append(Read(answer, said[answer.assignment_id], fate.purpose, fate.found, fate.state, _settled(fate)))
-    return Page(items, shown[-1].vote_id if len(found) > size else None)
+    return items
 
 
 def _settled(row: Any) -> tuple[str, int | None] | None:

@@ -19,7 +19,7 @@ SignIn = Callable[[User], None]
 SLUG = "everyday-helper"
 PAGES = (
     *("reviewers", "reviewers/{clicker}", "reviewers/{clicker}/answers"),
-    *("checks", "preferences", "settings/queue", "settings/preferences"),
+    *("checks", "preferences", "preferences/votes", "settings/queue", "settings/preferences"),
 )
 
 

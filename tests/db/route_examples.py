@@ -132,6 +132,8 @@ WRITES_ON_GET: Mapping[str, str] = {
     "/p/{slug}/compare": "leases the next pair to whoever looks at it; looking again gives the same one",
     "/p/{slug}/export": "says in the audit log who took the votes along",
     "/api/v1/projects/{slug}/export": "the same",
+    "/p/{slug}/preferences/votes.jsonl": "the same, of some of them",
+    "/api/v1/projects/{slug}/preferences/votes": "the same, of some of them",
 }
 """GET routes that write, and why that is harmless. All others must not."""
 
