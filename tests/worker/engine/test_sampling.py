@@ -1,14 +1,23 @@
 """The draw itself: filters exact on known logits, frequencies as the softmax has them."""
 
 import math
+from collections.abc import Callable
+from random import Random
 
 import pytest
 import torch
 from torch import Tensor
+from transformers.generation.logits_process import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from tests.worker.engine.running import p_value
 from worker.engine.params import SamplingParams, Uniforms
-from worker.engine.sampling import BatchParams, sample, token_logprobs
+from worker.engine.sampling import BatchParams, by_operators, sample, token_logprobs
 
 # Probabilities 0.5, 0.25, 0.125, 0.0625, 0.0625 for tokens 2, 0, 4, 1, 3.
 KNOWN = torch.tensor([0.25, 0.0625, 0.5, 0.0625, 0.125]).log()
@@ -51,6 +60,31 @@ def test_filters_are_exact_on_known_logits(settings: dict[str, float], expected:
     for share, wanted in zip(shares(KNOWN, **settings), expected, strict=True):
         assert share == pytest.approx(wanted, abs=1.5 / 1600)
         assert (share > 0) == (wanted > 0)
+
+
+@pytest.mark.parametrize("way", [sample, by_operators], ids=["compiled", "operators"])
+def test_filters_are_those_of_transformers(way: Callable[[Tensor, BatchParams, Tensor], Tensor]) -> None:
+    """Random logits and settings, against the distribution that transformers' own processors leave of them."""
+    generator, settings = torch.Generator().manual_seed(4), Random(4)
+    count, ids = 2000, torch.zeros(1, 1, dtype=torch.long)
+    uniform = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    for _ in range(60):
+        vocabulary = settings.randrange(4, 300)
+        logits = torch.randn(vocabulary, generator=generator) * settings.choice([0.1, 1.0, 4.0])
+        temperature, top_k = settings.choice([0.3, 0.7, 1.0, 1.6]), settings.choice([0, 1, 3, 50])
+        top_p, min_p = settings.choice([1.0, 0.5, 0.9, 0.99]), settings.choice([0.0, 0.02, 0.2])
+        processors = [
+            *([TemperatureLogitsWarper(temperature)] if temperature != 1 else []),
+            *([TopKLogitsWarper(top_k)] if top_k else []),
+            *([TopPLogitsWarper(top_p)] if top_p < 1 else []),
+            *([MinPLogitsWarper(min_p)] if min_p else []),
+        ]
+        expected = LogitsProcessorList(processors)(ids, logits[None].clone())[0].double().softmax(-1)
+        row = SamplingParams(seed=0, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+        batch = BatchParams.of([row] * count, vocabulary, torch.device("cpu"))
+        drawn = torch.bincount(way(logits.expand(count, -1), batch, uniform), minlength=vocabulary) / count
+        assert (drawn - expected).abs().max() <= 2 / count, row
+        assert not drawn[expected == 0].any(), row
 
 
 def test_rows_keep_their_own_settings() -> None:
