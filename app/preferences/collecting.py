@@ -1,7 +1,7 @@
 """What a project's votes teach at a moment: read, weighed by skill and age, aggregated as the project asks for it."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -25,6 +25,7 @@ def collect(
     settings: Aggregation | None = None,
     start: UUID | None = None,
     settle: bool = True,
+    held: Container[UUID] | None = None,
 ) -> Collected:
     """The project's preferences as its votes stand now.
 
@@ -33,12 +34,15 @@ def collect(
         settings: how to aggregate; the project's own by default.
         start: the version that will learn from them, where that matters; the current one by default.
         settle: whether decisions speak in the place of the votes they are about.
+        held: comparisons that are locked, where votes are about to be frozen: those of others that no round has read
+            yet came too late, and may still change.
     """
     now, settings = now or utcnow(), settings or aggregation_of(project.aggregation)
     read = reading.read(db, project)
+    spoken = [vote for vote in read.votes if held is None or vote.frozen or vote.comparison_id in held]
     left_out = Counter(read.left_out)
     decisions = adjudication.standing(db, project) if settle else {}
-    votes = _chosen(db, project, read.votes, decisions, settings, now, start, left_out)
+    votes = _chosen(db, project, spoken, decisions, settings, now, start, left_out)
     skills = skill_weights(db, project) if settings.skill else {}
     made = aggregating.aggregate(votes, settings, _weigher(settings, skills, now), decisions)
     left_out.update(made.left_out)
@@ -46,7 +50,7 @@ def collect(
         preferences=made.preferences,
         left_out={reason: count for reason, count in left_out.items() if count},
         contradictions=made.contradictions,
-        read=[vote.assignment_id for vote in read.votes],
+        read=[vote.assignment_id for vote in spoken],
     )
 
 

@@ -42,6 +42,7 @@ SPOKEN = f"""
     )
     SELECT c.prompt_id, l.comparison_id, items.completions, p.held_out, l.choice, l.strength, l.criteria, l.ranking,
            l.id AS vote_id, l.assignment_id, l.reviewer_id, l.created_at, k.completion_id AS correction_id,
+           a.frozen_at IS NOT NULL AS frozen,
            CASE
                WHEN l.choice IN ('skip', 'flag', 'undone') THEN l.choice
                WHEN a.state = 'set_aside' OR (l.source <> 'feedback' AND people.bar = 'paused') THEN 'set_aside'
@@ -117,6 +118,7 @@ def _vote(row: Any) -> Vote:
         criteria=row.criteria,
         ranking=row.ranking,
         correction_id=row.correction_id,
+        frozen=row.frozen,
     )
 
 

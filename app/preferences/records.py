@@ -46,6 +46,8 @@ class Vote:
     """Tiers of positions, the best first."""
     correction_id: UUID | None = None
     """The completion that the reviewer made of the answer they preferred."""
+    frozen: bool = False
+    """A round has read it: it cannot change any more."""
 
     @property
     def corrected_item(self) -> UUID | None:

@@ -33,7 +33,8 @@ class Frozen:
 
 
 # The same lock that a vote takes on its comparison: whoever is changing a vote finishes first, and whoever wants to
-# change one afterwards sees that it is frozen.
+# change one afterwards sees that it is frozen. A first vote on another comparison that comes while this runs is not
+# locked, could be changed between reading and fixing it, and is left to the next round.
 _LOCK_UNREAD = text("""
     SELECT c.id FROM comparisons c
     WHERE c.id IN (SELECT a.comparison_id FROM assignments a
@@ -51,9 +52,9 @@ def freeze(db: Session, round_: Round) -> Frozen:
     on it in the same transaction.
     """
     project = db.get_one(Project, round_.project_id)
-    db.execute(_LOCK_UNREAD, {"project": project.id}).all()
+    held = set(db.execute(_LOCK_UNREAD, {"project": project.id}).scalars())
     now = utcnow()
-    collected = collect(db, project, now=now, start=round_.parent_id)
+    collected = collect(db, project, now=now, start=round_.parent_id, held=held)
     _write(db, round_, collected.preferences)
     _fix(db, project, collected.read)
     labels = collect_labels(db, project, now=now, start=round_.parent_id)
