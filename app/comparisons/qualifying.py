@@ -25,6 +25,12 @@ some since before there was a round. In the playground, where nothing is handed 
 IDLE_FEEDBACK: tuple[Bar, ...] = ("paused", "failed", "qualifying")
 """An API client's word is kept and not used. Who was never given a gold pair is a program rather than a reviewer."""
 
+HEARD = """NOT EXISTS (
+    SELECT 1 FROM standings mute
+    WHERE mute.project_id = a.project_id AND mute.reviewer_id = a.reviewer_id AND mute.paused_at IS NOT NULL)"""
+"""SQL: of the votes that hold a place, as assignments ``a``, those that count. A quarantine leaves the places of what a
+round has read as they are."""
+
 
 def asks(queue: QueueSettings, reviewing: Reviewing) -> bool:
     """Whether a project has a qualification round. Gold pairs are pairs: where people rank, there is none."""

@@ -15,24 +15,25 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.comparisons import weights
+from app.comparisons.qualifying import HEARD
 from app.db.tables import Project
 from app.reviewers.clusters import worth
 from app.versions.figures import wilson
 
-# Counted votes on work; 'a' and 'b' of a ranking are its items 0 and 1, whose positions mean nothing.
-_VOTES = text("""
+# Votes that count, on work; 'a' and 'b' of a ranking are its items 0 and 1, whose positions mean nothing.
+_VOTES = text(f"""
     SELECT c.id AS comparison_id, c.prompt_id, c.importance, v.choice, v.ranking, m.number AS of_a, n.number AS of_b
     FROM comparisons c
     JOIN completions x ON x.id = c.completion_a_id
     JOIN completions y ON y.id = c.completion_b_id
     JOIN versions m ON m.id = x.version_id
     JOIN versions n ON n.id = y.version_id
-    JOIN assignments a ON a.comparison_id = c.id AND a.state = 'voted'
+    JOIN assignments a ON a.comparison_id = c.id AND a.state = 'voted' AND {HEARD}
     JOIN LATERAL (SELECT choice, ranking FROM votes WHERE assignment_id = a.id ORDER BY revision DESC LIMIT 1) v
       ON v.choice IN ('a', 'b', 'tie', 'both_bad', 'ranked')
     WHERE c.project_id = :project AND c.purpose = 'work' AND c.state <> 'flagged' AND m.number <> n.number
     ORDER BY c.id, a.id
-""")
+""")  # noqa: S608 - composed of constants
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import numpy as np
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
+from app.comparisons.qualifying import HEARD
 from app.comparisons.service import withdraw_comparing
 from app.db.tables import Project, Version
 from app.language import _
@@ -22,10 +23,12 @@ from app.versions.figures import wilson
 
 # A comparison counts once somebody judged it. What is open counts as on its way while anybody could still be given it
 # or holds it: what some have skipped may never be judged by others, so another one is formed.
-_STANDING = text("""
+_STANDING = text(f"""
     SELECT count(*) FILTER (WHERE judged) AS judged, count(*) FILTER (WHERE NOT judged AND live) AS waiting
     FROM (
-        SELECT EXISTS (SELECT 1 FROM assignments a WHERE a.comparison_id = c.id AND a.state = 'voted') AS judged,
+        SELECT EXISTS (
+                 SELECT 1 FROM assignments a WHERE a.comparison_id = c.id AND a.state = 'voted' AND {HEARD}
+               ) AS judged,
                c.state = 'open' AND NOT EXISTS (
                  SELECT 1 FROM assignments a WHERE a.comparison_id = c.id AND a.state NOT IN ('leased', 'expired')
                ) AS live
@@ -35,22 +38,22 @@ _STANDING = text("""
           AND EXISTS (SELECT 1 FROM completions x
                       WHERE x.id IN (c.completion_a_id, c.completion_b_id) AND x.version_id = :candidate)
     ) all_of_it
-""")
+""")  # noqa: S608 - composed of constants
 
 # 'a' and 'b' of a ranking of two are its items 0 and 1.
-_VOTES = text("""
+_VOTES = text(f"""
     SELECT c.id AS comparison_id, c.prompt_id, v.choice, v.ranking, x.version_id = :candidate AS candidate_is_a,
            cardinality(x.ids) AS tokens_a, cardinality(y.ids) AS tokens_b
     FROM comparisons c
     JOIN completions x ON x.id = c.completion_a_id
     JOIN completions y ON y.id = c.completion_b_id
-    JOIN assignments a ON a.comparison_id = c.id AND a.state = 'voted'
+    JOIN assignments a ON a.comparison_id = c.id AND a.state = 'voted' AND {HEARD}
     JOIN LATERAL (SELECT choice, ranking FROM votes WHERE assignment_id = a.id ORDER BY revision DESC LIMIT 1) v
       ON v.choice IN ('a', 'b', 'tie', 'both_bad', 'ranked')
     WHERE c.project_id = :project AND c.kind = 'gate' AND c.purpose = 'work' AND c.state <> 'flagged'
       AND (x.version_id = :candidate) <> (y.version_id = :candidate)
     ORDER BY c.id, a.id
-""")
+""")  # noqa: S608 - composed of constants
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 from app.comparisons.service import lease_next
 from app.db.base import utcnow
 from app.db.session import transaction
-from app.db.tables import Assignment, AuditEntry, Completion, Control, Project, Standing, User
+from app.db.tables import Assignment, AuditEntry, Completion, Control, Project, Standing, User, Vote
+from app.reviewers.service import quarantine
 from tests.factories import rows
 from tests.fixtures.portal import Caller, Portal
 
@@ -239,6 +240,13 @@ def test_win_rates_count_a_pair_once_and_weigh_a_chosen_one_back(portal: Portal,
     assert newer["effective"] == pytest.approx(36 / 12)
     assert (older["version"], older["value"]) == (1, 0.5)
     assert newer["low"] < 0.2
+    with transaction(portal.factory) as db:
+        db.execute(update(Assignment).values(frozen_at=utcnow()))
+        first = db.scalars(select(Vote.reviewer_id).order_by(Vote.created_at)).first()
+        assert first is not None
+        quarantine(db, db.scalars(select(Project)).one(), first, reason="coin flips", actor=None)
+    without = key.get(f"{API}/win-rates").json()["items"][0]
+    assert (without["pairs"], without["value"]) == (3, pytest.approx(2 / 5)), "read by a round, and in quarantine since"
     assert "Wins against version 1" in ann.get("/p/tone/versions").text
 
 

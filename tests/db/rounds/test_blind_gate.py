@@ -7,12 +7,14 @@ from random import Random
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
 from app.comparisons.service import Made, create_comparison, create_ranking
+from app.db.base import utcnow
 from app.db.session import make_session_factory, transaction
-from app.db.tables import AuditEntry, Comparison, OutboxMessage, Project, Round, RoundEvent, User, Version
+from app.db.tables import Assignment, AuditEntry, Comparison, OutboxMessage, Project, Round, RoundEvent, User, Version
+from app.reviewers.service import quarantine
 from app.rounds import blind, service
 from app.rounds.deciding import decide, open_gates
 from app.settings import Settings
@@ -175,6 +177,25 @@ def test_many_comparisons_of_one_prompt_are_worth_less(db: Session) -> None:
     assert apart[0] == alike[0] == one[0] == 0.5
     assert apart[2] - apart[1] < alike[2] - alike[1] < one[2] - one[1]
     assert blind.interval([], []) is None
+
+
+def test_votes_of_somebody_in_quarantine_decide_nothing_even_if_a_round_has_read_them(
+    db: Session, settings: Settings
+) -> None:
+    version = trained(db, settings, wanted=12)
+    project = db.get_one(Project, version.project_id)
+    bad = make_user(db)
+    compare(db, version, ["old"] * 4, reviewer=bad)
+    compare(db, version, ["new"] * 8)
+    db.execute(update(Assignment).values(frozen_at=utcnow()))
+    quarantine(db, project, bad.id, reason="coin flips", actor=None)
+    assert not decide(db, version.id, settings=settings)
+    standing = blind.standing(db, project, version)
+    assert (standing.judged, standing.missing) == (8, 4)
+    compare(db, version, ["new"] * 4)
+    assert decide(db, version.id, settings=settings)
+    seen = version.metrics["gate"]["blind"]
+    assert (seen["judged"], seen["wins"]) == (12, 12.0)
 
 
 def test_a_skipped_comparison_is_replaced(db: Session, settings: Settings) -> None:
