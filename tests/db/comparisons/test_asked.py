@@ -109,7 +109,7 @@ def test_what_was_said_before_is_told_with_its_order_and_note(db: Session) -> No
         said = {"choice": "ranked", "ranking": ranking, "comment": comment}
         record_vote(db, reviewer_id=reviewer.id, assignment_id=leased.assignment_id, source="web", **said)
     lease = leased.assignment_id
-    before, last = queries.histories(db, reviewer_id=reviewer.id, assignment_ids=[lease])[lease]
+    before, last = queries.histories(db, [lease])[lease]
     assert (before.ranking, before.comment) == ([[2], [0, 1]], "three is short")
     assert (last.ranking, last.comment) == ([[0], [1], [2]], None)
 
