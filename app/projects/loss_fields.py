@@ -55,6 +55,26 @@ def loss_fields() -> tuple[Field, ...]:
             (("", _("as the votes say")), ("wpo", _("WPO"))),
             only=_only("pair_weighting"),
         ),
+        Field(
+            "training.f_divergence",
+            _("Divergence from the reference"),
+            _("f-DPO: what the model's distance from its reference is measured by, and so what a reward is."),
+            "select",
+            (
+                ("", _("reverse KL, as in DPO")),
+                ("forward_kl", _("forward KL")),
+                ("js", _("Jensen-Shannon")),
+                ("alpha", _("α-divergence")),
+            ),
+            only=_only("f_divergence"),
+        ),
+        Field(
+            "training.f_divergence_alpha",
+            _("α of the α-divergence"),
+            _("Towards 0 the forward KL, at 1 the reverse. Only with the α-divergence."),
+            placeholder=f"{TrainingSettings().f_divergence_alpha:g}",
+            only=_only("f_divergence_alpha"),
+        ),
     )
 
 

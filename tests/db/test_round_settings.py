@@ -60,8 +60,11 @@ def test_every_loss_by_the_projects_form(portal: Portal, ann: Caller) -> None:
         typed = {name: "" for name in values if name.startswith("training.loss_settings.")}
         typed |= {f"training.loss_settings.{name}": str(value) for name, value in settings.items()}
         typed |= {f"training.{name}": "" for name in ("margin_scale", "pair_weighting", "reference_sync_steps")}
+        typed |= {"training.f_divergence": "", "training.f_divergence_alpha": ""}
         if "pair_weighting" in loss_options(loss):
             typed |= {"training.pair_weighting": "wpo", "training.margin_scale": "0.5"}
+        if spec.divergence:
+            typed |= {"training.f_divergence": "alpha", "training.f_divergence_alpha": "0.3"}
         if spec.reference:
             typed |= {"training.reference_sync_steps": "100", "training.reference_sync_alpha": "0.5"}
         answer = ann.post("/p/tone/settings", values | typed | {"training.loss": loss})
@@ -69,6 +72,7 @@ def test_every_loss_by_the_projects_form(portal: Portal, ann: Caller) -> None:
         stored = project(portal).training
         assert (stored["loss"], stored["loss_settings"], stored["epochs"]) == (loss, settings, 3)
         assert stored.get("pair_weighting") == ("wpo" if "pair_weighting" in loss_options(loss) else None)
+        assert stored.get("f_divergence_alpha") == (0.3 if spec.divergence else None)
         assert stored.get("reference_sync_steps") == (100 if spec.reference else None)
 
 
@@ -115,6 +119,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"loss": "kto", "margin_scale": 1}, "training.margin_scale", "it reads beta, desirable_weight"),
     ({"loss": "simpo", "reference_sync_steps": 5}, "training.reference_sync_steps", "does not read it"),
     ({"reference_sync_alpha": 0.5}, "training.reference_sync_alpha", "set that, too"),
+    ({"loss": "kto", "f_divergence": "js"}, "training.f_divergence", "does not read it"),
     ({"loss_settings": {"nu": 2}}, "training.loss_settings.nu", "it reads beta"),
     ({"loss": "robust", "loss_settings": {"label_smoothing": 0.5}}, "training.loss_settings.label_smoothing", "below"),
     ({"loss": 3}, "training.loss", "unknown"),

@@ -123,6 +123,15 @@ def sigmoid(policy: Any, reference: Any, groups: Groups) -> Tensor:
     return torch.stack(losses).mean()
 
 
+def forward_kl(policy: Any, reference: Any, groups: Groups) -> Tensor:
+    losses = []
+    for group in groups:
+        for preference in group["preferences"]:
+            w, x = (torch.exp(rho(policy, reference, group, i).sum()) for i in won_and_lost(preference))
+            losses.append(torch.log1p(torch.exp(-0.1 * (1 / x - 1 / w))))
+    return torch.stack(losses).mean()
+
+
 class Bco:
     """What it remembers is the mean of every step since the reference moved, ``every`` steps ago at most."""
 
@@ -201,6 +210,7 @@ CASES: dict[str, tuple[str, Naive, dict[str, Any], tuple[int, float] | None]] = 
         {"loss": "bco_pair", "loss_settings": {"beta": 0.3}, "reference_sync_steps": 2, "reference_sync_alpha": 0.6},
         (2, 0.6),
     ),
+    "f_dpo": ("pairs", forward_kl, {"loss": "sigmoid", "f_divergence": "forward_kl"}, None),
     "tr_dpo": ("pairs", sigmoid, {"reference_sync_steps": 2, "reference_sync_alpha": 0.6}, (2, 0.6)),
 }
 

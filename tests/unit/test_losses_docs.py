@@ -8,7 +8,7 @@ import pytest
 from app.rounds.spec import LOSS_ALIASES, LOSSES, OPTIONS_OF_LOSSES, loss_options
 
 DOCS = Path(__file__).parents[2] / "docs" / "losses"
-OPTIONS = {"odpo", "wpo", "tr_dpo"}
+OPTIONS = {"odpo", "wpo", "f_dpo", "tr_dpo"}
 
 
 @pytest.mark.parametrize("loss", list(LOSSES))

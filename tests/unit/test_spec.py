@@ -50,6 +50,15 @@ def test_other_names_of_the_field() -> None:
     assert changed.reference_sync_steps == 512
 
 
+def test_another_divergence_leaves_alpha_behind() -> None:
+    alpha = TrainingSettings.from_dict({"f_divergence": "alpha", "f_divergence_alpha": 0.3})
+    assert alpha.to_dict()["f_divergence_alpha"] == 0.3
+    kept = TrainingSettings.from_dict(alpha.overridden({"epochs": 2}))
+    assert (kept.f_divergence, kept.f_divergence_alpha) == ("alpha", 0.3)
+    other = TrainingSettings.from_dict(alpha.overridden({"f_divergence": "js"}))
+    assert (other.f_divergence, "f_divergence_alpha" in other.to_dict()) == ("js", False)
+
+
 @pytest.mark.parametrize("loss", list(LOSSES))
 def test_settings_hold_what_the_loss_reads_and_no_more(loss: str) -> None:
     """What is written down can be read back, and says nothing that means nothing."""
@@ -57,7 +66,7 @@ def test_settings_hold_what_the_loss_reads_and_no_more(loss: str) -> None:
     written = settings.to_dict()
     assert TrainingSettings.from_dict(written) == settings
     read = {name for name in OPTIONS_OF_LOSSES if name in written}
-    assert read == set(loss_options(loss)) - {"reference_sync_alpha"}
+    assert read == set(loss_options(loss)) - {"reference_sync_alpha", "f_divergence_alpha"}
     assert set(settings.loss_settings) == set(LOSSES[loss].settings)
 
 
@@ -131,6 +140,10 @@ def test_the_schema_describes_every_setting() -> None:
         ({"loss": "plackett_luce", "pair_weighting": "wpo"}, "pair_weighting", "does not read it"),
         ({"loss": "orpo", "reference_sync_steps": 5}, "reference_sync_steps", "it reads orpo_lambda, margin_scale"),
         ({"reference_sync_alpha": 0.5}, "reference_sync_alpha", "while reference_sync_steps is unset"),
+        ({"loss": "bco_pair", "f_divergence": "js"}, "f_divergence", "does not read it; it reads beta, margin_scale"),
+        ({"f_divergence": "kl"}, "f_divergence", "known are reverse_kl, forward_kl, js, alpha"),
+        ({"f_divergence": "js", "f_divergence_alpha": 0.3}, "f_divergence_alpha", "another f_divergence than 'alpha'"),
+        ({"f_divergence": "alpha", "f_divergence_alpha": 0}, "f_divergence_alpha", "above 0 to 1"),
         ({"method": "qlora", "reference_sync_steps": 5}, "reference_sync_steps", "cannot move by a share"),
         ({"pair_weighting": "best"}, "pair_weighting", "known are none, wpo"),
         ({"method": "full", "lora_rank": 8}, "lora_rank", "means nothing for method 'full'"),

@@ -73,6 +73,7 @@ def training(loss: str) -> dict[str, Any]:
     """Settings of a round with ``loss``: everything it reads, and nothing as it is by default."""
     own = {name: round(rule.default * 1.1, 6) for name, rule in LOSSES[loss].settings.items()}
     options = {"margin_scale": 0.5, "pair_weighting": "wpo", "reference_sync_steps": 2, "reference_sync_alpha": 0.5}
+    options |= {"f_divergence": "alpha", "f_divergence_alpha": 0.3}
     reads = {name: value for name, value in options.items() if name in loss_options(loss)}
     return TRAINING | {"loss": loss, "loss_settings": own} | reads
 

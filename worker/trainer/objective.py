@@ -8,7 +8,8 @@ from torch import Tensor
 
 from app.rounds.spec import LOSSES as SPECS
 from app.rounds.spec import TrainingSettings
-from worker.trainer.losses import LOSSES, Labels, Pairs
+from worker.trainer.losses import LOSSES, Labels, Pairs, Rankings
+from worker.trainer.losses.divergences import divergence
 from worker.trainer.losses.wpo import wpo_weight
 from worker.trainer.metrics import Columns, label_columns, pair_columns
 from worker.trainer.packing import Batch, Plan
@@ -55,6 +56,7 @@ class Objective:
         self.needs_shift = self.spec.shift
         """Whether a step needs the mean log-ratio of the steps before."""
         self._loss = partial(LOSSES[settings.loss], **settings.loss_settings)
+        self._divergence = divergence(settings.f_divergence, settings.f_divergence_alpha)
 
     def __call__(
         self,
@@ -80,13 +82,13 @@ class Objective:
         held_to = table if moved_reference is None else replace(table, reference=moved_reference)
         moved, fixed = (None, None) if baseline is None else (baseline.moved, baseline.fixed)
         read, weight = read_by(self.spec, split.examples, made, batch, held_to, moved)
-        losses: Tensor = self._loss(read)
+        losses = self._of(read)
         columns = {"loss": (losses, weight)}
         own = read
         if held_to is not table:
             own, _ = read_by(self.spec, split.examples, made, batch, table, fixed)
             with torch.no_grad():
-                columns["comparable_loss"] = (self._loss(own), weight)
+                columns["comparable_loss"] = (self._of(own), weight)
         if self.collisions and isinstance(read, Pairs):
             trust = wpo_weight(read)
             columns = {"comparable_loss": columns["loss"]} | columns
@@ -107,3 +109,8 @@ class Objective:
             told = ("margin", "accuracy") if isinstance(read, Labels) else among_pairs
             columns |= {name: among_pairs[name] for name in told}
         return Scored(losses, weight, columns)
+
+    def _of(self, read: Pairs | Labels | Rankings) -> Tensor:
+        """(n,): the loss of every judgement, on the rewards of the divergence."""
+        losses: Tensor = self._loss(read.under(self._divergence) if isinstance(read, Pairs) else read)
+        return losses

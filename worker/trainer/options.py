@@ -16,6 +16,7 @@ import yaml
 from app.rounds.spec import (
     ALL_LINEAR,
     COMPILE,
+    DIVERGENCES,
     DTYPES,
     LOSS_ALIASES,
     LOSSES,
@@ -36,6 +37,8 @@ PANELS: dict[str, dict[str, str]] = {
         "loss": "What is minimised; sigmoid is DPO. All are listed below.",
         "margin_scale": "Times a preference's margin is its lead in nats; 0 leaves margins out.",
         "pair_weighting": "none, or wpo: weigh a pair by how likely the policy would write it; for old pairs.",
+        "f_divergence": f"{', '.join(DIVERGENCES)}: the divergence from the reference that rewards are of (f-DPO).",
+        "f_divergence_alpha": "α of f_divergence alpha: towards 0 the forward KL, at 1 the reverse.",
         "reference_sync_steps": "Move the reference towards the policy every so many steps (TR-DPO). Unset, it stays.",
         "reference_sync_alpha": "How far it moves; 1 is all the way.",
     },

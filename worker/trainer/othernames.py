@@ -40,6 +40,8 @@ OF_OTHER_TRAINERS = {
     "val_set_size": "eval_fraction",
     "val_size": "eval_fraction",
     "eval_dataset": "eval_data",
+    "f_divergence_type": "f_divergence (js and alpha for js_divergence and alpha_divergence)",
+    "f_alpha_divergence_coef": "f_divergence_alpha (with f_divergence alpha)",
     "rpo_alpha": "loss dpo_nll (its setting nll_alpha)",
     "simpo_gamma": "loss simpo (its setting gamma)",
 }

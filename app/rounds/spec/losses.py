@@ -86,6 +86,8 @@ class LossSpec:
     """Of ``SIGNALS``; the others are counted by name and left out."""
     reference: bool = True
     """Whether it compares with a reference model. Figures do in any case."""
+    divergence: bool = False
+    """Whether it reads nothing but the difference of two rewards, so that those of another divergence may stand in."""
     shift: bool = False
     """Whether it holds answers against the mean of those of earlier steps."""
 
@@ -104,7 +106,9 @@ def _flips(default: float = 0.1, *, above: bool = False) -> LossSetting:
 
 
 LOSSES: dict[str, LossSpec] = {
-    "sigmoid": LossSpec("DPO", _("The default: clear choices between sampled answers."), {"beta": _beta()}),
+    "sigmoid": LossSpec(
+        "DPO", _("The default: clear choices between sampled answers."), {"beta": _beta()}, divergence=True
+    ),
     "dpop": LossSpec(
         "DPO-Positive",
         _("Pairs that differ in few tokens, where DPO lowers the chosen answer too."),
@@ -116,28 +120,37 @@ LOSSES: dict[str, LossSpec] = {
         },
     ),
     "ipo": LossSpec(
-        _("IPO, averaged over tokens"), _("Few or deterministic votes that DPO would overfit."), {"tau": _tau()}
+        _("IPO, averaged over tokens"),
+        _("Few or deterministic votes that DPO would overfit."),
+        {"tau": _tau()},
+        divergence=True,
     ),
     "ipo_sum": LossSpec(
         _("IPO, summed over tokens"),
         _("The same with the sum of the printed formula; answers of one length."),
         {"tau": _tau()},
+        divergence=True,
     ),
-    "hinge": LossSpec("Hinge (SLiC)", _("Stop learning from a pair once it is apart far enough."), {"beta": _beta()}),
+    "hinge": LossSpec(
+        "Hinge (SLiC)", _("Stop learning from a pair once it is apart far enough."), {"beta": _beta()}, divergence=True
+    ),
     "cdpo": LossSpec(
         _("Conservative DPO"),
         _("Votes of which a known share is wrong."),
         {"beta": _beta(), "label_smoothing": _flips()},
+        divergence=True,
     ),
     "robust": LossSpec(
         _("Robust DPO"),
         _("Votes flipped at random at a known rate, with many pairs to average over."),
         {"beta": _beta(), "label_smoothing": _flips()},
+        divergence=True,
     ),
     "exo_pair": LossSpec(
         "EXO",
         _("Pairs that the model cannot all satisfy: it gives some up rather than going half-way with each."),
         {"beta": _beta(), "label_smoothing": _flips(0.001, above=True)},
+        divergence=True,
     ),
     "discopop": LossSpec(
         "DiscoPOP",
@@ -148,9 +161,13 @@ LOSSES: dict[str, LossSpec] = {
                 0.05, 0.0, 1.0, "τ", _("how sharply it turns; below 0.11 level pairs go the wrong way"), above=True
             ),
         },
+        divergence=True,
     ),
     "length_normalised": LossSpec(
-        _("Length-normalised DPO"), _("Answers that grow longer round by round."), {"beta": _beta(5.0)}
+        _("Length-normalised DPO"),
+        _("Answers that grow longer round by round."),
+        {"beta": _beta(5.0)},
+        divergence=True,
     ),
     "ld_dpo": LossSpec(
         "LD-DPO",
@@ -242,6 +259,7 @@ LOSSES: dict[str, LossSpec] = {
             ),
         },
         signals=_PAIRWISE | {"tie"},
+        divergence=True,
     ),
     "davidson": LossSpec(
         _("DPO with ties (Davidson)"),
@@ -253,6 +271,7 @@ LOSSES: dict[str, LossSpec] = {
             ),
         },
         signals=_PAIRWISE | {"tie"},
+        divergence=True,
     ),
     "plackett_luce": LossSpec(
         "Plackett-Luce",
@@ -288,6 +307,7 @@ def loss_options(loss: str) -> tuple[str, ...]:
     return (
         *(("margin_scale",) if "margin" in spec.signals else ()),
         *(("pair_weighting",) if spec.shape == "pairs" else ()),
+        *(("f_divergence", "f_divergence_alpha") if spec.divergence else ()),
         *(("reference_sync_steps", "reference_sync_alpha") if spec.reference else ()),
     )
 

@@ -11,6 +11,9 @@ DESCRIPTIONS = {
     "loss_settings": "The numbers the chosen loss reads; those left out take its defaults. Others are refused.",
     "margin_scale": "Times a preference's margin is δ, in nats of the loss's argument; 0 leaves margins out.",
     "pair_weighting": "`wpo`: a pair counts less the less likely the policy itself would write its answers.",
+    "f_divergence": "The divergence from the reference that rewards are of: `reverse_kl` (DPO's), `forward_kl`, `js`, "
+    "`alpha`.",
+    "f_divergence_alpha": "α of `alpha`: towards 0 the forward KL, at 1 the reverse.",
     "method": "`lora` trains an adapter, `qlora` one over weights of 4 bits (CUDA only), `full` every weight.",
     "lora_rank": "Rank of the adapter.",
     "lora_alpha": "Scale of the adapter.",

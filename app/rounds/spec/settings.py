@@ -26,6 +26,7 @@ DTYPES = ("auto", "float32", "bfloat16")
 COMPILE = ("auto", "always", "never")
 REFERENCES = ("parent", "base")
 PAIR_WEIGHTINGS = ("none", "wpo")
+DIVERGENCES = ("reverse_kl", "forward_kl", "js", "alpha")
 ALL_LINEAR = "all-linear"
 DEFAULT_LEARNING_RATES = {"lora": 1e-4, "qlora": 1e-4, "full": 5e-6}
 TR_DPO = "tr_dpo"
@@ -44,6 +45,10 @@ class TrainingSettings:
     """Times a preference's margin is its δ, in nats of the loss's argument; 0 leaves margins out."""
     pair_weighting: str = "none"
     """'wpo' weighs a pair by how likely the policy itself would write its answers."""
+    f_divergence: str = "reverse_kl"
+    """The divergence from the reference that rewards are of: DPO's reverse KL, or another of f-DPO."""
+    f_divergence_alpha: float = 0.5
+    """α of 'alpha': towards 0 the forward KL, at 1 the reverse."""
     method: str = "lora"
     """'lora' trains an adapter, 'qlora' one over weights of 4 bits (CUDA only), 'full' every weight."""
     lora_rank: int = 16
@@ -184,6 +189,8 @@ class TrainingSettings:
             del data[name]
         if self.reference_sync_steps is None:
             data.pop("reference_sync_alpha", None)
+        if self.f_divergence != "alpha":
+            data.pop("f_divergence_alpha", None)
         return data
 
     def with_changes(self, **changes: Any) -> "TrainingSettings":
@@ -203,6 +210,8 @@ class TrainingSettings:
                 data.pop(name, None)
         elif isinstance(changes.get("loss_settings"), Mapping):
             changes = {**changes, "loss_settings": self.loss_settings | dict(changes["loss_settings"])}
+        if changes.get("f_divergence", self.f_divergence) != self.f_divergence:
+            data.pop("f_divergence_alpha", None)
         if changes.get("method", self.method) != self.method:
             data = {name: value for name, value in data.items() if not name.startswith("lora_")}
             del data["learning_rate"]
@@ -240,7 +249,14 @@ def _leave_out(data: Any, field_name: str) -> bool:
     return True
 
 
-OPTIONS_OF_LOSSES = ("margin_scale", "pair_weighting", "reference_sync_steps", "reference_sync_alpha")
+OPTIONS_OF_LOSSES = (
+    "margin_scale",
+    "pair_weighting",
+    "f_divergence",
+    "f_divergence_alpha",
+    "reference_sync_steps",
+    "reference_sync_alpha",
+)
 
 
 def _tr_dpo(steps: Any) -> dict[str, Any]:
@@ -266,6 +282,12 @@ def _refuse_unread(values: Mapping[str, Any]) -> None:
             _("means nothing while reference_sync_steps is unset; set that, too"),
             beside="reference_sync_steps",
         )
+    if values.get("f_divergence_alpha") is not None and values.get("f_divergence") != "alpha":
+        raise SpecError(
+            "f_divergence_alpha",
+            _("means nothing for another f_divergence than 'alpha'; set that, or remove it"),
+            beside="f_divergence",
+        )
 
 
 def _targets(name: str, value: object) -> str | list[str]:
@@ -286,6 +308,8 @@ def _targets(name: str, value: object) -> str | list[str]:
 CHECKS: dict[str, Check] = {
     "margin_scale": real(0, 1000),
     "pair_weighting": known(*PAIR_WEIGHTINGS),
+    "f_divergence": known(*DIVERGENCES),
+    "f_divergence_alpha": real(0, 1, positive=True),
     "method": known(*METHODS),
     "lora_rank": whole(1, 1024),
     "lora_alpha": real(0, 4096, positive=True),

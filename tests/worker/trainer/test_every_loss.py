@@ -182,6 +182,24 @@ def test_wpo_weighs_what_the_policy_would_not_write(tmp_path: Path) -> None:
     assert step["loss"] == pytest.approx(step["wpo_weight"], rel=1e-4)
 
 
+def test_another_divergence_starts_alike_and_learns_otherwise(tmp_path: Path) -> None:
+    """The same first step to the last digit that fp32 has; figures stay log-ratios and differ from the second on."""
+    told = {}
+    for name in ("reverse_kl", "forward_kl"):
+        given = {"loss_settings": {"beta": 1.0}, "f_divergence": name}
+        events, figures = train(tmp_path / name, make_groups(4, 1), epochs=6, **given)
+        told[name] = [event for event in events if event["kind"] == "train"]
+        assert figures["eval"]["end"]["accuracy"] is not None
+    plain, other = told["reverse_kl"], told["forward_kl"]
+    assert other[0]["loss"] == pytest.approx(LOG_2, abs=1e-5)
+    assert other[0]["grad_norm"] == pytest.approx(plain[0]["grad_norm"], rel=1e-3)
+    assert other[-1]["margin"] > 0
+    assert abs(other[-1]["margin"] - plain[-1]["margin"]) > 1e-3
+    assert other[-1]["margin"] == pytest.approx(
+        other[-1]["chosen_log_ratio"] - other[-1]["rejected_log_ratio"], abs=1e-4
+    )
+
+
 def test_a_reference_that_moves_starts_the_loss_anew(tmp_path: Path) -> None:
     """Moved all the way after step 2, the loss of step 3 is log 2 again; figures stay against the job's reference."""
     events, _ = train(tmp_path, make_groups(4, 0), loss="tr_dpo", reference_sync_steps=2, reference_sync_alpha=1.0)

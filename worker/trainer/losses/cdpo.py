@@ -20,7 +20,7 @@ def cdpo(pairs: Pairs, *, beta: float, label_smoothing: float) -> Tensor:
 
     Source: E. Mitchell, A note on DPO with noisy preferences and relationship to IPO (2023).
     """
-    d = beta * pairs.delta
+    d = beta * pairs.score_delta
     right = functional.logsigmoid(d - pairs.margin)
     flipped = functional.logsigmoid(-d - pairs.margin)
     return -(1 - label_smoothing) * right - label_smoothing * flipped

@@ -22,7 +22,7 @@ def davidson(pairs: Pairs, *, beta: float, nu: float) -> Tensor:
 
     Source: arXiv:2409.17431.
     """
-    d, log_2nu = beta * pairs.delta, math.log(2 * nu) if nu > 0 else -math.inf
+    d, log_2nu = beta * pairs.score_delta, math.log(2 * nu) if nu > 0 else -math.inf
     win = _log_z(d - pairs.margin, log_2nu)
     if pairs.tie is None:
         return win

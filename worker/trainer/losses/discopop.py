@@ -24,7 +24,7 @@ def discopop(pairs: Pairs, *, beta: float, discopop_tau: float) -> Tensor:
 
     Source: eq. 5, arXiv:2406.08414.
     """
-    x = beta * pairs.delta - pairs.margin
+    x = beta * pairs.score_delta - pairs.margin
     logistic = (-x / discopop_tau).sigmoid() * -functional.logsigmoid(x)  # 1 − σ(y) = σ(−y)
     exponential = (functional.logsigmoid(x / discopop_tau) - x).exp()  # e^−x alone overflows far behind
     return logistic + exponential

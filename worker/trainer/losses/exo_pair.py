@@ -23,6 +23,6 @@ def exo_pair(pairs: Pairs, *, beta: float, label_smoothing: float) -> Tensor:
 
     Source: eq. 16, arXiv:2402.00856.
     """
-    x = beta * pairs.delta - pairs.margin
+    x = beta * pairs.score_delta - pairs.margin
     won, lost = functional.logsigmoid(x), functional.logsigmoid(-x)
     return won.exp() * (won - math.log1p(-label_smoothing)) + lost.exp() * (lost - math.log(label_smoothing))

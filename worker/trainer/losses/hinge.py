@@ -18,4 +18,4 @@ def hinge(pairs: Pairs, *, beta: float) -> Tensor:
 
     Source: arXiv:2309.06657 (RSO), after SLiC.
     """
-    return functional.relu(1 + pairs.margin - beta * pairs.delta)
+    return functional.relu(1 + pairs.margin - beta * pairs.score_delta)

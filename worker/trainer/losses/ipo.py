@@ -21,7 +21,7 @@ def ipo(pairs: Pairs, *, tau: float) -> Tensor:
     Source: eq. 17, arXiv:2310.12036, with ρ/|y| for ρ.
     """
     chosen, rejected = pairs.chosen, pairs.rejected
-    difference = chosen.log_ratio / chosen.length - rejected.log_ratio / rejected.length
+    difference = chosen.score / chosen.length - rejected.score / rejected.length
     return (difference - (0.5 + pairs.margin) / tau).square()
 
 
@@ -37,4 +37,4 @@ def ipo_sum(pairs: Pairs, *, tau: float) -> Tensor:
 
     Source: eq. 17, arXiv:2310.12036.
     """
-    return (pairs.delta - (0.5 + pairs.margin) / tau).square()  # eq. 17, arXiv:2310.12036
+    return (pairs.score_delta - (0.5 + pairs.margin) / tau).square()  # eq. 17, arXiv:2310.12036

@@ -19,5 +19,5 @@ def length_normalised(pairs: Pairs, *, beta: float) -> Tensor:
     Source: arXiv:2411.15124 (Tülu 3).
     """
     chosen, rejected = pairs.chosen, pairs.rejected
-    difference = chosen.log_ratio / chosen.length - rejected.log_ratio / rejected.length
+    difference = chosen.score / chosen.length - rejected.score / rejected.length
     return -functional.logsigmoid(beta * difference - pairs.margin)

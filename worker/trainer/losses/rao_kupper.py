@@ -23,7 +23,7 @@ def rao_kupper(pairs: Pairs, *, beta: float, nu: float) -> Tensor:
 
     Source: arXiv:2409.17431.
     """
-    d, alpha = beta * pairs.delta, math.log(nu)
+    d, alpha = beta * pairs.score_delta, math.log(nu)
     win = -functional.logsigmoid(d - pairs.margin - alpha)
     if pairs.tie is None:
         return win

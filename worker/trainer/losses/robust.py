@@ -20,7 +20,7 @@ def robust(pairs: Pairs, *, beta: float, label_smoothing: float) -> Tensor:
 
     Source: arXiv:2403.00409.
     """
-    d = beta * pairs.delta
+    d = beta * pairs.score_delta
     right = functional.logsigmoid(d - pairs.margin)
     flipped = functional.logsigmoid(-d - pairs.margin)
     return (-(1 - label_smoothing) * right + label_smoothing * flipped) / (1 - 2 * label_smoothing)

@@ -18,4 +18,4 @@ def sigmoid(pairs: Pairs, *, beta: float) -> Tensor:
 
     Source: eq. 7, arXiv:2305.18290; the offset: arXiv:2402.10571.
     """
-    return -functional.logsigmoid(beta * pairs.delta - pairs.margin)  # eq. 7, arXiv:2305.18290
+    return -functional.logsigmoid(beta * pairs.score_delta - pairs.margin)  # eq. 7, arXiv:2305.18290
