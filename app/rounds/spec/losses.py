@@ -247,7 +247,7 @@ LOSSES: dict[str, LossSpec] = {
     "sppo_hard": LossSpec(
         "SPPO",
         _("Round after round on fresh answers, a bounded step each: one answer up, the other down."),
-        {"beta": LossSetting(0.1, 0.0, 100.0, "β", _("the targets are ±1/(2β) nats"), above=True)},
+        {"beta": _beta()},
     ),
     "rao_kupper": LossSpec(
         _("DPO with ties (Rao-Kupper)"),
