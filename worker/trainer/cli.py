@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 from app.rounds.spec import ADAPTER_METHODS, ExitCode, SpecError, TrainingSettings
 from worker.adapters import shape_of
 from worker.trainer.dataset import DEFAULT_EVAL_FRACTION
-from worker.trainer.errors import RefusedError, TrainerError, explain
+from worker.trainer.errors import BadRowsError, RefusedError, TrainerError, explain
 from worker.trainer.lifetime import Stop
 from worker.trainer.memory import heap, set_environment
 from worker.trainer.options import (
@@ -115,6 +115,8 @@ def train(
         code, sentence = explain(error)
         if code is ExitCode.FAILED and not isinstance(error, TrainerError):
             console.print_exception()
+        for row in error.rows if isinstance(error, BadRowsError) and len(error.rows) > 1 else []:
+            typer.echo(" ".join(row.split()), err=True)
         typer.echo(" ".join(sentence.split()), err=True)
         raise typer.Exit(int(code)) from error
 

@@ -11,12 +11,14 @@ from typing import Any, Literal
 
 from worker.trainer.audit import Finding
 from worker.trainer.data import Completion, Group, Label, Preference, parse_group
-from worker.trainer.errors import RefusedError
+from worker.trainer.errors import BadRowsError, RefusedError
 from worker.trainer.files import named, rows_of
 from worker.trainer.reading import Reading
 from worker.trainer.rows import Judged, Reader
 
 DEFAULT_EVAL_FRACTION = 0.1
+BAD_ROWS = 20
+"""How many rows that cannot be used are named; the others are counted."""
 
 
 @dataclass(slots=True)
@@ -48,7 +50,8 @@ def load_groups(
     hash. A path may be a pattern (``train-*.parquet``), which names several files.
 
     Raises:
-        RefusedError: a file cannot be read, or a row is wrong; it names file, line and field.
+        BadRowsError: rows are wrong; the first ``BAD_ROWS`` are named by file, line and field.
+        RefusedError: a file cannot be read, or there is nothing in it.
     """
     collected = _Collected(Reader(tokenizer, eos_ids, Reading()))
     fraction = DEFAULT_EVAL_FRACTION if eval_fraction is None else eval_fraction
@@ -57,6 +60,7 @@ def load_groups(
         held_out = collected.prompts.values()
         collected.reserved = {tuple(ids) for prompt in held_out for ids in (prompt.ids, prompt.whole_ids)}
     collected.read(files, 0.0 if eval_files else fraction)
+    collected.refuse_bad()
     groups = collected.groups()
     found = collected.reader.reading.findings()
     if eval_files:
@@ -78,13 +82,20 @@ class _Collected:
     """Prompts of the held-out files, as they are and whole: what other files have of them is left out."""
     left_out: int = 0
     """How many rows that were."""
+    bad: list[str] = field(default_factory=list)
+    """The first rows that cannot be used, each with its place and what is wrong with it."""
+    bad_rows: int = 0
+    """How many there are in all."""
 
     def read(self, files: Sequence[Path], eval_fraction: float) -> None:
-        """Read ``files``; at a fraction of 1 all of them are held out. Raises RefusedError, also if nothing is left."""
+        """Read ``files``; at a fraction of 1 all of them are held out. Raises RefusedError, also if nothing is left.
+
+        Rows that cannot be used are kept for ``refuse_bad``.
+        """
         before, rows = len(self.own) + len(self.prompts), self.reader.reading.rows
         for file in named(files):
             self._add(file, eval_fraction)
-        if len(self.own) + len(self.prompts) == before:
+        if len(self.own) + len(self.prompts) == before and not self.bad_rows:
             rows = self.reader.reading.rows - rows
             why = "no rows"
             if rows:
@@ -96,19 +107,32 @@ class _Collected:
     def _add(self, file: Path, eval_fraction: float) -> None:
         for where, row in rows_of(file):
             try:
-                if "prompt_ids" in row:
-                    group = _group(row)
-                    if group.id in self.seen:
-                        raise ValueError(f"group id {group.id!r} was on {self.seen[group.id]} already; ids are unique")  # noqa: TRY301
-                    self.seen[group.id] = where
-                    self.own.append(replace(group, split="eval") if eval_fraction == 1 else group)
-                elif (judged := self.reader.read(row)) is not None:
-                    if not self.reserved.isdisjoint(map(tuple, (judged.prompt_ids, judged.whole_prompt_ids))):
-                        self.left_out += 1
-                    else:
-                        _add(self.prompts, judged, self.reader.eos_ids, eval_fraction)
+                if isinstance(row, ValueError):
+                    raise row
+                self._add_row(where, row, eval_fraction)
             except (ValueError, TypeError) as error:
-                raise RefusedError(f"{where}: {error}") from error
+                self.bad_rows += 1
+                if len(self.bad) < BAD_ROWS:
+                    self.bad.append(f"{where}: {error}")
+
+    def _add_row(self, where: str, row: dict[str, Any], eval_fraction: float) -> None:
+        """Raises ValueError or TypeError for a row that cannot be used."""
+        if "prompt_ids" in row:
+            group = _group(row)
+            if group.id in self.seen:
+                raise ValueError(f"group id {group.id!r} was on {self.seen[group.id]} already; ids are unique")
+            self.seen[group.id] = where
+            self.own.append(replace(group, split="eval") if eval_fraction == 1 else group)
+        elif (judged := self.reader.read(row)) is not None:
+            if not self.reserved.isdisjoint(map(tuple, (judged.prompt_ids, judged.whole_prompt_ids))):
+                self.left_out += 1
+            else:
+                _add(self.prompts, judged, self.reader.eos_ids, eval_fraction)
+
+    def refuse_bad(self) -> None:
+        """Raises BadRowsError where rows cannot be used."""
+        if self.bad_rows:
+            raise BadRowsError(self.bad, self.bad_rows)
 
     def groups(self) -> list[Group]:
         """Those that stood in files, then one for each prompt of rows."""

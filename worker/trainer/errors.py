@@ -1,6 +1,7 @@
 """How a job fails: an exit code, and one sentence that says what happened and what to do."""
 
 import errno
+from collections.abc import Sequence
 
 from app.rounds.spec import ExitCode, SpecError
 from app.versions.manifest import ManifestError
@@ -17,6 +18,14 @@ class RefusedError(TrainerError):
     """Bad input, or training on it would be wrong."""
 
     code = ExitCode.REFUSED
+
+
+class BadRowsError(RefusedError):
+    """Rows of the data that cannot be used. ``rows`` are the first of them, each with its place and what is wrong."""
+
+    def __init__(self, rows: Sequence[str], count: int) -> None:
+        super().__init__(rows[0] if count == 1 else _told(rows, count))
+        self.rows = list(rows)
 
 
 class OutOfMemoryError(TrainerError):
@@ -55,6 +64,11 @@ class EndedError(TrainerError):
     def __init__(self, code: ExitCode, sentence: str) -> None:
         super().__init__(sentence)
         self.code = code
+
+
+def _told(rows: Sequence[str], count: int) -> str:
+    named = "each is named above" if len(rows) == count else f"the first {len(rows)} are named above"
+    return f"{count} rows cannot be used, and {named}; mend them, or remove them. The first: {rows[0]}"
 
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

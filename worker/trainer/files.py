@@ -13,8 +13,8 @@ FORMATS = (
     "JSON lines (.jsonl or .json, one object a line; also .gz), a list in JSON (.json) and Parquet (.parquet) are read"
 )
 
-Row = tuple[str, dict[str, Any]]
-"""Where a row stands ('data.jsonl line 3'), and its columns."""
+Row = tuple[str, dict[str, Any] | ValueError]
+"""Where a row stands ('data.jsonl line 3'), and its columns; or what keeps it from being one."""
 
 
 def named(files: Sequence[Path]) -> list[Path]:
@@ -36,7 +36,7 @@ def named(files: Sequence[Path]) -> list[Path]:
 
 
 def rows_of(file: Path) -> Iterator[Row]:
-    """The rows in ``file``. Raises RefusedError, naming file and line."""
+    """The rows in ``file``, also those that are none. Raises RefusedError for a file that cannot be read."""
     if file.is_dir():
         endings = {entry.suffix for entry in file.rglob("*") if entry.suffix in (".parquet", ".jsonl", ".gz")}
         pattern = file / "**" / f"*{min(endings, default='.jsonl')}"
@@ -58,8 +58,7 @@ def _json_rows(file: Path) -> Iterator[Row]:
                 if first and ".json" in file.suffixes and line.lstrip().startswith("["):
                     yield from _listed(line + lines.read(), file.name)
                 else:
-                    where = f"{file.name} line {number}"
-                    yield where, _object(_parsed(line, where), where)
+                    yield f"{file.name} line {number}", _row(line)
                 first = False
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise RefusedError(f"{file} cannot be unpacked: {error}; pack it again, or give it as it is") from error
@@ -68,36 +67,41 @@ def _json_rows(file: Path) -> Iterator[Row]:
 
 
 def _listed(text: str, name: str) -> Iterator[Row]:
-    """The rows of a list in JSON, which may go over many lines."""
-    for number, row in enumerate(_parsed(text, name), start=1):
-        yield f"{name} row {number}", _object(row, f"{name} row {number}")
+    """The rows of a list in JSON, which may go over many lines. Raises RefusedError where it is not JSON."""
+    try:
+        rows = _parsed(text)
+    except ValueError as error:
+        raise RefusedError(f"{name}: {error}") from error
+    for number, row in enumerate(rows, start=1):
+        yield f"{name} row {number}", row if isinstance(row, dict) else _no_object(row)
 
 
-def _parsed(text: str, where: str) -> Any:
+def _row(line: str) -> dict[str, Any] | ValueError:
+    try:
+        row = _parsed(line)
+    except ValueError as error:
+        return error
+    return row if isinstance(row, dict) else _no_object(row)
+
+
+def _parsed(text: str) -> Any:
+    """Raises ValueError, saying what is wrong."""
     try:
         text.encode()
         return json.loads(text, object_pairs_hook=_each_key_once)
     except UnicodeEncodeError as error:
         byte, column = ord(text[error.start]) - 0xDC00, error.start - text.rfind("\n", 0, error.start)
-        raise RefusedError(
-            f"{where}: byte 0x{byte:02x} in column {column} is not UTF-8; save the file as UTF-8 text; {FORMATS}"
+        raise ValueError(
+            f"byte 0x{byte:02x} in column {column} is not UTF-8; save the file as UTF-8 text; {FORMATS}"
         ) from error
     except _TwiceError as error:
-        raise RefusedError(
-            f"{where}: the key {error.args[0]!r} stands in one object twice; keep one of them"
-        ) from error
+        raise ValueError(f"the key {error.args[0]!r} stands in one object twice; keep one of them") from error
     except (ValueError, RecursionError) as error:
-        raise RefusedError(
-            f"{where}: not JSON: {error}; write one object a line, {{...}}, for each row; {FORMATS}"
-        ) from error
+        raise ValueError(f"not JSON: {error}; write one object a line, {{...}}, for each row; {FORMATS}") from error
 
 
-def _object(row: Any, where: str) -> dict[str, Any]:
-    if not isinstance(row, dict):
-        raise RefusedError(
-            f"{where}: holds {type(row).__name__}, not an object; write one object a line for each row; {FORMATS}"
-        )
-    return row
+def _no_object(row: Any) -> ValueError:
+    return ValueError(f"holds {type(row).__name__}, not an object; write one object a line for each row; {FORMATS}")
 
 
 class _TwiceError(Exception):

@@ -421,6 +421,32 @@ def test_bad_row_is_the_last_line(tmp_path: Path, data: Path) -> None:
     assert result.stderr.splitlines()[-1].startswith("rows.jsonl line 31: no 'chosen' among the columns prompt;")
 
 
+def test_all_bad_rows_are_told_at_once(tmp_path: Path, data: Path) -> None:
+    """Of every file, whatever is wrong with them: the first twenty by their place, and how many there are."""
+    lines = data.read_text().splitlines()
+    lines[1] = "{"
+    lines[3] = '{"prompt": "x"}'
+    data.write_text("\n".join(lines) + "\n")
+    (tmp_path / "held.jsonl").write_text('{"prompt": "x", "chosen": "a", "rejected": "b", "weight": -1}\n[1]\n')
+    more = ("--eval-data", str(tmp_path / "held.jsonl"))
+    result = train(data, tmp_path / "new", *more)
+    assert result.exit_code == 2
+    *rows, last = result.stderr.splitlines()
+    assert [row.split(":")[0] for row in rows] == [
+        "held.jsonl line 1",
+        "held.jsonl line 2",
+        "rows.jsonl line 2",
+        "rows.jsonl line 4",
+    ]
+    assert "weight -1 is negative" in rows[0]
+    assert last.startswith("4 rows cannot be used, and each is named above; mend them, or remove them. The first: held")
+    data.write_text('{"prompt": "x"}\n' * 25 + lines[0] + "\n")
+    result = train(data, tmp_path / "new")
+    *rows, last = result.stderr.splitlines()
+    assert [row.split(":")[0] for row in rows] == [f"rows.jsonl line {number}" for number in range(1, 21)]
+    assert last.startswith("25 rows cannot be used, and the first 20 are named above;")
+
+
 def test_a_model_that_is_none(tmp_path: Path, data: Path) -> None:
     (tmp_path / "nothing").mkdir()
     result = train(data, tmp_path / "new", model=tmp_path / "nothing")
