@@ -22,13 +22,14 @@ from worker.trainer.options import (
     with_settings,
 )
 from worker.trainer.othernames import misnamed
+from worker.trainer.renaming import columns_of
 from worker.trainer.standalone import Request, train_file
 from worker.trainer.tracking import checked
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 OTHERS = frozenset(
-    {"model", "data", "eval_data", "output", "reference", "eval_fraction", "report_to", "merge", "dry_run"}
+    {"model", "data", "eval_data", "columns", "output", "reference", "eval_fraction", "report_to", "merge", "dry_run"}
 )
 
 
@@ -54,6 +55,10 @@ def train(
     ] = None,
     eval_data: Annotated[
         list[Path] | None, typer.Option(help="The same for what is held out; in place of --eval-fraction.")
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(help="What the data calls the columns that are read: prompt=THEIRS,chosen=THEIRS, …"),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="The new version's directory; must not exist yet.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML with any of these options; the command line wins.")] = None,
@@ -95,6 +100,7 @@ def train(
         "model": model,
         "data": data,
         "eval_data": eval_data,
+        "columns": columns,
         "output": output,
         "reference": reference,
         "eval_fraction": eval_fraction,
@@ -146,6 +152,7 @@ def request(given: dict[str, Any]) -> Request:
         settings=settings,
         eval_fraction=eval_fraction,
         eval_data=eval_data,
+        columns=columns_of(given.get("columns", {})),
         report_to=[] if dry_run else trackers,
         merge=merge,
         dry_run=dry_run,

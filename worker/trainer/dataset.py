@@ -4,7 +4,7 @@ Rows of equal prompts become one group, so that the prompt is computed once. Tex
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from worker.trainer.data import Completion, Group, Label, Preference, parse_grou
 from worker.trainer.errors import BadRowsError, RefusedError
 from worker.trainer.files import named, rows_of
 from worker.trainer.reading import Reading
+from worker.trainer.renaming import Renaming
 from worker.trainer.rows import Judged, Reader
 
 DEFAULT_EVAL_FRACTION = 0.1
@@ -42,18 +43,20 @@ def load_groups(
     eos_ids: frozenset[int],
     eval_fraction: float | None = None,
     eval_files: Sequence[Path] = (),
+    columns: Mapping[str, str] | None = None,
 ) -> tuple[list[Group], list[Finding]]:
     """The preferences in ``files`` as groups, and what the audit should tell of how they were read.
 
     Held out is what stands in ``eval_files``, and of ``files`` no row is trained on that has a prompt of theirs.
     Without them about ``eval_fraction`` (None: ``DEFAULT_EVAL_FRACTION``) of the prompts of rows are held out, by their
-    hash. A path may be a pattern (``train-*.parquet``), which names several files.
+    hash. A path may be a pattern (``train-*.parquet``), which names several files. ``columns`` has the data's names
+    of columns by ours, where they differ.
 
     Raises:
         BadRowsError: rows are wrong; the first ``BAD_ROWS`` are named by file, line and field.
         RefusedError: a file cannot be read, or there is nothing in it.
     """
-    collected = _Collected(Reader(tokenizer, eos_ids, Reading()))
+    collected = _Collected(Reader(tokenizer, eos_ids, Reading()), Renaming(columns or {}))
     fraction = DEFAULT_EVAL_FRACTION if eval_fraction is None else eval_fraction
     if eval_files:
         collected.read(eval_files, 1.0)
@@ -73,6 +76,7 @@ class _Collected:
     """What was read so far."""
 
     reader: Reader
+    renaming: Renaming
     prompts: dict[tuple[int, ...], _Prompt] = field(default_factory=dict)
     own: list[Group] = field(default_factory=list)
     """Groups as they stood in a file."""
@@ -113,10 +117,12 @@ class _Collected:
             except (ValueError, TypeError) as error:
                 self.bad_rows += 1
                 if len(self.bad) < BAD_ROWS:
-                    self.bad.append(f"{where}: {error}")
+                    more = self.renaming.absent(row) if isinstance(row, dict) else ""
+                    self.bad.append(f"{where}: {error}{more}")
 
     def _add_row(self, where: str, row: dict[str, Any], eval_fraction: float) -> None:
         """Raises ValueError or TypeError for a row that cannot be used."""
+        row = self.renaming(where, row)
         if "prompt_ids" in row:
             group = _group(row)
             if group.id in self.seen:
@@ -130,7 +136,8 @@ class _Collected:
                 _add(self.prompts, judged, self.reader.eos_ids, eval_fraction)
 
     def refuse_bad(self) -> None:
-        """Raises BadRowsError where rows cannot be used."""
+        """Raises RefusedError for columns that no row has, BadRowsError for rows that cannot be used."""
+        self.renaming.refuse_unseen()
         if self.bad_rows:
             raise BadRowsError(self.bad, self.bad_rows)
 

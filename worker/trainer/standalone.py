@@ -37,6 +37,8 @@ class Request:
     settings: TrainingSettings
     eval_fraction: float | None = None
     eval_data: list[Path] = field(default_factory=list)
+    columns: dict[str, str] = field(default_factory=dict)
+    """The data's names of columns by those that are read."""
     report_to: list[str] = field(default_factory=list)
     merge: bool = False
     dry_run: bool = False
@@ -203,7 +205,7 @@ def _write_groups(job: Path, asked: Request, start: Path) -> None:
     tokenizer = load_tokenizer(start, converses=False)
     eos = GenerationConfig.from_pretrained(start, local_files_only=True).eos_token_id
     eos_ids = frozenset(eos if isinstance(eos, list) else [tokenizer.eos_token_id if eos is None else eos])
-    groups, findings = load_groups(asked.data, tokenizer, eos_ids, asked.eval_fraction, asked.eval_data)
+    groups, findings = load_groups(asked.data, tokenizer, eos_ids, asked.eval_fraction, asked.eval_data, asked.columns)
     write_findings(job, findings)
     lines = [json.dumps(group_to_dict(group)) + "\n" for group in groups]
     (job / GROUPS_FILE).write_text("".join(lines), encoding="utf-8")
