@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from app.versions.manifest import VersionInfo
 from tests.factories.jobs import make_groups, write_job
 from tests.factories.models import random_model, version_directory
 from worker.trainer.examples import select
@@ -57,7 +58,15 @@ def naive_dpop(rho_w: Tensor, rho_l: Tensor) -> Tensor:
 
 
 def naive_training(
-    groups: Iterable[dict[str, Any]], loss: Callable[[Tensor, Tensor], Tensor], steps: int, reference_seed: int
+    groups: Iterable[dict[str, Any]],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    steps: int,
+    reference_seed: int,
+    *,
+    warmup: int = 0,
+    floor: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
 ) -> dict[str, Tensor]:
     """DPO as one would write it on a blackboard: all pairs in every step, one forward per side, no packing."""
     pairs = []
@@ -67,7 +76,7 @@ def naive_training(
             won, lost = (a, b) if preference["outcome"] == "a" else (b, a)
             pairs.append((group["prompt_ids"], won, lost, preference["weight"]))
     model, reference = random_model("llama"), random_model("llama", reference_seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=betas, eps=eps, weight_decay=0.0)
     for step in range(steps):
         total = torch.zeros(())
         for prompt, won, lost, weight in pairs:
@@ -81,7 +90,8 @@ def naive_training(
         (total / sum(pair[3] for pair in pairs)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for parameter_group in optimizer.param_groups:
-            parameter_group["lr"] = 1e-3 * 0.5 * (1 + math.cos(math.pi * step / steps))
+            fallen = floor + (1 - floor) * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
+            parameter_group["lr"] = 1e-3 * ((step + 1) / warmup if step < warmup else fallen)
         optimizer.step()
     return {name: tensor.detach() for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
 
@@ -119,6 +129,28 @@ def test_trajectory_of_a_naive_implementation(
     start = {name: tensor for name, tensor in random_model("llama").state_dict().items() if name in ours}
     assert moved(ours, start) > 1e-3
     assert_close(ours, theirs, 2e-5)
+
+
+def test_trajectory_of_an_optimiser_with_settings_of_its_own(tmp_path: Path) -> None:
+    """Warm-up in steps, a floor, and Adam's numbers; its ε is large beside the gradients, so that it tells."""
+    groups = make_groups(4, 0)
+    settings = {"warmup_steps": 2, "lr_min_ratio": 0.3, "adam_beta1": 0.7, "adam_beta2": 0.9, "adam_epsilon": 1e-2}
+    job = write_job(
+        tmp_path / "job",
+        groups=groups,
+        method="full",
+        learning_rate=1e-3,
+        schedule="cosine",
+        pairs_per_step=1000,
+        epochs=6,
+        **settings,
+    )
+    ours = trained(job)
+    theirs = naive_training(groups, naive_sigmoid, 6, 0, warmup=2, floor=0.3, betas=(0.7, 0.9), eps=1e-2)
+    start = {name: tensor for name, tensor in random_model("llama").state_dict().items() if name in ours}
+    assert moved(ours, start) > 3e-5
+    assert_close(ours, theirs, moved(ours, start) / 300)
+    assert VersionInfo.read(next(job.glob("attempt-*/version"))).spec["settings"].items() >= settings.items()
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

@@ -166,6 +166,10 @@ def test_the_schema_describes_every_setting() -> None:
         ({"nodes": 2, "rendezvous": "a b:1"}, "rendezvous", "write host:port"),
         ({"reference_sync_steps": 4, "processes": 2}, "processes", "remove reference_sync_steps"),
         ({"method": "qlora", "processes": 2}, "processes", "trains in one process"),
+        ({"warmup_steps": 5, "warmup_ratio": 0.1}, "warmup_ratio", "means nothing beside warmup_steps; keep one"),
+        ({"schedule": "constant", "lr_min_ratio": 0.1}, "lr_min_ratio", "use schedule 'linear' or 'cosine'"),
+        ({"adam_beta2": 1}, "adam_beta2", "must be a number from 0 to 0.999999"),
+        ({"adam_epsilon": 0}, "adam_epsilon", "must be a number above 0 to 1"),
     ],
 )
 def test_bad_settings_are_refused_by_name(data: dict[str, Any], field: str, says: str) -> None:
@@ -193,6 +197,18 @@ def test_bad_settings_are_refused_by_name(data: dict[str, Any], field: str, says
 def test_settings_come_back_as_they_were(loss: str, method: str, numbers: dict[str, Any]) -> None:
     settings = TrainingSettings.from_dict({"loss": loss, "method": method} | numbers)
     assert TrainingSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+
+
+def test_a_warm_up_is_said_in_one_way() -> None:
+    """Who says it in the other way changes it; who says neither leaves it."""
+    steps = TrainingSettings.from_dict({"warmup_steps": 5})
+    assert "warmup_ratio" not in steps.to_dict()
+    assert TrainingSettings.from_dict(steps.to_dict()) == steps
+    shared = steps.with_changes(warmup_ratio=0.2)
+    assert (shared.warmup_steps, shared.warmup_ratio) == (None, 0.2)
+    again = TrainingSettings.from_dict(shared.overridden({"warmup_steps": 0}))
+    assert (again.warmup_steps, "warmup_ratio" in again.to_dict()) == (0, False)
+    assert steps.with_changes(epochs=2).warmup_steps == 5
 
 
 def test_spec_comes_back_from_disk(tmp_path: Path) -> None:

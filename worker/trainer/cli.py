@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
-from app.rounds.spec import ADAPTER_METHODS, ExitCode, SpecError, TrainingSettings
+from app.rounds.spec import ADAPTER_METHODS, ExitCode, SpecError, TrainingSettings, with_one_warmup
 from worker.adapters import shape_of
 from worker.trainer.dataset import DEFAULT_EVAL_FRACTION
 from worker.trainer.errors import BadRowsError, RefusedError, TrainerError, explain
@@ -114,6 +114,7 @@ def train(
             given, dropped = read_by(settings["loss"], given)
             if dropped:
                 typer.echo(f"{config}: {', '.join(dropped)} left out, for --loss {settings['loss']} does not read it")
+        given = with_one_warmup(given, settings)
         given |= {name: value for name, value in (typed | settings).items() if value is not None}
         given["loss_settings"] = given.get("loss_settings", {}) | loss_settings(loss_setting or [])
         train_file(request(given), stop, console)

@@ -7,9 +7,6 @@ from torch import nn
 
 from app.rounds.spec import TrainingSettings
 
-ADAM_BETAS = (0.9, 0.999)
-ADAM_EPS = 1e-8
-
 
 def make_optimizer(parameters: Iterable[nn.Parameter], settings: TrainingSettings) -> torch.optim.Optimizer:
     """AdamW; weight decay acts on matrices only, not on biases and norms."""
@@ -21,7 +18,7 @@ def make_optimizer(parameters: Iterable[nn.Parameter], settings: TrainingSetting
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
         lr=settings.learning_rate,
-        betas=ADAM_BETAS,
-        eps=ADAM_EPS,
+        betas=(settings.adam_beta1, settings.adam_beta2),
+        eps=settings.adam_epsilon,
         fused=True,
     )

@@ -54,9 +54,14 @@ PANELS: dict[str, dict[str, str]] = {
     "Steps": {
         "learning_rate": "Peak. By default 1e-4 for adapters, 5e-6 for full training, which suits some hundred "
         "preferences; with tens of thousands a tenth of it or less.",
-        "schedule": f"{', '.join(SCHEDULES)}, after the warm-up; the first two fall to 0.",
+        "schedule": f"{', '.join(SCHEDULES)}, after the warm-up; the first two fall to 0, or to lr_min_ratio.",
+        "lr_min_ratio": "Share of the learning rate at which a falling schedule ends.",
         "warmup_ratio": "Share of the steps in which the learning rate rises.",
+        "warmup_steps": "The same in steps; one of the two.",
         "weight_decay": "AdamW's, on matrices only. The loss holds the policy to its reference without it.",
+        "adam_beta1": "AdamW's decay of the mean gradient.",
+        "adam_beta2": "AdamW's decay of the mean squared gradient; 0.95 forgets sooner.",
+        "adam_epsilon": "AdamW's epsilon.",
         "max_grad_norm": "Gradients are clipped to this norm.",
         "epochs": "Times each judgement is read.",
         "max_steps": "Stop after this many optimiser steps.",

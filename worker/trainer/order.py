@@ -50,14 +50,13 @@ def _whole(examples: Sequence[Example]) -> list[list[int]]:
 def learning_rate(step: int, total: int, settings: TrainingSettings) -> float:
     """The learning rate of optimiser step ``step`` (from 0) of ``total``: linear warm-up, then the schedule.
 
-    Linear and cosine reach 0 one step after the last.
+    Linear and cosine reach 0, or ``lr_min_ratio`` of the peak, one step after the last.
     """
-    warmup = math.ceil(settings.warmup_ratio * total)
+    warmup = math.ceil(settings.warmup_ratio * total) if settings.warmup_steps is None else settings.warmup_steps
     if step < warmup:
         return settings.learning_rate * (step + 1) / warmup
     if settings.schedule == "constant":
         return settings.learning_rate
     done = (step - warmup) / max(1, total - warmup)
-    if settings.schedule == "linear":
-        return settings.learning_rate * (1 - done)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    left = 1 - done if settings.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+    return settings.learning_rate * (settings.lr_min_ratio + (1 - settings.lr_min_ratio) * left)

@@ -33,6 +33,7 @@ from app.rounds.spec.settings import (
     TR_DPO,
     TrainingSettings,
     problems,
+    with_one_warmup,
 )
 
 __all__ = [
@@ -68,5 +69,6 @@ __all__ = [
     "loss_options",
     "problems",
     "training_schema",
+    "with_one_warmup",
     "with_stored_machines",
 ]

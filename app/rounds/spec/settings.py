@@ -63,8 +63,15 @@ class TrainingSettings:
     learning_rate: float = DEFAULT_LEARNING_RATES["lora"]
     schedule: str = "linear"
     warmup_ratio: float = 0.1
-    """Share of all optimiser steps, rounded up."""
+    """Share of all optimiser steps, rounded up, in which the learning rate rises; unread beside ``warmup_steps``."""
+    warmup_steps: int | None = None
+    """The same in optimiser steps."""
+    lr_min_ratio: float = 0.0
+    """Where a falling schedule ends, as a share of ``learning_rate``."""
     weight_decay: float = 0.0
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_epsilon: float = 1e-8
     max_grad_norm: float = 1.0
     epochs: int = 1
     max_steps: int | None = None
@@ -147,6 +154,12 @@ class TrainingSettings:
 
     def _check_together(self) -> None:
         """Raises SpecError for settings that mean nothing without another."""
+        if self.lr_min_ratio and self.schedule == "constant":
+            raise SpecError(
+                "lr_min_ratio",
+                _("means nothing for a learning rate that stays; use schedule 'linear' or 'cosine', or remove it"),
+                beside="schedule",
+            )
         if self.early_stop_evaluations is not None and self.eval_every_steps is None:
             raise SpecError(
                 "early_stop_evaluations",
@@ -191,11 +204,13 @@ class TrainingSettings:
             data.pop("reference_sync_alpha", None)
         if self.f_divergence != "alpha":
             data.pop("f_divergence_alpha", None)
+        if self.warmup_steps is not None:
+            del data["warmup_ratio"]
         return data
 
     def with_changes(self, **changes: Any) -> "TrainingSettings":
         """These settings with ``changes``, checked again as a whole."""
-        return self.from_dict(self.to_dict() | changes)
+        return self.from_dict(with_one_warmup(self.to_dict(), changes) | changes)
 
     def overridden(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """These settings with ``changes`` of somebody who thinks of the changes alone, not checked yet.
@@ -215,7 +230,13 @@ class TrainingSettings:
         if changes.get("method", self.method) != self.method:
             data = {name: value for name, value in data.items() if not name.startswith("lora_")}
             del data["learning_rate"]
-        return data | dict(changes)
+        return with_one_warmup(data, changes) | dict(changes)
+
+
+def with_one_warmup(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without the length of the warm-up, where ``changes`` say it in the other way."""
+    said = {name for name in ("warmup_ratio", "warmup_steps") if changes.get(name) is not None}
+    return {name: value for name, value in data.items() if not (name.startswith("warmup_") and said)}
 
 
 def problems(data: Mapping[str, Any]) -> list[SpecError]:
@@ -265,7 +286,7 @@ def _tr_dpo(steps: Any) -> dict[str, Any]:
 
 
 def _refuse_unread(values: Mapping[str, Any]) -> None:
-    """Raises SpecError for an option that the chosen loss does not read."""
+    """Raises SpecError for an option that the chosen loss, or another option, leaves unread."""
     loss = values["loss"]
     reads = loss_options(loss)
     for name in OPTIONS_OF_LOSSES:
@@ -287,6 +308,10 @@ def _refuse_unread(values: Mapping[str, Any]) -> None:
             "f_divergence_alpha",
             _("means nothing for another f_divergence than 'alpha'; set that, or remove it"),
             beside="f_divergence",
+        )
+    if values.get("warmup_steps") is not None and "warmup_ratio" in values:
+        raise SpecError(
+            "warmup_ratio", _("means nothing beside warmup_steps; keep one of the two"), beside="warmup_steps"
         )
 
 
@@ -328,7 +353,12 @@ CHECKS: dict[str, Check] = {
     "learning_rate": real(0, 1, positive=True),
     "schedule": known(*SCHEDULES),
     "warmup_ratio": real(0, 1),
+    "warmup_steps": optional(whole(0, 10_000_000)),
+    "lr_min_ratio": real(0, 1),
     "weight_decay": real(0, 1),
+    "adam_beta1": real(0, 0.999999),
+    "adam_beta2": real(0, 0.999999),
+    "adam_epsilon": real(0, 1, positive=True),
     "max_grad_norm": real(0, 1e6, positive=True),
     "epochs": whole(1, 1000),
     "max_steps": optional(whole(1, 10_000_000)),

@@ -244,6 +244,20 @@ def test_shards_and_a_held_out_file_by_option_and_by_configuration(tmp_path: Pat
     assert "test.jsonl holds 10 rows, all of prompts that eval_data holds out" in result.stderr
 
 
+def test_a_warm_up_on_the_command_line_is_in_place_of_the_files(tmp_path: Path, data: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("warmup_ratio: 0.5\nmax_steps: 2\nschedule: constant\nadam_beta2: 0.95\n")
+    result = train(data, tmp_path / "new", "--config", str(config), "--warmup-steps", "1")
+    assert result.exit_code == 0, result.output
+    settings = VersionInfo.read(tmp_path / "new").spec["settings"]
+    assert (settings["warmup_steps"], settings["adam_beta2"]) == (1, 0.95)
+    rates = [event["learning_rate"] for event in events(tmp_path / "new.job", "train")]
+    assert rates == [1e-4, 1e-4]
+    result = train(data, tmp_path / "other", "--warmup-steps", "1", "--warmup-ratio", "0.1")
+    assert result.exit_code == 2
+    assert "warmup_ratio: means nothing beside warmup_steps; keep one of the two" in result.stderr
+
+
 def test_null_is_the_default_everywhere(tmp_path: Path, data: Path) -> None:
     file = tmp_path / "run.yaml"
     nothing = (

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from tests.factories.jobs import make_groups, write_job
 from tests.worker.trainer.running import events, finish, start, wait_until
+from worker.trainer.errors import StoppedError
 from worker.trainer.job import run
 from worker.trainer.lifetime import Stop
 
@@ -147,3 +148,35 @@ def test_checkpoints_of_other_settings_do_not_crowd_out_new_ones(tmp_path: Path)
     stopped_at(4, "b")
     run(job, "c", Stop(), lambda _event: None)
     assert [event["step"] for event in events(job, "resumed")] == [4]
+
+
+def test_an_optimiser_with_settings_of_its_own_goes_on_with_them(tmp_path: Path) -> None:
+    """Stopped twice; and a job with another of these settings does not go on from the checkpoint, but begins anew."""
+    settings = SETTINGS | {"schedule": "cosine", "warmup_steps": 9, "lr_min_ratio": 0.2, "epochs": 4}
+    settings |= {"adam_beta1": 0.8, "adam_beta2": 0.95, "adam_epsilon": 1e-6}
+
+    def stopped_at(job: Path, step: int) -> None:
+        stop = Stop()
+
+        def listen(event: dict[str, Any]) -> None:
+            stop.asked = event["kind"] == "train" and event["step"] == step
+
+        with pytest.raises(StoppedError):
+            run(job, "a", stop, listen)
+
+    whole, job = (write_job(tmp_path / name, groups=make_groups(12, 2), **settings) for name in ("whole", "job"))
+    run(whole, "a", Stop(), lambda _event: None)
+    stopped_at(job, 4)
+    stopped_at(job, 10)
+    run(job, "a", Stop(), lambda _event: None)
+    assert [event["step"] for event in events(job, "resumed")] == [4, 10]
+    ours, theirs = (load_file(place / "attempt-a" / "version" / "adapter_model.safetensors") for place in (job, whole))
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+    for name in ("warmup_steps", "lr_min_ratio", "adam_beta1", "adam_beta2", "adam_epsilon"):
+        other = tmp_path / name
+        stopped_at(write_job(other, groups=make_groups(12, 2), **settings), 4)
+        write_job(
+            other, groups=make_groups(12, 2), **settings | {name: 3 if name == "warmup_steps" else settings[name] / 2}
+        )
+        stopped_at(other, 1)
+        assert events(other, "resumed") == [], name
