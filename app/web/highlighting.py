@@ -4,6 +4,7 @@ Eight classes stand for the hundreds of token types of Pygments, so that the sty
 languages of a list are read: a lexer is a pile of regular expressions, and what it reads was written by a model.
 """
 
+import time
 from functools import lru_cache
 from html import escape
 
@@ -24,6 +25,9 @@ from pygments.token import (
 
 MAX_CODE_CHARS = 20_000
 """Longer code is shown without colours."""
+COLOUR_SECONDS = 0.5
+"""Of the processor, for all code of one text; what would take longer is shown without colours. An ordinary text takes
+a tenth of it. Lexers of C and its kin look for the end of a line through all that follow: 20,000 empty lines took 13 s."""
 
 LANGUAGES = {
     "bash", "c", "c++", "cpp", "csharp", "c#", "css", "diff", "docker", "dockerfile", "go", "haskell", "html",
@@ -54,14 +58,33 @@ _KINDS: tuple[tuple[_TokenType, str], ...] = (
 CLASSES = {f"hl-{kind}" for _, kind in _KINDS}
 
 
-def highlight(code: str, language: str) -> str:
-    """``code`` as escaped HTML with ``<span class="hl-…">``; as plain escaped text where the language is not known."""
+class Ink:
+    """What is left of ``COLOUR_SECONDS`` for one text."""
+
+    def __init__(self, seconds: float = COLOUR_SECONDS) -> None:
+        self.seconds = seconds
+
+
+def highlight(code: str, language: str, ink: Ink) -> str:
+    """``code`` as escaped HTML with ``<span class="hl-…">``; as plain escaped text where the language is not known, or
+    where reading it takes more of the processor's time than ``ink`` has left."""
     lexer = _lexer(language.strip().lower())
-    if lexer is None or len(code) > MAX_CODE_CHARS:
+    if lexer is None or len(code) > MAX_CODE_CHARS or ink.seconds <= 0:
         return escape(code, quote=False)
+    began = time.thread_time()
+    try:
+        return _coloured(code, lexer, began + ink.seconds)
+    finally:
+        ink.seconds -= time.thread_time() - began
+
+
+def _coloured(code: str, lexer: Lexer, until: float) -> str:
+    """``until``: of ``time.thread_time``; later than that, none of the code has colours."""
     parts: list[str] = []
     open_kind, run = "", ""
     for token_type, value in lexer.get_tokens(code):
+        if time.thread_time() > until:
+            return escape(code, quote=False)
         kind = _kind(token_type)
         if kind != open_kind:
             parts.append(_span(open_kind, run))

@@ -19,7 +19,7 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 from mdit_py_plugins.texmath import texmath_plugin
 
 from app.web import mathematics
-from app.web.highlighting import CLASSES, highlight
+from app.web.highlighting import CLASSES, Ink, highlight
 
 _PROSE = {
     "a", "blockquote", "br", "code", "del", "em", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "s", "span",
@@ -63,7 +63,7 @@ def render_markdown(text: str, *, breaks: bool = True) -> str:
 @lru_cache(maxsize=1024)
 def _rendered(text: str, breaks: bool) -> str:
     searched = sum(map(text.count, _OPENINGS)) <= MAX_FORMULAS
-    dirty = _parser(breaks, searched).render(text, {"formulas": 0})
+    dirty = _parser(breaks, searched).render(text, {"formulas": 0, "ink": Ink()})
     return f'<div class="prose" dir="auto" hx-disable>{_cleaner().clean(dirty)}</div>'
 
 
@@ -110,9 +110,9 @@ def _parser(breaks: bool, searched: bool) -> MarkdownIt:
     return parser
 
 
-def _fence(_renderer: object, tokens: Sequence[Token], index: int, _options: Any, _env: Any) -> str:
+def _fence(_renderer: object, tokens: Sequence[Token], index: int, _options: Any, env: Any) -> str:
     language = (tokens[index].info.split() or [""])[0]
-    return f"<pre><code>{highlight(tokens[index].content, language)}</code></pre>\n"
+    return f"<pre><code>{highlight(tokens[index].content, language, env['ink'])}</code></pre>\n"
 
 
 def _environment(state: StateInline, silent: bool) -> bool:

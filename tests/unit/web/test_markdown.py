@@ -1,6 +1,7 @@
 """Hostile text: whatever a model writes, nothing of it acts."""
 
 import re
+import time
 from html.parser import HTMLParser
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.web import mathematics
-from app.web.highlighting import CLASSES
+from app.web.highlighting import CLASSES, Ink, highlight
 from app.web.markdown import MAX_CHARS, TAGS, render_markdown
 
 HOSTILE = [
@@ -239,3 +240,27 @@ def test_no_formula_reaches_over_the_page() -> None:
 
 def test_text_finds_its_own_direction() -> None:
     assert render_markdown("שלום").startswith('<div class="prose" dir="auto" hx-disable>')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```c\n" + "\n" * 20_000 + "```",
+        "```java\n" + "\n" * 19_000 + "int x;\n```",
+        ("```c\n" + "//\n\n" * 500 + "```\n") * 40,
+    ],
+    ids=["one", "another language", "many"],
+)
+def test_code_that_takes_long_to_colour_is_shown_without(text: str) -> None:
+    began = time.thread_time()
+    html = render_markdown(text)
+    assert time.thread_time() - began < 4, "seconds of the processor; it was 13 and more"
+    assert html.count("\n") >= text.count("\n") - 80, "all of it is there"
+
+
+def test_one_block_that_takes_long_leaves_its_text_no_colours() -> None:
+    ink = Ink(0.01)
+    slow = "\n" * 5_000
+    assert highlight(slow, "c", ink) == slow
+    assert highlight("int x;", "c", ink) == "int x;"
+    assert highlight("int x;", "c", Ink()) != "int x;"
