@@ -26,8 +26,8 @@ from pygments.token import (
 MAX_CODE_CHARS = 20_000
 """Longer code is shown without colours."""
 COLOUR_SECONDS = 0.5
-"""Of the processor, for all code of one text; what would take longer is shown without colours. An ordinary text takes
-a tenth of it. Lexers of C and its kin look for the end of a line through all that follow: 20,000 empty lines took 13 s."""
+"""Of the processor, for all code of one text; what would take longer is shown without colours. Ordinary texts take a
+tenth of it. Lexers of C and its kin look for an end through all lines that follow: 20,000 empty ones took 13 s."""
 
 LANGUAGES = {
     "bash", "c", "c++", "cpp", "csharp", "c#", "css", "diff", "docker", "dockerfile", "go", "haskell", "html",
