@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.db.migrations import ROOT
 from app.local import commands
 from app.settings import Settings
+from tests import aside
 
 TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
@@ -92,6 +94,22 @@ def test_no_secret_has_a_default_and_every_variable_is_in_the_example() -> None:
         if name in SECRETS:
             assert rest.startswith(":?"), f"{name} must be asked for"
             assert example[name] == ""
+
+
+def test_the_example_believes_the_proxy_and_not_what_clients_make_up() -> None:
+    """A client that sends X-Forwarded-For itself; the proxy, on the network that Compose made, adds who that was."""
+    believed = re.search(r"^# FORWARDED_ALLOW_IPS=(.+)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    assert believed
+    seen = []
+
+    async def app(scope: Any, _receive: Any, _send: Any) -> None:
+        seen.append(scope["client"][0])
+
+    for proxy in ("172.18.0.1", "203.0.113.50"):
+        headers = [(b"x-forwarded-for", b"198.51.100.1, 203.0.113.9")]
+        scope: Any = {"type": "http", "client": (proxy, 5000), "headers": headers}
+        aside.run(ProxyHeadersMiddleware(app, believed[1])(scope, None, None))  # type: ignore[arg-type]
+    assert seen == ["203.0.113.9", "203.0.113.50"]
 
 
 def test_images_are_pinned_and_ours_cannot_do_more_than_they_need() -> None:
