@@ -112,6 +112,11 @@ def test_the_example_believes_the_proxy_and_not_what_clients_make_up() -> None:
     assert seen == ["203.0.113.9", "203.0.113.50"]
 
 
+def test_logs_of_no_part_grow_without_end() -> None:
+    for name, service in SERVICES.items():
+        assert service["logging"] == {"driver": "json-file", "options": {"max-size": "10m", "max-file": "4"}}, name
+
+
 def test_images_are_pinned_and_ours_cannot_do_more_than_they_need() -> None:
     for name, service in SERVICES.items():
         assert re.fullmatch(r"[a-z]+:\d[\w.-]+", service["image"]), service["image"]
