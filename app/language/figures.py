@@ -2,7 +2,7 @@
 they are also the keys on the buttons, and the figures in exports."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Self
 
 from babel import Locale
@@ -142,6 +142,13 @@ def moment(when: datetime) -> str:
     if tag == DEFAULT:
         return f"{utc:%-d %b %Y, %H:%M} UTC"
     return f"{format_skeleton('yMMMd', utc, locale=tag)}, {utc:%H:%M} UTC"
+
+
+def day(when: date) -> str:
+    """A day: '3 Feb 2026'."""
+    if current() == DEFAULT:
+        return f"{when:%-d %b %Y}"
+    return str(format_skeleton("yMMMd", when, locale=current()))
 
 
 def distance(seconds: float) -> Text:

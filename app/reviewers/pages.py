@@ -20,6 +20,7 @@ from app.prompts.conversations import from_text
 from app.reviewers import answers, controls, download, queries, service
 from app.reviewers.report import line, report
 from app.reviewers.sides import sides
+from app.reviewers.work import DAYS, work
 from app.web.deps import AppSettings, Db, Render, see_other
 
 router = APIRouter(prefix="/p/{slug}", include_in_schema=False)
@@ -46,6 +47,17 @@ def reviewers(here: Here, db: Db, render: Render) -> HTMLResponse:
 def as_table(here: Here, db: Db) -> StreamingResponse:
     """The figures of everybody as CSV."""
     return download.table(db, here.project)
+
+
+@router.get("/reviewers/work")
+def work_of_all(here: Here, db: Db, render: Render) -> HTMLResponse:
+    """How far everybody is, and how agreement moves from week to week."""
+    return render(
+        "reviewers/work.html",
+        project=here.project,
+        work=work(db, here.project),
+        days=DAYS,
+    )
 
 
 @router.get("/reviewers/{user_id}")

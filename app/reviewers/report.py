@@ -30,6 +30,8 @@ class Figures:
     suspicions: dict[UUID, list[Suspicion]]
     names: tuple[UUID, ...]
     """Reviewers by their number in suspicions."""
+    judgements: Judgements
+    """What all of it was computed from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,4 +109,5 @@ def _computed(judgements: Judgements) -> Figures:
         each=dict(zip(names, statistics.each(judgements, rng, skill), strict=True)),
         suspicions={names[number]: found for number, found in suspicions.items()},
         names=names,
+        judgements=judgements,
     )

@@ -122,7 +122,7 @@ def share(hits: int, total: int, worth: float | None = None) -> Share | None:
 
 def among(hit: Bools, pair: Ints) -> Share | None:
     """Share of the votes that ``hit``, (N,), each on its pair, (N,)."""
-    return _over(*by_pair(hit, pair))
+    return over(*by_pair(hit, pair))
 
 
 def side(hits: int, total: int, worth: float | None = None) -> Side | None:
@@ -139,7 +139,7 @@ def _side_among(hit: Bools, pair: Ints) -> Side | None:
     return side(int(hits.sum()), int(sizes.sum()), worth(hits, sizes)) if len(sizes) else None
 
 
-def _over(hits: Ints, sizes: Ints) -> Share | None:
+def over(hits: Ints, sizes: Ints) -> Share | None:
     """Share of clusters that hold (C,) hits of (C,) observations; those without observations say nothing."""
     hits, sizes = hits[sizes > 0], sizes[sizes > 0]
     return share(int(hits.sum()), int(sizes.sum()), worth(hits, sizes)) if len(sizes) else None
@@ -162,12 +162,12 @@ def crew(judgements: Judgements, rng: np.random.Generator) -> CrewFigures:
     Args:
         rng: for the resamples of intervals.
     """
-    table = _ratings(judgements, judgements.work)
+    table = ratings(judgements, judgements.work)
     votes = table.sum(axis=1)
     pairs_of_votes, alike = _pairs_alike(table)
     everybody = np.ones(len(judgements), dtype=bool)
     return CrewFigures(
-        agreement=_over(alike, pairs_of_votes),
+        agreement=over(alike, pairs_of_votes),
         alpha=_alpha(table[votes >= 2], rng),
         fleiss=_fleiss(table, rng),
         left=_left(judgements, everybody),
@@ -186,18 +186,17 @@ def each(judgements: Judgements, rng: np.random.Generator, skill: Skill | None =
     """Figures of every reviewer, in the order of ``judgements.reviewers``."""
     skill = skill or estimate(judgements)
     weights = skill.weights()
-    table = _ratings(judgements, judgements.work)
+    table = ratings(judgements, judgements.work)
     found = []
     for number in range(len(judgements.reviewers)):
         mine = judgements.reviewer == number
-        own, others = _with_others(judgements, mine & judgements.work, table)
-        alike = others[np.arange(len(own)), own]
+        own, others = with_others(judgements, mine & judgements.work, table)
         shared = np.unique(judgements.pair[mine & judgements.work])
         shared = shared[table[shared].sum(axis=1) >= 2]
         found.append(
             ReviewerFigures(
                 judged=int(mine.sum()),
-                with_others=_over(alike, others.sum(axis=1)),
+                with_others=alike(own, others),
                 kappa=_cohen(own, others, rng),
                 alpha=_alpha(table[shared], rng),
                 gold=_known(judgements, mine, attention=False),
@@ -215,7 +214,7 @@ def each(judgements: Judgements, rng: np.random.Generator, skill: Skill | None =
     return found
 
 
-def _ratings(judgements: Judgements, use: Bools) -> Ints:
+def ratings(judgements: Judgements, use: Bools) -> Ints:
     """(P, 3) How many votes each pair has in each category."""
     pairs = int(judgements.pair.max(initial=-1)) + 1
     flat = judgements.pair[use] * CATEGORIES + categories(judgements.choice[use])
@@ -228,13 +227,18 @@ def _pairs_alike(table: Ints) -> tuple[Ints, Ints]:
     return votes * (votes - 1) // 2, (table * (table - 1) // 2).sum(axis=1)
 
 
-def _with_others(judgements: Judgements, mine: Bools, table: Ints) -> tuple[Ints, Ints]:
+def with_others(judgements: Judgements, mine: Bools, table: Ints) -> tuple[Ints, Ints]:
     """Own votes, (N,) categories, beside all others on the same pairs: (N, 3), how many in each category."""
     pair, own = judgements.pair[mine], categories(judgements.choice[mine])
     others = table[pair].copy()
     others[np.arange(len(own)), own] -= 1
     shared = others.sum(axis=1) > 0
     return own[shared], others[shared]
+
+
+def alike(own: Ints, others: Ints) -> Share | None:
+    """Share of every two of the votes that ``with_others`` tells of that say the same."""
+    return over(others[np.arange(len(own)), own], others.sum(axis=1))
 
 
 def _alpha(table: Ints, rng: np.random.Generator) -> Estimate | None:

@@ -120,6 +120,7 @@ def environment() -> Environment:
     made.filters["attributes"] = attributes
     made.filters["ago"] = ago
     made.filters["when"] = when
+    made.filters["day"] = figures.day
     made.filters["thousands"] = figures.thousands
     made.filters["percent"] = figures.percent
     made.filters["decimal"] = figures.decimal

@@ -18,9 +18,12 @@ from tests.factories import rows
 SignIn = Callable[[User], None]
 SLUG = "everyday-helper"
 PAGES = (
-    *("reviewers", "reviewers/{clicker}", "reviewers/{clicker}/answers"),
+    *("reviewers", "reviewers/work", "reviewers/{clicker}", "reviewers/{clicker}/answers"),
     *("checks", "preferences", "preferences/votes", "settings/queue", "settings/preferences"),
 )
+
+LABELS = """[...document.querySelectorAll('.stack td[data-label]')]
+    .map(cell => getComputedStyle(cell, '::before').whiteSpace)"""
 
 
 def crew(server: LiveServer) -> tuple[User, User]:
@@ -84,6 +87,9 @@ def test_the_pages_of_quality_are_accessible_and_fit(
         page.evaluate("document.querySelectorAll('main details:not(.confirm)').forEach(e => { e.open = true })")
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= page.viewport_size["width"], f"{path} is {width} px wide"  # type: ignore[index]
+        if page.viewport_size == PHONE:
+            wraps = page.evaluate(LABELS)
+            assert "nowrap" not in wraps, f"labels of {path} run over what they name"
         axe(page)
     page.goto(f"{server.url}/p/{SLUG}/reviewers")
     assert page.evaluate("(box => box.scrollWidth - box.clientWidth)(document.querySelector('.table-wrap'))") == 0

@@ -50,6 +50,33 @@ def lay_votes(portal: Portal, *, pairs: int = 40) -> tuple[str, str]:
         return str(fair.id), str(clicker.id)
 
 
+def test_how_far_everybody_is_is_on_one_page(portal: Portal, ann: Caller) -> None:
+    empty = ann.get("/p/tone/reviewers/work").text
+    assert "Figures appear with the first choices." in empty
+    fair, clicker = lay_votes(portal, pairs=10)
+    with transaction(portal.factory) as db:
+        project = db.get_one(Project, project_id(db))
+        project.queue = {"daily_goal": 10}
+        db.add(Standing(project_id=project.id, reviewer_id=UUID(clicker), daily_goal=25))
+        idle = rows.make_member(db, project, user=rows.make_user(db, name="Idle One"))
+        last = rows.make_comparison(db, project, version=rows.make_version(db, project, number=9, state="retired"))
+        rows.make_vote(db, last, reviewer=db.get_one(User, UUID(fair)), created_at=utcnow() - timedelta(days=45))
+    assert 'href="/p/tone/reviewers/work"' in ann.get("/p/tone/reviewers").text
+    page = ann.get("/p/tone/reviewers/work").text
+    line = {who: page.split(f"/reviewers/{who}")[1].split("</tr>")[0] for who in (fair, clicker, str(idle.id))}
+    assert "10 of 10" in line[fair]
+    assert "goal reached" in line[fair]
+    assert "10 of 25" in line[clicker]
+    assert "goal reached" not in line[clicker]
+    assert "has not judged anything yet" in line[str(idle.id)]
+    assert f'aria-label="Judged on each of these days, today last: {"0, " * 29}10"' in line[clicker]
+    weeks = page.split('id="weeks"')[1]
+    assert weeks.count('<th scope="row">') == 7 + (utcnow().weekday() < 45 % 7)
+    assert "30 of" not in weeks
+    assert ">31<" not in weeks, "the one of 45 days ago is in a week of its own"
+    assert ">30<" in weeks
+
+
 def test_figures_suspicions_and_sides_are_shown_and_given(portal: Portal, ann: Caller) -> None:
     fair, clicker = lay_votes(portal)
     page = ann.get("/p/tone/reviewers").text
