@@ -42,9 +42,10 @@ def collect(
     spoken = [vote for vote in read.votes if held is None or vote.frozen or vote.comparison_id in held]
     left_out = Counter(read.left_out)
     decisions = adjudication.standing(db, project) if settle else {}
-    votes = _chosen(db, project, spoken, decisions, settings, now, start, left_out)
     skills = skill_weights(db, project) if settings.skill else {}
-    made = aggregating.aggregate(votes, settings, _weigher(settings, skills, now), decisions)
+    weigh = _weigher(settings, skills, now)
+    votes = _chosen(db, project, spoken, decisions, settings, weigh, now, start, left_out)
+    made = aggregating.aggregate(votes, settings, weigh, decisions)
     left_out.update(made.left_out)
     return Collected(
         preferences=made.preferences,
@@ -60,13 +61,15 @@ def _chosen(
     votes: list[Vote],
     decisions: Mapping[UUID, Settled],
     settings: Aggregation,
+    weigh: aggregating.Weigh,
     now: datetime,
     start: UUID | None,
     left_out: Counter[str],
 ) -> list[Vote]:
     """Those of the project's window, and of what was learned before the share that it sets; held-out votes all.
 
-    A pair is as young as the decision about it, and new as long as nothing was learned from that.
+    A pair is as young as the decision about it, and new as long as nothing was learned from that. A vote that teaches
+    nothing (a tie that is dropped) makes no pair new, and counts for no share.
     """
 
     def said_at(vote: Vote) -> datetime:
@@ -78,11 +81,14 @@ def _chosen(
     if settings.replay_percent is None:
         return kept
     start = start or replaying.start_of(db, project)
-    train = [(vote.comparison_id, vote.vote_id) for vote in kept if vote.split == "train"]
+    made = aggregating.aggregate(kept, settings, weigh, decisions)
+    teaching = {vote_id for item in made.preferences for vote_id in item.vote_ids}
+    train = [(vote.comparison_id, vote.vote_id) for vote in kept if vote.split == "train" and vote.vote_id in teaching]
     changed = replaying.decided_otherwise(db, start, {about: decision.id for about, decision in decisions.items()})
     known = replaying.learned(db, start) - {vote for about, vote in train if about in changed}
     read = replaying.replayed(train, known, settings.replay_percent, start=start)
-    drawn = [vote for vote in kept if vote.split == "eval" or vote.comparison_id in read]
+    passed_over = {about for about, _ in train} - read
+    drawn = [vote for vote in kept if vote.split == "eval" or vote.comparison_id not in passed_over]
     left_out["replay"] += len(kept) - len(drawn)
     return drawn
 

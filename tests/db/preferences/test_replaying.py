@@ -92,6 +92,30 @@ def test_a_share_of_what_was_learned_comes_again(db: Session, project: Project, 
     assert set(read(db, project)) == old | new | {measured.id}, "after a roll-back all of it is new again"
 
 
+def test_votes_that_teach_nothing_make_no_pair_new_and_no_room(db: Session, project: Project, first: Version) -> None:
+    """Ties are dropped: ten old pairs with one, ten without, thirty with nothing else. 50 % of two new votes."""
+    project.aggregation = {"ties": "drop"}
+    old = set()
+    for number in range(20):
+        pair = make_comparison(db, project, version=first, slots=2)
+        old.add(make_vote(db, pair).id)
+        if number % 2:
+            make_vote(db, pair, slot=1, choice="tie")
+    for _ in range(30):
+        make_vote(db, make_comparison(db, project, version=first), choice="tie")
+    first.state = "retired"
+    second = learn(db, project, first, number=2, state="current")
+    new = {make_vote(db, make_comparison(db, project, version=second)).id for _ in range(2)}
+    db.flush()
+    project.aggregation = {"ties": "drop", "replay_percent": 0}
+    assert set(read(db, project)) == new
+    assert collect(db, project).left_out == {"replay": 30, "tie": 30}, "twenty, and the ties beside ten of them"
+    project.aggregation = {"ties": "drop", "replay_percent": 50}
+    found = set(read(db, project))
+    assert found > new
+    assert len(found & old) == 2
+
+
 def test_thumbs_follow_the_same_rules(db: Session, project: Project, first: Version) -> None:
     person = make_user(db)
 
