@@ -175,13 +175,26 @@ def random_choices(judgements: Judgements, matches: list[Match] | None = None) -
 
 def evidence(judgements: Judgements, voice: Ints) -> Floats:
     """(R,) log-likelihood of coin flips minus that of an ordinary reviewer, nats: above 0 speaks for coin flips."""
-    crowd = np.bincount(voice, minlength=len(voice))[voice]
-    share = 1.0 / crowd[judgements.reviewer]
+    share = _shares(judgements, voice)
     skill = estimate(judgements, worth=share)
     against = _by_others(judgements, voice, share, skill)
     against += _by_gold(judgements)
     against += _by_repeats(judgements)
     return against
+
+
+def fair_skill(judgements: Judgements) -> Skill:
+    """Everybody's skill, with copies of one another as one voice: they would vouch for each other.
+
+    Half or a third of a vote each: in a ring of three that fills a pair by itself, one vote on it.
+    """
+    return estimate(judgements, worth=_shares(judgements, voices(len(judgements.reviewers), copies(judgements))))
+
+
+def _shares(judgements: Judgements, voice: Ints) -> Floats:
+    """(V,) What each judgement counts: one, shared by all who are the same voice."""
+    crowd = np.bincount(voice, minlength=len(voice))[voice]
+    return np.asarray(1.0 / crowd[judgements.reviewer], dtype=np.float64)
 
 
 def ordinary(skill: Skill) -> float:

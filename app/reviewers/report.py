@@ -14,7 +14,6 @@ from app.projects.queue import queue_of
 from app.reviewers import detection, queries, statistics
 from app.reviewers.detection import Suspicion
 from app.reviewers.records import Judgements
-from app.reviewers.skill import estimate
 from app.reviewers.statistics import CrewFigures, ReviewerFigures
 
 _KEPT = 16
@@ -101,7 +100,7 @@ def figures(db: Session, project: Project) -> Figures | None:
 
 def _computed(judgements: Judgements) -> Figures:
     rng = np.random.default_rng(0)  # the same votes always show the same intervals
-    skill = estimate(judgements)
+    skill = detection.fair_skill(judgements)
     names = tuple(judgements.reviewers)
     suspicions = detection.by_reviewer(detection.detect(judgements))
     return Figures(

@@ -25,7 +25,9 @@ class Skill:
     accuracy: Floats
     """(R,) Probability that a reviewer's preference is the better side."""
     votes: Floats
-    """(R,) Preferences it rests on."""
+    """(R,) Preferences it rests on; those that count in part only in part."""
+    given: Floats
+    """(R,) Preferences that were given."""
     truth: Floats
     """(P,) Probability that side b of the pair is the better one; ½ where nobody preferred a side."""
 
@@ -36,8 +38,8 @@ class Skill:
         A reviewer no better than a coin weighs 0, as does one who is worse.
         """
         worth = np.maximum(log_odds(self.accuracy), 0.0)
-        votes = float(self.votes.sum())
-        average = float((worth * self.votes).sum()) / votes if votes else 0.0
+        votes = float(self.given.sum())
+        average = float((worth * self.given).sum()) / votes if votes else 0.0
         return worth / average if average > 0 else np.ones_like(worth)
 
 
@@ -75,4 +77,5 @@ def estimate(judgements: Judgements, *, worth: Floats | None = None) -> Skill:
         accuracy = updated
         if moved < _TOLERANCE:
             break
-    return Skill(accuracy=accuracy, votes=votes, truth=truth)
+    given = np.bincount(reviewer, minlength=reviewers).astype(np.float64)
+    return Skill(accuracy=accuracy, votes=votes, given=given, truth=truth)

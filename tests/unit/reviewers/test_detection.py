@@ -1,9 +1,12 @@
 """Who is suspected, of what, and who is not."""
 
 import numpy as np
+import pytest
 
-from app.reviewers import detection
+from app.reviewers import detection, queries
 from app.reviewers.detection import detect
+from app.reviewers.skill import estimate
+from app.reviewers.weights import skill_weights
 from tests.unit.reviewers.crews import honest_crew, judgements
 
 SIDES = ("a", "b")
@@ -66,6 +69,25 @@ def test_a_ring_that_fills_pairs_by_itself_does_not_vouch_for_itself() -> None:
     apart, together = (detection.evidence(made, voice) for voice in (np.arange(33), np.r_[np.arange(30), [30] * 3]))
     assert (apart[30:] < -10).all(), "taken for three people, each vouches for the others"
     assert (together[30:] > -1).all(), "as one voice, they have only what others say of their pairs"
+
+
+def test_the_skill_of_a_ring_is_not_what_it_says_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same ring: for three people it is the best of all; as one voice it is worth little, and honest people are
+    taken for what they are."""
+    rng = np.random.default_rng(4)
+    rows = honest_crew(30, 900, rng)
+    for pair in [*range(900, 1000), *range(60)]:
+        said = SIDES[int(rng.integers(2))]
+        rows += [(who, pair, said) for who in (30, 31, 32)]
+    made = judgements(rows)
+    plain, fair = estimate(made), detection.fair_skill(made)
+    assert plain.accuracy[30:].min() > 0.9 > plain.accuracy[:30].max()
+    assert fair.accuracy[30:].max() < 0.7
+    assert fair.accuracy[:30].mean() == pytest.approx(0.8, abs=0.03)
+    monkeypatch.setattr(queries, "judgements", lambda *_: made)
+    weights = skill_weights(None, None)  # type: ignore[arg-type]
+    assert max(weights[who] for who in (30, 31, 32)) < 0.7, "what training reads"
+    assert (fair.weights() * fair.given).sum() / fair.given.sum() == pytest.approx(1.0)
 
 
 def test_nobody_is_suspected_before_a_few_votes() -> None:
