@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.db.tables import Version
@@ -14,7 +14,7 @@ _Z95 = 1.959964
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share of some preferences, with a 95% interval (Wilson)."""
+    """A share of some preferences, with a 95% interval (Wilson, over as many prompts where those are fewer)."""
 
     value: float
     low: float
@@ -67,7 +67,9 @@ def figures(version: Version) -> VersionFigures:
     preferences = _number(train, "preferences")
     alarm, over = metrics.get("displacement_alarm"), metrics.get("over_kl_budget")
     return VersionFigures(
-        accuracy=wilson(accuracy, int(pairs)) if accuracy is not None and pairs else None,
+        accuracy=_agreement(accuracy, int(pairs), _number(held_out, "prompts"))
+        if accuracy is not None and pairs
+        else None,
         margin=_number(held_out, "margin"),
         kl=_number(held_out, "kl"),
         length_delta=_number(_part(metrics, "lengths"), "length_delta"),
@@ -76,6 +78,14 @@ def figures(version: Version) -> VersionFigures:
         over_budget=over if isinstance(over, str) else None,
         gate=_gate(_part(metrics, "gate")),
     )
+
+
+def _agreement(accuracy: float, pairs: int, prompts: float | None) -> Share:
+    """Preferences on one prompt, several votes on one pair above all, count for the interval as one: the version is
+    right about all of them or about none. Versions of earlier trainers do not tell of how many prompts they are.
+    """
+    found = wilson(accuracy, min(pairs, prompts or pairs))
+    return replace(found, pairs=pairs)
 
 
 def wilson(share: float, pairs: float) -> Share:

@@ -236,7 +236,8 @@ class Loop:
                 heap().settle()
         tally, tokens = self._together(tally, tokens)
         self._on_tokens(tokens)
-        figures = {"step": self.state.step} | tally.means() | {"pairs": self._held_out.compared(everything)}
+        compared = {"pairs": self._held_out.compared(everything), "prompts": self._held_out.prompts(everything)}
+        figures = {"step": self.state.step} | tally.means() | compared
         self.state.evaluations.append(figures)
         self._emit({"kind": "eval", "steps": len(self._steps)} | figures)
         self._watch(figures.get("chosen_log_ratio"))

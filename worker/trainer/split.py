@@ -29,5 +29,12 @@ class Split:
 
     def compared(self, chosen: Iterable[int]) -> int:
         """What agreement over the ``chosen`` examples is a share of: choices and rankings, or labels without any."""
-        few = [self.examples[index] for index in chosen]
-        return sum(example.decided if self.paired else example.size for example in few)
+        return sum(self._compared(index) for index in chosen)
+
+    def prompts(self, chosen: Iterable[int]) -> int:
+        """How many prompts those are of: judgements of one resemble each other."""
+        return len({self.examples[index].group.id for index in chosen if self._compared(index)})
+
+    def _compared(self, index: int) -> int:
+        example = self.examples[index]
+        return example.decided if self.paired else example.size

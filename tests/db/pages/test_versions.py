@@ -21,7 +21,7 @@ def test_versions_show_figures_with_their_uncertainty(portal: Portal, ann: Calle
     metrics: dict[str, Any] = {
         "train": {"preferences": 120},
         "lengths": {"chosen_tokens": 50.0, "rejected_tokens": 61.5, "length_delta": -11.5},
-        "eval": {"end": {"accuracy": 0.75, "pairs": 20, "margin": 1.25, "kl": 0.4}},
+        "eval": {"end": {"accuracy": 0.75, "pairs": 60, "prompts": 20, "margin": 1.25, "kl": 0.4}},
         "displacement_alarm": "likelihood displacement: the chosen answers fall",
         "over_kl_budget": "the published weights are over it",
     }
@@ -31,16 +31,16 @@ def test_versions_show_figures_with_their_uncertainty(portal: Portal, ann: Calle
         first = db.scalars(select(Version)).one()
         rows.make_version(db, project, number=2, state="candidate", metrics=metrics, parent_id=first.id)
     page = ann.get("/p/tone/versions").text
-    # Wilson, 15 of 20: middle (0.75 + z²/40)/(1 + z²/20) = 0.7097, half width 0.1785
+    # Wilson, 15 of 20 prompts: middle (0.75 + z²/40)/(1 + z²/20) = 0.7097, half width 0.1785
     assert "75%" in page
-    assert "53–89%, 20 preferences" in page
+    assert "53–89%, 60 preferences" in page
     assert "1.25" in page
     assert "\N{MINUS SIGN}11.5" in page
     assert "Training made the preferred answers less likely, too." in page
     assert "Likelihood displacement: the chosen answers fall." in page
     assert "The published weights are over it." in page
     assert "gate not passed" in page
-    assert "It agrees with 75% of 20 held-out preferences; at least 50% are asked for." in page
+    assert "It agrees with 75% of 60 held-out preferences; at least 50% are asked for." in page
     assert "It is 0.40 nats an answer from the reference; at most 50 are allowed." in page
     assert ann.post("/p/tone/versions/2/reject", {"reason": "Too curt"}).status_code == 303
     assert "rejected" in ann.get("/p/tone/versions").text

@@ -30,6 +30,16 @@ def test_a_preference_counts_once_whatever_becomes_of_it(loss: str, preferences:
     assert Split([example], {}).compared([0]) == 2
 
 
+def test_of_how_many_prompts_agreement_is_told_apart_from_of_how_many_choices() -> None:
+    """Two choices of one prompt, a piece of the same prompt cut off, one of another, and one with a tie alone."""
+    one, another, tied = (
+        parse_group(group(name, "train", encode_prompt("what"), ANSWERS, said))
+        for name, said in (("g", CHOICES), ("h", CHOICES[:1]), ("i", CHOICES[2:]))
+    )
+    split = Split(select([one, one, another, tied], "rao_kupper", 512).train, {})
+    assert (split.compared(range(4)), split.prompts(range(4))) == (5, 2)
+
+
 def test_so_does_a_ranking_that_implies_three_pairs() -> None:
     example = read("sigmoid", [], rankings=[{"tiers": [[2], [0], [1]], "weight": 1.0}])
     assert (len(example.pairs), example.size, example.preferences, example.decided) == (3, 1, 1, 1)

@@ -106,7 +106,7 @@ def test_a_choice_is_one_preference_where_the_loss_makes_two_judgements_of_it(tm
     metrics = VersionInfo.read(train(job, versions, "two")).metrics
     assert (metrics["train"]["preferences"], metrics["train"]["judgements"]) == (6, 12)
     end = metrics["eval"]["end"]
-    assert (end["pairs"], end["judgements"]) == (3, 6)
+    assert (end["pairs"], end["prompts"], end["judgements"]) == (3, 3, 6)
     audit = {finding["name"]: finding["value"] for finding in metrics["audit"]}
     assert audit["held-out preferences"] == "3 in 3 groups"
 
