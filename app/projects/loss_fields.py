@@ -16,6 +16,9 @@ _SETTING_NAMES = {
     "ld_alpha": _("α (weight of the longer part)"),
     "length_alpha": _("α (price of a token)"),
     "nll_alpha": _("α (weight of the likelihood)"),
+    "preference_weight": _("w_p (preference)"),
+    "quality_weight": _("w_q (quality)"),
+    "generation_weight": _("w_g (likelihood)"),
     "desirable_weight": _("λ_D (good answers)"),
     "undesirable_weight": _("λ_U (bad answers)"),
 }

@@ -160,6 +160,7 @@ DISPLACEMENT_WINDOW_STEPS = 10
 _MENDS = {
     "apo_down": "loss 'apo_down' lowers them on purpose: raise displacement_alarm_nats, or use 'apo_zero' instead",
     "dpop": "raise dpop_lambda, add an NLL term instead (loss 'dpo_nll'), or lower the learning rate",
+    "mpo": "raise generation_weight, train with DPOP instead (loss 'dpop'), or lower the learning rate",
     "dpo_nll": "raise nll_alpha, train with DPOP instead (loss 'dpop'), or lower the learning rate",
 }
 _MEND = "train with DPOP (loss 'dpop') or add an NLL term (loss 'dpo_nll'), or lower the learning rate"

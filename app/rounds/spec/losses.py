@@ -244,6 +244,19 @@ LOSSES: dict[str, LossSpec] = {
         {"beta": _beta(0.01)},
         shift=True,
     ),
+    "mpo": LossSpec(
+        "MPO",
+        _("Reasoning: which answer is better, how good each is by itself, and how to write the chosen one."),
+        {
+            "beta": _beta(),
+            "preference_weight": LossSetting(0.8, 0.0, 1000.0, "w_p", _("weight of the preference"), above=True),
+            "quality_weight": LossSetting(0.2, 0.0, 1000.0, "w_q", _("weight of the answers' own quality")),
+            "generation_weight": LossSetting(
+                1.0, 0.0, 1000.0, "w_g", _("weight of the chosen answer's loss per token")
+            ),
+        },
+        shift=True,
+    ),
     "sppo_hard": LossSpec(
         "SPPO",
         _("Round after round on fresh answers, a bounded step each: one answer up, the other down."),

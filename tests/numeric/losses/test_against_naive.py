@@ -126,6 +126,14 @@ NAIVE: dict[str, tuple[dict[str, float], Naive]] = {
         {"beta": 0.4},
         lambda w, x, m: -math.log(s(0.4 * w.rho - m / 2)) - math.log(1 - s(0.4 * x.rho + m / 2)),
     ),
+    "mpo": (
+        {"beta": 0.4, "preference_weight": 0.7, "quality_weight": 0.3, "generation_weight": 0.6},
+        lambda w, x, m: (
+            -0.7 * math.log(s(0.4 * (w.rho - x.rho) - m))
+            - 0.3 * (math.log(s(0.4 * w.rho - m / 2)) + math.log(1 - s(0.4 * x.rho + m / 2)))
+            - 0.6 * w.mean
+        ),
+    ),
     "sppo_hard": (
         {"beta": 0.4},
         lambda w, x, m: (w.rho - 1.25 * (1 + m)) ** 2 + (x.rho - 1.25 * (-1 - m)) ** 2,

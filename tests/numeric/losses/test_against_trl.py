@@ -102,7 +102,7 @@ def trl_dpo(batch: Pairs, **settings: Any) -> float:
 NOT_IN_TRL = {"dpop", "rdpo", "rao_kupper", "davidson", "plackett_luce"}
 """TRL has no such loss; these are held to hand-derived values and to the second implementation alone."""
 
-ELSEWHERE = {"dpo_nll", "cdpo", "simpo", "ipo_sum", "orpo", "kto"}
+ELSEWHERE = {"dpo_nll", "mpo", "cdpo", "simpo", "ipo_sum", "orpo", "kto"}
 """Compared in a test of their own below."""
 
 SAME = [
@@ -163,6 +163,15 @@ def test_dpo_with_nll() -> None:
         pair = in_fp32(token_pairs(1, seed=seed, margins=False))
         theirs = trl_dpo(pair, loss_types=["sigmoid", "sft"], loss_weights=[1.0, 0.7], beta=0.3)
         assert float(LOSSES["dpo_nll"](pair, beta=0.3, nll_alpha=0.7)) == pytest.approx(theirs, abs=1e-5)
+
+
+def test_mpo() -> None:
+    """As it is mixed there, a pair at a time for the sake of the likelihood, and without a shift."""
+    weights = {"preference_weight": 0.7, "quality_weight": 0.4, "generation_weight": 0.9}
+    for seed in range(4):
+        pair = in_fp32(token_pairs(1, seed=seed, margins=False))
+        theirs = trl_dpo(pair, loss_types=["sigmoid", "bco_pair", "sft"], loss_weights=[0.7, 0.4, 0.9], beta=0.3)
+        assert float(LOSSES["mpo"](pair, beta=0.3, **weights)) == pytest.approx(theirs, abs=1e-5)
 
 
 def test_wpo() -> None:

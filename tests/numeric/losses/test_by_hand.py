@@ -25,6 +25,7 @@ from worker.trainer.losses.ipo import ipo, ipo_sum
 from worker.trainer.losses.kto import baseline, kto
 from worker.trainer.losses.ld_dpo import ld_dpo
 from worker.trainer.losses.length_normalised import length_normalised
+from worker.trainer.losses.mpo import mpo
 from worker.trainer.losses.nca_pair import nca_pair
 from worker.trainer.losses.orpo import orpo
 from worker.trainer.losses.plackett_luce import plackett_luce
@@ -253,6 +254,21 @@ def test_bco_pair() -> None:
     batch = pairs([2 + three] * 2, [2 - two] * 2, margin=[0, three])
     check(bco_pair(replace(batch, shift=f64([2])[0]), beta=0.5), [math.log(2), math.log(5)])
     check(bco_pair(pairs([three], [-two]), beta=0.5), [math.log(2)])
+
+
+def test_mpo() -> None:
+    """BCO's first pair above: ρ_w = 2 + 2 log 3, ρ_l = 2 − 2 log 2, β = ½: βΔ = log 3 + log 2, σ = 6/7: log(7/6).
+
+    ½·log(7/6) + 2·log 2 + 0.1·(18 − 2 log 3)/9, the chosen answer having −20 + 2 + 2 log 3 nats over 9 tokens.
+    δ = 2 log 3: σ(log 6 − 2 log 3) = σ(log ⅔) = 2/5: ½·log(5/2) + 2·log 5 + the same.
+    """
+    two, three = 2 * math.log(2), 2 * math.log(3)
+    batch = pairs([2 + three] * 2, [2 - two] * 2, lengths=([9, 9], [5, 5]), margin=[0, three])
+    losses = mpo(
+        replace(batch, shift=f64([2])[0]), beta=0.5, preference_weight=0.5, quality_weight=2.0, generation_weight=0.1
+    )
+    written = 0.1 * (18 - three) / 9
+    check(losses, [0.5 * math.log(7 / 6) + two + written, 0.5 * math.log(5 / 2) + 2 * math.log(5) + written])
 
 
 def test_sppo_hard() -> None:

@@ -178,10 +178,10 @@ def test_far_away_nothing_overflows(loss: str, name: str, nats: float) -> None:
 
 
 def test_losses_that_read_more_than_a_difference_take_none() -> None:
-    """Their value would not change: only the readers look at scores."""
+    """Their value would not change: only the readers look at scores, and MPO, which is made of one of them."""
     batch = token_pairs(8)
     for loss, spec in SPECS.items():
-        if spec.shape == "pairs":
+        if spec.shape == "pairs" and loss != "mpo":
             settings = {name: rule.default for name, rule in LOSS_SETTINGS[loss].items()}
             same = torch.equal(LOSSES[loss](batch.under(forward_kl), **settings), LOSSES[loss](batch, **settings))
             assert same is not spec.divergence, loss

@@ -27,6 +27,7 @@ from worker.trainer.losses.ipo import ipo, ipo_sum
 from worker.trainer.losses.kto import kto
 from worker.trainer.losses.ld_dpo import ld_dpo
 from worker.trainer.losses.length_normalised import length_normalised
+from worker.trainer.losses.mpo import mpo
 from worker.trainer.losses.nca_pair import nca_pair
 from worker.trainer.losses.orpo import orpo
 from worker.trainer.losses.plackett_luce import MOST_EQUALS, plackett_luce
@@ -64,6 +65,7 @@ AT_REFERENCE = {
     # ORPO's odds are equal beside an NLL of 20.
     "rdpo": LOG_2,
     "dpo_nll": LOG_2 + 20,
+    "mpo": (0.8 + 2 * 0.2) * LOG_2 + 20,
     "simpo": math.log(1 + math.e),
     "orpo": 20 + 0.1 * LOG_2,
 }
@@ -103,6 +105,9 @@ LIMITS: dict[str, Callable[[Pairs], Tensor]] = {
     "ld_dpo with every token whole": lambda p: ld_dpo(p, beta=0.1, ld_alpha=1.0),
     "rdpo without price": lambda p: rdpo(p, beta=0.1, length_alpha=0.0),
     "dpo_nll without nll": lambda p: dpo_nll(p, beta=0.1, nll_alpha=0.0),
+    "mpo of the preference alone": lambda p: mpo(
+        p, beta=0.1, preference_weight=1.0, quality_weight=0.0, generation_weight=0.0
+    ),
     "rao_kupper without ties": lambda p: rao_kupper(p, beta=0.1, nu=1.0),
     "davidson without ties": lambda p: davidson(p, beta=0.1, nu=0.0),
 }
@@ -323,6 +328,18 @@ def test_bco_is_never_below_dpo_and_closest_in_the_middle_of_the_pair() -> None:
         assert (away > middle).all()
         assert (away >= sigmoid(batch, beta=0.3)).all()
     assert (middle >= sigmoid(batch, beta=0.3)).all()
+
+
+def test_mpo_without_one_of_its_parts_is_the_others() -> None:
+    batch = replace(token_pairs(16), shift=f64([0.7])[0])
+
+    def mixed(preference: float, quality: float, generation: float) -> Tensor:
+        weights = {"preference_weight": preference, "quality_weight": quality, "generation_weight": generation}
+        return mpo(batch, beta=0.3, **weights)
+
+    equal(mixed(1, 0, 0.7), dpo_nll(batch, beta=0.3, nll_alpha=0.7))
+    equal(mixed(0, 1, 0), bco_pair(batch, beta=0.3))
+    equal(mixed(0, 0, 1), -batch.chosen.mean_logp)
 
 
 def test_nca_is_half_of_bco_and_half_of_what_holds_the_chosen_answer() -> None:

@@ -69,6 +69,7 @@ START: dict[str, float | None] = {
     "ld_dpo": LOG_2,
     "rdpo": None,
     "dpo_nll": None,
+    "mpo": None,
     "simpo": None,
     "orpo": None,
     "kto": 0.5,
@@ -150,6 +151,8 @@ def start_value(loss: str, w: float, w_size: int, x: float, x_size: int) -> floa
         return math.log1p(math.exp(-0.01 * (w_size - x_size)))
     if loss == "dpo_nll":
         return LOG_2 - w
+    if loss == "mpo":
+        return 1.2 * LOG_2 - w
     if loss == "simpo":
         return math.log1p(math.exp(-(2 * (w - x) - 1)))
     odds = [math.exp(mean) / (1 - math.exp(mean)) for mean in (w, x)]
@@ -239,7 +242,7 @@ def test_the_shift_of_bco_is_the_mean_of_the_steps_before(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "kept",
-    [{"reference_sync_steps": 3}, {"loss": "bco_pair"}, {"loss": "bco_pair", "reference_sync_steps": 3}],
+    [{"reference_sync_steps": 3}, {"loss": "bco_pair"}, {"loss": "mpo", "reference_sync_steps": 3}],
     ids=["reference", "shift", "both"],
 )
 def test_what_a_loss_remembers_survives_kills(tmp_path: Path, kept: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ from worker.trainer.losses.kto import kto
 from worker.trainer.losses.labels import Labels
 from worker.trainer.losses.ld_dpo import ld_dpo
 from worker.trainer.losses.length_normalised import length_normalised
+from worker.trainer.losses.mpo import mpo
 from worker.trainer.losses.nca_pair import nca_pair
 from worker.trainer.losses.orpo import orpo
 from worker.trainer.losses.pairs import Pairs, Side
@@ -59,6 +60,7 @@ LOSSES: dict[str, Loss] = {
     "apo_down": apo_down,
     "nca_pair": nca_pair,
     "bco_pair": bco_pair,
+    "mpo": mpo,
     "sppo_hard": sppo_hard,
     "rao_kupper": rao_kupper,
     "davidson": davidson,
