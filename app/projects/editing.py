@@ -64,6 +64,6 @@ def _mark(value: Any) -> str:
 def _read(shown: str) -> dict[str, str]:
     try:
         before = json.loads(shown)
-    except ValueError:
+    except (ValueError, RecursionError):  # the second where it is nested too deeply
         return {}
     return before if isinstance(before, dict) else {}

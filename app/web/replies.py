@@ -98,7 +98,7 @@ def _pack(data: dict[str, str]) -> str:
 def _unpack(packed: str) -> dict[str, str] | None:
     try:
         data: Any = json.loads(base64.urlsafe_b64decode(packed.encode()))
-    except ValueError:
+    except (ValueError, RecursionError):  # the second where it is nested too deeply
         return None
     if not isinstance(data, dict) or not isinstance(data.get("text"), str):
         return None

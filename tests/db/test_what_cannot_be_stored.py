@@ -1,5 +1,6 @@
 """A null character, half a character, a number past all columns: refused with words of ours wherever they arrive."""
 
+import base64
 import json
 import logging
 
@@ -71,4 +72,18 @@ def test_a_number_past_all_columns_is_refused(portal: Portal, quiet: pytest.LogC
     answer = portal.token(ann).get("/api/v1/projects/tone/rounds", params={"cursor": number})
     assert (answer.status_code, "larger than any" in answer.json()["detail"]) == (422, True)
     assert portal.browser(ann).get("/p/tone/rounds", params={"cursor": number}).status_code == 422
+    assert not quiet.records
+
+
+def test_what_is_nested_too_deeply_is_read_as_nothing(portal: Portal, quiet: pytest.LogCaptureFixture) -> None:
+    """Of what the browser keeps for us: a message's cookie, the marks of a form. And a body, which is refused."""
+    deep = "[" * 20_000
+    ann = portal.user("ann@example.org", is_site_admin=True)
+    portal.project("Tone", ann)
+    browser = portal.browser(ann)
+    assert browser.post("/p/tone/settings/queue", {"shown": deep, "gold_percent": "400"}).status_code == 422
+    browser.client.cookies.set("hone_flash", base64.urlsafe_b64encode(deep.encode()).decode())
+    assert browser.get("/account").status_code == 200
+    headers = {"Content-Type": "application/json"}
+    assert portal.token(ann).client.post("/api/v1/projects", content=deep, headers=headers).status_code == 400
     assert not quiet.records
