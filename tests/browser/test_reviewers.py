@@ -91,8 +91,16 @@ def test_the_pages_of_quality_are_accessible_and_fit(
             wraps = page.evaluate(LABELS)
             assert "nowrap" not in wraps, f"labels of {path} run over what they name"
         axe(page)
-    page.goto(f"{server.url}/p/{SLUG}/reviewers")
-    assert page.evaluate("(box => box.scrollWidth - box.clientWidth)(document.querySelector('.table-wrap'))") == 0
+    with server.db() as db:
+        db.query(User).filter_by(id=clicker.id).update({"name": "Donaudampfschifffahrt" * 4})
+    for path in ("reviewers", "members"):
+        page.goto(f"{server.url}/p/{SLUG}/{path}")
+        assert page.evaluate("(box => box.scrollWidth - box.clientWidth)(document.querySelector('.table-wrap'))") == 0
+    page.locator(".confirm > summary").first.click()
+    panel = page.locator(".confirm[open] .confirm-panel").bounding_box()
+    assert panel is not None
+    assert panel["x"] >= 0
+    assert panel["x"] + panel["width"] <= page.viewport_size["width"]  # type: ignore[index]
     with server.db() as db:
         db.query(Project).update({"name": "Kundendienst" * 9})
     page.goto(f"{server.url}/?all=1")
