@@ -5,18 +5,21 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from app.db.tables import User
+from app.db.tables import Comparison, User
 from app.language.negotiation import LANGUAGES
+from app.preferences.adjudication import decide
 from tests.browser.admin_scene import life
 from tests.browser.comparing import acknowledged, on_pair, open_shop
 from tests.browser.conftest import DESKTOP, PHONE
 from tests.browser.server import LiveServer
+from tests.factories.rows import make_member, make_user, make_vote
 
 SignIn = Callable[[User], None]
 PAGES = ("", "/settings", "/rounds/2", "/versions", "/reviewers", "/compare")
 EVERY_PAGE = (
     "", "/compare", "/answers", "/playground", "/prompts", "/prompts/new", "/rounds", "/rounds/new", "/rounds/2",
-    "/rounds/3", "/rounds/4", "/versions", "/preferences", "/reviewers", "/checks", "/flagged", "/members", "/settings",
+    "/rounds/3", "/rounds/4", "/versions", "/preferences", "/preferences/votes", "/preferences/thumbs",
+    "/preferences/contradictions", "/reviewers", "/reviewers/work", "/checks", "/flagged", "/members", "/settings",
     "/settings/reviewing", "/settings/queue", "/settings/preferences", "/audit", "/nowhere",
 )  # fmt: skip
 EVERY_OTHER_PAGE = ("/?all=1", "/account", "/admin/users", "/admin/audit", "/projects/new", "/api/docs")
@@ -134,6 +137,31 @@ def test_names_of_another_direction_keep_their_own(server: LiveServer, page: Pag
     page.goto(f"{server.url}/p/kitchen")
     expect(page.get_by_role("heading", level=1)).to_have_text("Ask me!")
     in_order("Ask me!")
+
+
+@pytest.mark.parametrize("context_options", [{"locale": "ar", "viewport": DESKTOP}])
+def test_a_date_beside_a_name_stays_whole_from_right_to_left(server: LiveServer, page: Page, sign_in: SignIn) -> None:
+    """Its digits would else go to both sides of a name in Latin letters."""
+    shop = open_shop(server, pairs=1, slots=2)
+    with server.db() as db:
+        admin = make_member(db, db.merge(shop.project), role="admin", user=make_user(db, name="Ann Lindqvist"))
+        pair = db.get_one(Comparison, shop.comparisons[0])
+        make_vote(db, pair, choice="a")
+        make_vote(db, pair, choice="b", slot=1)
+        project = db.merge(shop.project)
+        decide(db, project, pair.id, choice="a", strength=None, note="", saw_votes=False, actor=admin.id)
+    sign_in(admin)
+    page.goto(f"{server.url}/p/kitchen/preferences/contradictions/decided")
+    said = page.locator("li.judged time").first
+    expect(said).to_contain_text("202")
+    name_within = """time => {
+        const name = document.createRange();
+        name.selectNodeContents(time.previousSibling);
+        const [at, around] = [name.getBoundingClientRect(), time.getBoundingClientRect()];
+        return at.left < around.right - 1 && around.left < at.right - 1;
+    }"""
+    assert "Ann Lindqvist" in said.evaluate("time => time.previousSibling.textContent")
+    assert not said.evaluate(name_within)
 
 
 @pytest.mark.parametrize("context_options", [{"locale": "ar", "viewport": DESKTOP}])
