@@ -104,3 +104,11 @@ def test_admins_see_how_many_active_reviewers_have_read_them(portal: Portal, ann
     page = ann.get("/p/tone/settings/reviewing").text
     assert "1 of 2 active reviewers have read them." in page
     assert "Not yet: Bo." in page
+    with transaction(portal.factory) as db:
+        project = db.scalars(select(Project)).one()
+        for number in range(12):
+            rows.make_vote(db, rows.make_comparison(db, project), reviewer=rows.make_user(db, name=f"Reader {number}"))
+    page = ann.get("/p/tone/settings/reviewing").text
+    assert "Not yet: " not in page
+    assert "<summary>13 people have not read them yet</summary>" in page
+    assert "<li><bdi>Reader 11</bdi></li>" in page
