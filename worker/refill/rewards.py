@@ -1,10 +1,13 @@
 """The implicit reward of answers under the current version, measured when they are sampled.
 
 r = beta (log pi(y|x) - log ref(y|x)), nats, up to a constant of the prompt (arXiv:2305.18290, eq. 5): two prefills by
-the engine an answer. Losses that read log-probs by the token have their log-ratio divided by the tokens as well.
+the engine an answer. Losses that read log-probs by the token have their log-ratio divided by the tokens as well. Those
+that ask no reference have rewards of the policy alone: SimPO beta times its mean log-prob (arXiv:2405.14734, eq. 4),
+ORPO the log-odds of that mean (arXiv:2403.07691, eq. 5).
 """
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +24,8 @@ PER_TOKEN = frozenset({"length_normalised", "ipo"})
 """Losses whose reward is the mean over tokens rather than the sum."""
 
 _BETA = 0.1
+_LIKELIEST = -1e-7
+"""Mean log-prob, nats: above it the odds of an answer are no number any more."""
 
 
 class Rewards:
@@ -42,7 +47,7 @@ class Rewards:
         settings = training.get("loss_settings") or {}
         beta = settings.get("beta", settings.get("tau", _BETA))
         self._beta = float(beta) if isinstance(beta, int | float) else _BETA
-        self._per_token = training.get("loss") in PER_TOKEN
+        self._loss = training.get("loss")
 
     def measure(self, answers: Sequence[Answer]) -> list[Answer]:
         """The answers with ``scores``; those that have them, or cannot have any, as they are.
@@ -59,11 +64,14 @@ class Rewards:
             return answer
         try:
             policy = sum(self._logprobs(self._version_id, answer))
+            alone = _of_policy_alone(self._loss, self._beta, policy / max(1, len(answer.ids)))
+            if alone is not None:
+                return replace(answer, scores={"logp": policy, "beta": self._beta, "reward": alone})
             reference = sum(self._logprobs(self._reference_id, answer))
         except (EngineRefused, EngineNonsense) as error:
             logger.warning("an answer's reward could not be measured: %s", error)
             return replace(answer, scores={"unmeasured": str(error)[:300]})
-        size = len(answer.ids) if self._per_token else 1
+        size = len(answer.ids) if self._loss in PER_TOKEN else 1
         return replace(
             answer,
             scores={
@@ -84,3 +92,13 @@ class Rewards:
                 raise
             push(self._engine, self._versions_dir, version_id)
             return self._engine.logprobs(model, answer.prompt_ids, answer.ids)
+
+
+def _of_policy_alone(loss: object, beta: float, mean_logp: float) -> float | None:
+    """The reward of a loss that asks no reference, nats; null for all others."""
+    if loss == "simpo":
+        return beta * mean_logp
+    if loss == "orpo":
+        kept = min(mean_logp, _LIKELIEST)
+        return kept - math.log(-math.expm1(kept))
+    return None

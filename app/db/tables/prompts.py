@@ -89,7 +89,7 @@ class Completion(Base):
     """temperature, top_p, top_k, max_tokens, stop, seed, n, and the completion's index among the n."""
     scores: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=sql("'{}'"))
     """Measured at sampling where the strategy asks: logp and reference_logp (nats, summed over ``ids``), reference (a
-    version's id), beta, and reward = beta (logp - reference_logp), the implicit reward."""
+    version's id), beta, and reward, the implicit reward that the loss means: mostly beta (logp - reference_logp)."""
     spare: Mapped[bool] = mapped_column(default=False, server_default=sql("false"))
     """Sampled by the refill, and neither put into a comparison nor passed over by a strategy yet."""
     created_at: Mapped[CreatedAt]
