@@ -379,6 +379,27 @@ def test_faults_are_resampled_hotter_then_dropped_and_counted(world: World) -> N
     assert counts(world) == {"sampled": 5, "resampled": 1, "identical": 1, "looping": 1, "no_pair": 1, "formed": 1}
 
 
+def test_of_two_versions_that_say_the_same_either_is_asked_again_hotter(world: World) -> None:
+    """Both always say the same at the project's temperature; the gate must not judge one of them by hotter answers."""
+    prompts(world, 16)
+    set_project(world, buffer_size=1, promotion="gate", gate={"comparisons": 16})
+    candidate = add_version(world, 2, "candidate", seed=1, parent_id=world.version_id, gate_state="open")
+
+    def answer(_path: str, body: dict[str, Any]) -> Any:
+        return 200, {}, said("A quiet boat." if body["temperature"] == 1.0 else "Tea, please.")
+
+    with closing(_Played(answer)) as engine:
+        refill(played_by(world, engine), world.project_id)
+    with transaction(world.context.factory) as db:
+        hot = db.scalars(
+            select(Completion.version_id)
+            .join(Comparison, Completion.id.in_([Comparison.completion_a_id, Comparison.completion_b_id]))
+            .where(Comparison.kind == "gate", Completion.sampling["temperature"].as_float() > 1.0)
+        ).all()
+    assert len(hot) == 16
+    assert 3 <= hot.count(candidate) <= 13
+
+
 def test_what_came_before_the_engine_failed_is_kept_and_not_sampled_again(world: World) -> None:
     """One good answer and its twin, then the engine is down; after the backoff only the missing one is asked for."""
     turns: list[tuple[int, dict[str, str], Any]] = [

@@ -111,7 +111,7 @@ def make_plan(db: Session, lease: Lease, rng: Random, *, most: int) -> Plan | No
     jobs: list[Job] = []
     if candidate is not None and for_gate > 0:
         others["gate"] = candidate
-        jobs += _gate_jobs(db, project, version, candidate, min(for_gate, most))
+        jobs += _gate_jobs(db, project, version, candidate, min(for_gate, most), rng)
     pooled_count = 0
     if missing > 0 and len(jobs) < most:
         kinds = _kinds(settings, others, min(missing, most - len(jobs)), rng)
@@ -125,7 +125,7 @@ def make_plan(db: Session, lease: Lease, rng: Random, *, most: int) -> Plan | No
         wide = min(count_current * factor, room)
         kinds = [kind for kind in kinds if kind != "current"]
         of_versions: list[tuple[Kind, tuple[tuple[UUID, int], ...]]] = [
-            (kind, ((version.id, 1), (others[kind].id, 1))) for kind in kinds
+            (kind, _either_first(version, others[kind], rng)) for kind in kinds
         ]
         of_versions += [("current", ((version.id, reviewing.answers),))] * wide
         prompts = _least_sampled(db, project, len(of_versions), {job.prompt.id for job in jobs})
@@ -186,7 +186,20 @@ def _least_sampled(db: Session, project: Project, count: int, but: set[UUID]) ->
     return [ToSample(*row) for row in db.execute(query.order_by(Prompt.sampled_count, func.random()).limit(count))]
 
 
-def _gate_jobs(db: Session, project: Project, version: Version, candidate: Version, count: int) -> list[Job]:
+def _either_first(one: Version, other: Version, rng: Random) -> tuple[tuple[UUID, int], ...]:
+    """An answer of each, in an order that is drawn.
+
+    What the second one says is asked for again, hotter, where it is like the answer of the first. If that were always
+    the same version, it would be judged by answers that it does not give otherwise.
+    """
+    both = [(one.id, 1), (other.id, 1)]
+    rng.shuffle(both)
+    return tuple(both)
+
+
+def _gate_jobs(
+    db: Session, project: Project, version: Version, candidate: Version, count: int, rng: Random
+) -> list[Job]:
     """Prompts that the candidate has not learned from come first, then those it was compared on least."""
     asked = (
         select(func.count())
@@ -202,8 +215,10 @@ def _gate_jobs(db: Session, project: Project, version: Version, candidate: Versi
     )
     query = select(Prompt.id, Prompt.messages, Prompt.held_out).where(_usable(project))
     rows = db.execute(query.order_by(asked, Prompt.held_out.desc(), func.random()).limit(count))
-    wanted = (Wanted(version.id, 1), Wanted(candidate.id, 1))
-    return [Job(ToSample(*row), "gate", wanted) for row in rows]
+    return [
+        Job(ToSample(*row), "gate", tuple(Wanted(*item) for item in _either_first(version, candidate, rng)))
+        for row in rows
+    ]
 
 
 def _with_spares(db: Session, project: Project, jobs: Sequence[Job]) -> list[Job]:
