@@ -60,13 +60,18 @@ def assert_followed(job: Path, single: Path, steps: int) -> None:
                 "kl",
                 "pairs",
                 *(("grad_norm",) if kind == "train" else ()),
+                *(("shift", "pair_log_ratio") if "shift" in other else ()),
             ):
                 assert one[name] == pytest.approx(other[name], abs=2e-4), f"{kind} step {one['step']}: {name}"
 
 
-def test_two_processes_follow_one_and_one_goes_on_from_their_checkpoint(tmp_path: Path) -> None:
-    """Full training, sharded over two processes, stopped by SIGTERM; one process ends it as if it had done it all."""
-    full = SETTINGS | {"method": "full", "learning_rate": 1e-3}
+@pytest.mark.parametrize("loss", [{}, {"loss": "mpo", "loss_settings": {"beta": 0.5}}], ids=["dpo", "mpo"])
+def test_two_processes_follow_one_and_one_goes_on_from_their_checkpoint(tmp_path: Path, loss: dict[str, Any]) -> None:
+    """Full training, sharded over two processes, stopped by SIGTERM; one process ends it as if it had done it all.
+
+    MPO's shift is the mean of what both have counted, and goes over to the one.
+    """
+    full = SETTINGS | {"method": "full", "learning_rate": 1e-3} | loss
     version = alone(tmp_path / "single", **full)
     groups = make_groups(14, 4)
     job = write_job(tmp_path / "job", groups=groups, processes=2, **full)
@@ -85,6 +90,8 @@ def test_two_processes_follow_one_and_one_goes_on_from_their_checkpoint(tmp_path
     ours, theirs = (load_file(place / "model.safetensors") for place in (job / "attempt-b" / "version", version))
     for name, tensor in ours.items():
         torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-4)
+    if loss:
+        assert abs(events(job, "train")[-1]["shift"]) > 0.01
 
 
 def test_processes_of_one_machine_listen_nowhere_else_and_end_with_the_first_that_is_killed(tmp_path: Path) -> None:
