@@ -52,7 +52,17 @@ OF_OTHER_TRAINERS = {
     "eval_dataset": "eval_data",
     "f_divergence_type": "f_divergence (js and alpha for js_divergence and alpha_divergence)",
     "f_alpha_divergence_coef": "f_divergence_alpha (with f_divergence alpha)",
+    "use_weighting": "pair_weighting (wpo)",
+    "sync_ref_model": "reference_sync_steps (how often it moves; unset, it stays)",
+    "ref_model_sync_steps": "reference_sync_steps",
+    "ref_model_mixup_alpha": "reference_sync_alpha",
+    "loss_weights": "loss mpo or dpo_nll (with weights among their settings; other sums there are none)",
     "rpo_alpha": "loss dpo_nll (its setting nll_alpha)",
+    "pref_ftx": "loss dpo_nll (its setting nll_alpha)",
+    "pref_bco_weight": "loss mpo (its setting quality_weight)",
+    "dpo_label_smoothing": "loss cdpo (its setting label_smoothing)",
+    "kto_chosen_weight": "loss kto (its setting desirable_weight)",
+    "kto_rejected_weight": "loss kto (its setting undesirable_weight)",
     "simpo_gamma": "loss simpo (its setting gamma)",
 }
 """Options of TRL, axolotl, LLaMA-Factory and OpenRLHF by what they are called here."""

@@ -147,6 +147,9 @@ def test_help_names_defaults_and_losses() -> None:
     [
         (("--beta", "0.2"), "--beta is a setting of the loss: give --loss-setting beta=NUMBER"),
         (("--lr=1e-5",), "no option --lr=1e-5; here that is --learning-rate"),
+        (("--discopop-tau", "0.1"), "--discopop_tau is a setting of the loss: give --loss-setting discopop_tau=NUMBER"),
+        (("--f-divergence-type", "js_divergence"), "here that is --f-divergence (js and alpha for js_divergence and"),
+        (("--loss-weights", "1"), "here that is --loss mpo or dpo_nll (with weights among their settings"),
         (("--gradient_accumulation_steps", "4"), "here that is --pairs-per-step (of all devices and passes together)"),
     ],
 )
