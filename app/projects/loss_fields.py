@@ -1,6 +1,7 @@
 """The fields of a form that choose a loss and set what it reads."""
 
 from app.language import _, listed, sentence
+from app.language.figures import Figure
 from app.projects.form_fields import Field
 from app.rounds.spec import LOSS_SETTINGS, LOSSES, LossSpec, TrainingSettings, loss_options
 
@@ -120,7 +121,7 @@ def _setting(name: str) -> Field:
     values = [rule.default for rule in reading.values()]
     usual = max(values, key=values.count)
     others = [
-        _("%(value)s for %(loss)s", value=f"{rule.default:g}", loss=LOSSES[loss].title)
+        _("%(value)s for %(loss)s", value=_figure(rule.default), loss=LOSSES[loss].title)
         for loss, rule in reading.items()
         if rule.default != usual
     ]
@@ -130,10 +131,15 @@ def _setting(name: str) -> Field:
         _(
             "%(about)s Default %(defaults)s.",
             about=sentence(listed(abouts)),
-            defaults=listed([f"{usual:g}", *others]),
+            defaults=listed([_figure(usual), *others]),
         ),
         only=("training.loss", " ".join(reading)),
     )
+
+
+def _figure(value: float) -> Figure:
+    """As it is written by hand, in the reader's language: 5, 0.1."""
+    return Figure(int(value) if value.is_integer() else value)
 
 
 def _only(option: str) -> tuple[str, str]:

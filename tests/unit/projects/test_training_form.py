@@ -1,5 +1,6 @@
 """The training fields of a project's settings form: what is typed is what is stored, and shown again."""
 
+from app.language.texts import Text
 from app.projects import forms
 from app.projects.form_fields import written
 from app.projects.form_sections import FIELDS
@@ -41,3 +42,11 @@ def test_adapter_settings_outside_the_form_stay_for_every_adapter_method() -> No
     kept = {"lora_targets": ["q_proj"], "warmup_ratio": 0.2}
     assert forms.read(typed(method="qlora"), training=kept)[1]["training"]["lora_targets"] == ["q_proj"]
     assert "lora_targets" not in forms.read(typed(method="full"), training=kept)[1]["training"]
+
+
+def test_defaults_are_told_in_the_readers_numbers() -> None:
+    hint = FIELDS["training.loss_settings.label_smoothing"].hint
+    assert isinstance(hint, Text)
+    assert "Default 0.1; 0.001 for EXO." in hint
+    assert "Vorgabe: 0,1; 0,001 bei EXO." in hint.into("de")
+    assert "Default 50." in FIELDS["training.loss_settings.dpop_lambda"].hint  # whole numbers without a point
