@@ -25,6 +25,7 @@ from app.rounds.spec import (
     PUBLISH,
     SCHEDULES,
     TR_DPO,
+    TRUNCATE,
     SpecError,
     TrainingSettings,
     loss_options,
@@ -72,8 +73,8 @@ PANELS: dict[str, dict[str, str]] = {
         "tokens_per_row": "Tokens per forward pass; less needs less memory, and changes nothing that is learned.",
         "gradient_checkpointing": "Compute layers again in the backward pass: less memory, up to a third more time.",
         "compile": f"{', '.join(COMPILE)}: compile layers on a GPU; auto does where the job is long enough to gain.",
-        "max_length": "Longest prompt + completion, tokens; what is longer is left out, never cut. By default the "
-        "model's context.",
+        "max_length": "Longest prompt + answer, tokens; by default the model's context. What is longer is left out.",
+        "truncate": f"{' or '.join(TRUNCATE)}: cut the beginning of prompts that are too long; answers never are.",
         "dtype": f"{', '.join(DTYPES)}: bfloat16 is autocast over fp32 weights, auto takes it on a GPU that has it.",
     },
     "Evaluation, stopping, checkpoints": {

@@ -39,6 +39,7 @@ OF_OTHER_TRAINERS = {
     "max_seq_length": "max_length",
     "max_prompt_length": "max_length (of prompt and answer together)",
     "sequence_len": "max_length",
+    "truncation_mode": "truncate (prompt_start cuts the beginning of prompts)",
     "cutoff_len": "max_length",
     "lora_r": "lora_rank",
     "lora_target": "lora_targets",

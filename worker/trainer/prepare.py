@@ -12,7 +12,7 @@ from app.rounds.spec import GROUPS_FILE, ModelRef, Spec, TrainingSettings
 from app.versions.manifest import VersionInfo, verify
 from worker.models import load_tokenizer, load_weights, verify_base
 from worker.trainer import compiling, quantization
-from worker.trainer.audit import Audit, data_findings
+from worker.trainer.audit import Audit, Finding, data_findings
 from worker.trainer.data import Group, read_groups
 from worker.trainer.distributed import ALONE, Crew, ShardedForward
 from worker.trainer.errors import RefusedError
@@ -30,6 +30,7 @@ from worker.trainer.reading import read_findings
 from worker.trainer.reference import ReferenceStore, completion_keys, compute, missing_plans
 from worker.trainer.report import Report
 from worker.trainer.selfcheck import choose_path
+from worker.trainer.truncation import shorten
 
 REFERENCE_DIRECTORY = "reference"
 
@@ -71,12 +72,16 @@ def prepare(directory: Path, report: Report, crew: Crew = ALONE) -> Prepared:
     torch.manual_seed(settings.seed)
     info = verified(spec.start)
     max_length = _max_length(settings, info)
+    shortened: list[Finding] = []
+    if settings.truncate == "prompt_start":
+        bos_id = load_tokenizer(Path(spec.start.path), converses=False).bos_token_id
+        groups, shortened = shorten(groups, max_length, bos_id)
     examples = select(groups, settings.loss, max_length, settings.margin_scale)
     _check_reference(spec, examples)
     policy, forward = _load(spec, info, crew)
     audit = Audit()
     try:
-        audit.add([*read_findings(directory), *_data(groups, examples, policy, max_length)])
+        audit.add([*read_findings(directory), *shortened, *_data(groups, examples, policy, max_length)])
         examples = replace(examples, train=by_judgements(examples.train, settings.pairs_per_step))
         path, finding = choose_path(forward, _pieces(examples, settings, "shared").all)
         audit.add([finding])

@@ -38,6 +38,7 @@ DESCRIPTIONS = {
     "gradient_checkpointing": "Layers are computed again in the backward pass: less memory, up to a third more time.",
     "compile": "Layers compiled by PyTorch on a GPU: `always`, `never`, or `auto`, if the job is long enough.",
     "max_length": "Longest prompt plus completion, tokens; null takes the model's context length.",
+    "truncate": "`prompt_start` cuts the beginning of prompts that are too long with their answers; `never`: left out.",
     "dtype": "`auto` is bfloat16 on a GPU that has it.",
     "seed": "Of the order of examples and of new adapters.",
     "reference": "`parent`: the version the round starts from; `base`: version 1.",

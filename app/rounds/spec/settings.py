@@ -24,6 +24,7 @@ PUBLISH = ("best", "last")
 SCHEDULES = ("linear", "cosine", "constant")
 DTYPES = ("auto", "float32", "bfloat16")
 COMPILE = ("auto", "always", "never")
+TRUNCATE = ("never", "prompt_start")
 REFERENCES = ("parent", "base")
 PAIR_WEIGHTINGS = ("none", "wpo")
 DIVERGENCES = ("reverse_kl", "forward_kl", "js", "alpha")
@@ -86,6 +87,8 @@ class TrainingSettings:
     """Layers compiled on a GPU (torch.compile): 'always', 'never', or 'auto': where the job is long enough to gain."""
     max_length: int | None = None
     """Longest prompt plus completion, tokens; None takes the model's context length."""
+    truncate: str = "never"
+    """'prompt_start' cuts the beginning of prompts that are too long with their answers, which 'never' leaves out."""
     dtype: str = "auto"
     """'float32', 'bfloat16' (autocast over fp32 weights), or 'auto': bfloat16 on a GPU that has it."""
     seed: int = 0
@@ -367,6 +370,7 @@ CHECKS: dict[str, Check] = {
     "gradient_checkpointing": yes_or_no,
     "compile": known(*COMPILE),
     "max_length": optional(whole(8, 4_194_304)),
+    "truncate": known(*TRUNCATE),
     "dtype": known(*DTYPES),
     "seed": whole(0, 2**31 - 1),
     "reference": known(*REFERENCES),
