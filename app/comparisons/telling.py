@@ -53,10 +53,15 @@ _MAX_CHARS = 240
 
 
 def told_by(text: str) -> str | None:
-    """The first passage of ``text`` in which an answer speaks of what wrote it, with a little around it."""
+    """The first passage of ``text`` in which an answer speaks of what wrote it, with a little around it.
+
+    Read with one space between words: where two parts of a pattern may both be spaces, the time for a row of them grew
+    with its square, and the interpreter does nothing else meanwhile.
+    """
+    text = " ".join(text.split())
     found = _PATTERN.search(text)
     if found is None:
         return None
     start, end = max(0, found.start() - _AROUND), min(len(text), found.end() + _AROUND)
-    passage = " ".join(text[start:end].split())
+    passage = text[start:end].strip()
     return f"{'…' if start else ''}{passage}{'…' if end < len(text) else ''}"[:_MAX_CHARS]

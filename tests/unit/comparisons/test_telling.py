@@ -1,5 +1,7 @@
 """Answers that say what wrote them are found; answers that only mention models are not."""
 
+import time
+
 import pytest
 
 from app.comparisons.telling import told_by
@@ -66,3 +68,16 @@ def test_the_passage_is_short_whatever_the_answer() -> None:
     assert told is not None
     assert len(told) <= 240
     assert "As version 3" in told
+
+
+@pytest.mark.parametrize("begun", ["as version", "as the newer model", "als Version 3", "I am the new", "my previous"])
+@pytest.mark.parametrize("gap", [" ", "\n", " \t"])
+def test_the_time_grows_with_the_text_and_not_with_its_square(begun: str, gap: str) -> None:
+    """Somebody else's text, read by the web server: 20,000 spaces kept all of it waiting for 20 s."""
+    began = time.thread_time()
+    assert told_by(begun + gap * 10_000 + "x") is None
+    assert time.thread_time() - began < 0.5
+
+
+def test_words_may_stand_as_far_apart_as_they_like() -> None:
+    assert told_by("  Well,\n\nas \t version \n 3,   I  would say so.  ") == "Well, as version 3, I would say so."
