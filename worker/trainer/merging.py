@@ -16,6 +16,7 @@ from worker.hub import files_of
 from worker.imports import checked_model, source_of
 from worker.models import ADAPTER_CONFIG, ModelError, libraries, load_full, put_adapter, verify_base
 from worker.trainer.errors import RefusedError
+from worker.trainer.publish import make_readable
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 BOUNDS = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}
@@ -62,6 +63,7 @@ def merge(source: Path, output: Path, *, base: str | None = None, dtype: str = "
             expected = _write_model(source, directory, staged, DTYPES[dtype])
             copy_surroundings(source, directory, staged)
             info.write(staged)
+            make_readable(staged)
             write_manifest(staged)
             found = _compare(expected, _logits(load_full(staged, torch.float32, "cpu")), source, dtype)
             publish(staged, output)

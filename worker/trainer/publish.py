@@ -31,14 +31,19 @@ def publish_version(
             metrics=metrics,
             libraries=libraries(),
         ).write(staged)
-        for file in staged.rglob("*"):
-            if file.is_file():
-                file.chmod(0o644 & ~_umask())
+        make_readable(staged)
         digest = write_manifest(staged)
         publish(staged, final)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return final, digest
+
+
+def make_readable(directory: Path) -> None:
+    """Let all read the files below ``directory`` whom the umask lets; safetensors are written for their owner alone."""
+    for file in directory.rglob("*"):
+        if file.is_file():
+            file.chmod(0o644 & ~_umask())
 
 
 def _umask() -> int:

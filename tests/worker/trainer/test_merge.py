@@ -56,6 +56,7 @@ def test_a_version_becomes_a_whole_model(tmp_path: Path, architecture: str) -> N
     assert (info.spec, info.metrics) == (trained.spec, trained.metrics)
     assert AutoTokenizer.from_pretrained(tmp_path / "whole").chat_template
     assert not (tmp_path / "whole" / "adapter_config.json").exists()
+    assert len({file.stat().st_mode for file in (tmp_path / "whole").iterdir()}) == 1, "all may be read by all"
     assert digest == read_digest(tmp_path / "whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["job", "whole"]
 
