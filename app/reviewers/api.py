@@ -16,6 +16,8 @@ from app.reviewers.check_schemas import AttentionIn, CheckIn, CheckOut, ChecksPa
 from app.reviewers.report import line, report
 from app.reviewers.schemas import QuarantineIn, ReleasedOut, ReviewerChange, ReviewerOut, ReviewersOut
 from app.reviewers.sides import sides
+from app.reviewers.work import work
+from app.reviewers.work_schemas import WorkOut
 from app.web import cursors
 from app.web.deps import AppSettings, Db
 from app.web.problems import problem
@@ -44,6 +46,12 @@ def reviewers(here: Reading, db: Db) -> ReviewersOut:
 def reviewers_as_table(here: Reading, db: Db) -> StreamingResponse:
     """The same figures as CSV; a cell is empty where nothing can be said."""
     return download.table(db, here.project)
+
+
+@router.get("/reviewers/work")
+def work_of_all(here: Reading, db: Db) -> WorkOut:
+    """How much everybody judged of late, checks included, and how agreement moves from week to week."""
+    return WorkOut.of(work(db, here.project))
 
 
 @router.patch("/reviewers/{user_id}")

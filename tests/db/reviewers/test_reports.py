@@ -75,6 +75,14 @@ def test_how_far_everybody_is_is_on_one_page(portal: Portal, ann: Caller) -> Non
     assert "30 of" not in weeks
     assert ">31<" not in weeks, "the one of 45 days ago is in a week of its own"
     assert ">30<" in weeks
+    key = portal.token(portal.user("site@example.org", is_site_admin=True), "projects:read")
+    work = key.get(f"{API}/reviewers/work").json()
+    by_id = {item["user_id"]: item for item in work["items"]}
+    assert (by_id[clicker]["today"], by_id[clicker]["goal"], by_id[clicker]["days"]) == (10, 25, [0] * 29 + [10])
+    assert (by_id[str(idle.id)]["days"], by_id[str(idle.id)]["last"]) == ([], None)
+    assert [week["judged"] for week in work["weeks"]] == [1, *[0] * (len(work["weeks"]) - 2), 30]
+    assert work["weeks"][-1]["agreement"]["total"] == 30, "three votes on each of ten pairs: three twos each"
+    assert by_id[fair]["before"] is None
 
 
 def test_figures_suspicions_and_sides_are_shown_and_given(portal: Portal, ann: Caller) -> None:
