@@ -18,6 +18,12 @@ _END = 2
 _WORDS = ["river", "boat", "tea", "bread", "lantern", "harbour", "winter", "orchard", "copper", "letter"]
 
 
+class Listening(ThreadingHTTPServer):
+    """Takes as many connections at once as a refill makes: with five waiting at most, some are reset under load."""
+
+    request_queue_size = 128
+
+
 class OtherEngine:
     """One server with one base model; ``kind`` is whose dialect it speaks."""
 
@@ -51,7 +57,7 @@ class OtherEngine:
                 engine.calls.append(self.path)
                 engine.post(self, body)
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = Listening(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()

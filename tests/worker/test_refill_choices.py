@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from random import Random
 from threading import Event, Thread
 from typing import Any
@@ -41,6 +41,7 @@ from app.rounds import blind
 from app.settings import Settings
 from app.versions.manifest import read_digest
 from tests.factories.models import copy_version, version_directory
+from tests.factories.other_engines import Listening
 from tests.factories.rows import make_comparison, make_project, make_prompt, make_user, make_version, make_vote
 from tests.factories.worlds import World, make_settings, make_world
 from tests.worker.conftest import RunningEngine
@@ -330,7 +331,7 @@ class _Played:
             def log_message(self, *_: Any) -> None:
                 return
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = Listening(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
